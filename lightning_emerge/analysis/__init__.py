@@ -1,0 +1,1 @@
+"""Analysis across steps and runs, from records alone."""

@@ -1,0 +1,1 @@
+"""The board: how a run is looked at in TensorBoard."""

@@ -1,0 +1,230 @@
+"""Hooks: a network and the stimulus bank in, activations out. The only place where hooks live."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from functools import partial
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.modules.loss import _Loss  # pyright: ignore[reportPrivateUsage]
+from torchmetrics import Metric, MetricCollection
+
+from lightning_emerge.records import StimulusBank
+
+_CHUNK = 256
+
+
+def find_layers(module: nn.Module) -> dict[str, nn.Module]:
+    """Names every module that a pattern can pick, in the network's order.
+
+    Names are those of `named_modules` without what they all begin with: `network.conv3_2` is `conv3_2` when all the
+    weights lie under `network`. Losses and metrics are left out.
+    """
+    layers = dict(module.named_modules())
+    prefix = _shared_prefix([name for name, layer in layers.items() if name and _own_weights(layer)])
+    aside = (_Loss, Metric, MetricCollection)
+    return {
+        name.removeprefix(prefix): layer
+        for name, layer in layers.items()
+        if name and name != prefix.removesuffix(".") and name.startswith(prefix) and not isinstance(layer, aside)
+    }
+
+
+def default_layers(module: nn.Module) -> tuple[str, ...]:
+    """The layers of a network: its outermost modules that hold exactly one weight.
+
+    A weight is a parameter with two or more dimensions, so a convolution with its batch norm and its ReLU in a block of
+    their own are one layer, whose output is what the next layer gets.
+    """
+    chosen: list[str] = []
+    for name, layer in find_layers(module).items():
+        inside = any(name.startswith(f"{outer}.") for outer in chosen)
+        if not inside and len(_all_weights(layer)) == 1:
+            chosen.append(name)
+    return tuple(chosen)
+
+
+def match_layers(module: nn.Module, patterns: Sequence[str] | None) -> tuple[str, ...]:
+    """Finds the layers that patterns name, in the network's order.
+
+    Args:
+        module: the network, or a LightningModule around it.
+        patterns: names with `*`, `?` and `[...]`, none of which crosses a dot: `conv*` finds `conv3_2`, not
+            `conv3_2.relu`. None stands for `default_layers`.
+
+    Raises:
+        ValueError: if a pattern finds nothing; the error lists the names and the nearest.
+    """
+    if patterns is None:
+        return default_layers(module)
+    names = list(find_layers(module))
+    chosen: set[str] = set()
+    for pattern in patterns:
+        found = {name for name in names if _matches(name, pattern)}
+        if not found:
+            near = get_close_matches(pattern, names, 1, cutoff=0)
+            raise ValueError(
+                f"A probe's layers are names of layers or patterns; {pattern!r} matches none. "
+                f"Did you mean {near[0]!r}? The layers are {', '.join(default_layers(module))}."
+                if near
+                else f"A probe looks at layers; {type(module).__name__} has none."
+            )
+        chosen |= found
+    return tuple(name for name in names if name in chosen)
+
+
+def weight_names(module: nn.Module, layers: Sequence[str]) -> dict[str, str]:
+    """Maps each layer to the name that `module.named_parameters` gives its weight.
+
+    Raises:
+        ValueError: if a layer does not hold exactly one weight (a parameter with two or more dimensions).
+    """
+    modules = find_layers(module)
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    weights = {layer: _all_weights(modules[layer]) for layer in layers}
+    for layer, found in weights.items():
+        if len(found) != 1:
+            raise ValueError(
+                f"A probe of weights looks at layers that hold one weight each; {layer!r} holds {len(found)}. "
+                f"The layers are {', '.join(default_layers(module))}."
+            )
+    return {layer: names[id(found[0])] for layer, found in weights.items()}
+
+
+def run_bank(
+    module: nn.Module, bank: StimulusBank, layers: Sequence[str]
+) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """Sends this process' share of the bank through the network once.
+
+    The network is in evaluation mode meanwhile, without gradients or autocasting; each submodule's mode is put back and
+    every hook is removed, whatever happens. With several processes, process r takes stimuli r, r + n, r + 2n, ...
+
+    Args:
+        module: called with images (stimulus, channel, y, x).
+        bank: the stimuli.
+        layers: names from `find_layers` whose outputs to keep.
+
+    Returns:
+        Layer -> its output (stimulus, ...) and the module's own output, for this process' stimuli.
+
+    Raises:
+        ValueError: if a layer is not reached, or gives something else than one tensor.
+    """
+    rank, world_size = _place()
+    images = bank.images[rank::world_size]
+    modules = find_layers(module)
+    parameter = next(module.parameters())
+    kept: dict[str, list[torch.Tensor]] = {layer: [] for layer in layers}
+    outputs: list[torch.Tensor] = []
+    with _looking(module), _hooks({layer: modules[layer] for layer in layers}) as seen:
+        for chunk in images.split(_CHUNK):
+            seen.clear()
+            outputs.append(_tensor("the network", module(chunk.to(parameter.device, parameter.dtype))))
+            for layer in layers:
+                if layer not in seen:
+                    raise ValueError(f"A probe looks at layers that the images pass; {layer!r} was not reached.")
+                kept[layer].append(_tensor(f"layer {layer!r}", seen[layer]))
+    return {layer: torch.cat(parts) for layer, parts in kept.items()}, torch.cat(outputs)
+
+
+def gather(rows: torch.Tensor, total: int) -> torch.Tensor | None:
+    """Puts the shares of all processes together in the bank's order. Every process calls it.
+
+    Args:
+        rows: (share, ...) this process' rows, as `run_bank` dealt them out.
+        total: stimuli of the whole bank.
+
+    Returns:
+        (total, ...) on process zero, None on the others.
+    """
+    rank, world_size = _place()
+    if world_size == 1:
+        return rows
+    padded = rows.new_zeros((-(-total // world_size), *rows.shape[1:]))
+    padded[: len(rows)] = rows
+    parts = [torch.empty_like(padded) for _ in range(world_size)] if rank == 0 else None
+    dist.gather(padded, parts)
+    if parts is None:
+        return None
+    return torch.stack(parts, dim=1).flatten(0, 1)[:total]
+
+
+def agree(failed: Sequence[bool], device: torch.device) -> list[bool]:
+    """Tells every process what failed on any of them. Every process calls it."""
+    if _place()[1] == 1:
+        return list(failed)
+    flags = torch.tensor(failed, dtype=torch.int32, device=device)
+    dist.all_reduce(flags, dist.ReduceOp.MAX)
+    return [bool(flag) for flag in flags.tolist()]
+
+
+def _place() -> tuple[int, int]:
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1
+
+
+@contextmanager
+def _looking(module: nn.Module) -> Iterator[None]:
+    modes = {layer: layer.training for layer in module.modules()}
+    device = next(module.parameters()).device.type
+    try:
+        module.eval()
+        with torch.no_grad(), torch.autocast(device, enabled=False):
+            yield
+    finally:
+        for layer, mode in modes.items():
+            layer.training = mode
+
+
+@contextmanager
+def _hooks(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Any]]:
+    seen: dict[str, Any] = {}
+
+    def keep(name: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
+        seen[name] = output
+
+    handles = [layer.register_forward_hook(partial(keep, name)) for name, layer in layers.items()]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _tensor(whose: str, output: Any) -> torch.Tensor:
+    if not isinstance(output, torch.Tensor):
+        raise ValueError(f"A probe looks at outputs that are one tensor; {whose} gives a {type(output).__name__}.")
+    return output.detach().float()
+
+
+def _matches(name: str, pattern: str) -> bool:
+    parts, wanted = name.split("."), pattern.split(".")
+    return len(parts) == len(wanted) and all(map(fnmatchcase, parts, wanted))
+
+
+def _shared_prefix(names: Sequence[str]) -> str:
+    """The longest run of dotted names, with its dot, that begins all of them; their own last name never counts."""
+    split = [name.split(".")[:-1] for name in names]
+    shared: list[str] = []
+    for level in zip(*split, strict=False):
+        if len(set(level)) > 1:
+            break
+        shared.append(level[0])
+    return "".join(f"{part}." for part in shared)
+
+
+def _own_weights(layer: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in layer.parameters(recurse=False) if parameter.dim() >= 2]
+
+
+def _all_weights(layer: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in layer.parameters() if parameter.dim() >= 2]
+
+

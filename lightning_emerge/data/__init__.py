@@ -1,0 +1,1 @@
+"""Data: the grammar of tokens, rendering, photographs, and the data modules that give them to training."""

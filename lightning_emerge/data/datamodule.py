@@ -1,0 +1,85 @@
+"""What every data module of this package shares: splits in memory, loaders, the stimulus bank."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader
+
+from lightning_emerge.data.dataset import Batch, BatchOrder, Exemplars, normalise
+from lightning_emerge.records import StimulusBank
+
+
+class ExemplarDataModule(LightningDataModule, ABC):
+    """Exemplars of tokens in four splits that share none: train, val, test and the stimulus bank.
+
+    Args:
+        image_size: side of the square images in pixels, at least 8.
+        batch_size: exemplars in an optimizer step, over all processes, at least 1.
+        seed: of the exemplars and of their order, at least 0.
+
+    Raises:
+        ValueError: if an argument is out of its range.
+    """
+
+    def __init__(self, image_size: int, batch_size: int, seed: int) -> None:
+        super().__init__()
+        for name, value, lowest in (("image_size", image_size, 8), ("batch_size", batch_size, 1), ("seed", seed, 0)):
+            if value < lowest:
+                raise ValueError(f"data.{name} is at least {lowest}; got {value}.")
+        self.image_size, self.batch_size, self.seed = image_size, batch_size, seed
+        self._splits: Mapping[str, Exemplars] = {}
+
+    @property
+    @abstractmethod
+    def tokens(self) -> tuple[str, ...]:
+        """Names of the tokens, in the order of their labels."""
+
+    @abstractmethod
+    def load(self) -> Mapping[str, Exemplars]:
+        """Makes or reads the splits "train", "val", "test" and "bank"."""
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(channel, y, x) of an image."""
+        return (3, self.image_size, self.image_size)
+
+    def setup(self, stage: str) -> None:
+        """Loads all splits, once."""
+        if not self._splits:
+            self._splits = self.load()
+
+    def stimulus_bank(self) -> StimulusBank:
+        """The exemplars that probes look at, the same in every run with the same data; `setup` comes first."""
+        bank = self._splits["bank"]
+        return StimulusBank(normalise(bank.images), bank.labels, bank.ids, self.tokens)
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        return self._loader("train")
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        return self._loader("val")
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        return self._loader("test")
+
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        return self._loader("test")
+
+    def _loader(self, split: str) -> DataLoader[Batch]:
+        exemplars = self._splits[split]
+        training = split == "train"
+        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        order = BatchOrder(
+            len(exemplars),
+            self.batch_size if training else max(self.batch_size, 100),
+            rank=rank,
+            world_size=world_size,
+            seed=self.seed,
+            training=training,
+        )
+        # The order gives whole batches of indices: one look-up a batch, nothing left for worker processes to do.
+        return DataLoader(exemplars, sampler=order, batch_size=None, pin_memory=torch.cuda.is_available())

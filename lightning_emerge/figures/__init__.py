@@ -1,0 +1,1 @@
+"""Figures: measurements drawn with matplotlib; no arithmetic that a measure should do."""

@@ -1,0 +1,45 @@
+"""Figures without pyplot: no global state, nothing to close, the same picture from any thread."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+TOKEN_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000", "#F0E442")
+"""Okabe & Ito's palette, which readers with any colour vision can tell apart; reused beyond eight tokens."""
+
+TOKEN_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+
+EMPTY = 0.85
+"""Grey level of what could not be measured."""
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Makes an empty figure of a size in inches."""
+    return Figure(figsize=(width, height), dpi=100, layout="constrained")
+
+
+def to_pixels(figure: Figure) -> npt.NDArray[np.uint8]:
+    """Draws a figure to an RGB array (y, x, channel)."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def mosaic(
+    tiles: npt.NDArray[np.floating], columns: int, gap: int
+) -> tuple[npt.NDArray[np.floating], list[tuple[int, int]]]:
+    """Lays tiles (tile, y, x, channel) out in rows on white.
+
+    Returns:
+        One picture (y, x, channel), and the (x, y) of each tile's upper left corner.
+    """
+    count, height, width, channels = tiles.shape
+    rows = -(-count // columns)
+    sheet = np.ones((rows * (height + gap) - gap, columns * (width + gap) - gap, channels))
+    corners = [((k % columns) * (width + gap), (k // columns) * (height + gap)) for k in range(count)]
+    for tile, (x, y) in zip(tiles, corners, strict=True):
+        sheet[y : y + height, x : x + width] = tile
+    return sheet, corners

@@ -1,0 +1,39 @@
+"""Pictures of first-layer kernels."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from lightning_emerge.figures.canvas import mosaic, new_figure
+from lightning_emerge.records import Measurement
+
+
+def draw_kernels(measurement: Measurement) -> Figure:
+    """Draws each filter's kernel in colour (or grey, for one channel) on a range that is the same at every step.
+
+    A weight of zero is middle grey. The range is 4 / sqrt(fan-in) either way, 2.8 standard deviations of He's
+    initialisation; weights beyond it are cut.
+
+    Args:
+        measurement: values (filter, channel, y, x) with 1 or 3 channels.
+    """
+    values = measurement.values
+    filters, channels, _, width = values.shape
+    reach = 4 / np.sqrt(values[0].size)
+    tiles = np.clip(0.5 + values.transpose(0, 2, 3, 1) / (2 * reach), 0, 1)
+    tiles = np.repeat(tiles, 3, axis=3) if channels == 1 else tiles
+    zoom = max(1, 24 // width)
+    tiles = tiles.repeat(zoom, axis=1).repeat(zoom, axis=2)
+    columns = min(8, filters)
+    sheet, corners = mosaic(tiles, columns, zoom * 2)
+    rows = -(-filters // columns)
+    figure = new_figure(0.9 * columns + 0.4, 1.0 * rows + 0.9)
+    axes = figure.subplots()
+    axes.imshow(sheet, interpolation="nearest")
+    for number, (x, y) in enumerate(corners):
+        axes.text(x, y - 2, str(number), ha="left", va="bottom", fontsize=7)
+    axes.set_axis_off()
+    axes.set_title(f"Kernels of {measurement.about}, step {measurement.step}", fontsize=10, pad=12)
+    figure.supxlabel(f"one square a filter, by number; grey is 0, full colour is ±{reach:.2f} or beyond", fontsize=8)
+    return figure

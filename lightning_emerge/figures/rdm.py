@@ -1,0 +1,59 @@
+"""Pictures of representational dissimilarity matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from lightning_emerge.figures.canvas import EMPTY, mosaic, new_figure
+from lightning_emerge.records import Measurement
+
+_RANGE = (0.0, 1.5)
+
+
+def draw_rdms(measurement: Measurement) -> Figure:
+    """Draws the RDM of each layer, stimuli in the order of their tokens, all on one fixed range of colours.
+
+    Args:
+        measurement: values (layer, stimulus, stimulus); the note `token` of the first stimulus axis names the tokens.
+    """
+    layer_axis, stimulus_axis = measurement.axes[:2]
+    tokens = [str(token) for token in stimulus_axis.notes["token"]]
+    order = np.argsort([tokens.index(token) for token in tokens], kind="stable")
+    values = measurement.values[:, order][:, :, order]
+    colours = colormaps["viridis"].with_extremes(bad=str(EMPTY))
+    scale = Normalize(*_RANGE)
+    size = len(tokens)
+    columns = min(4, len(values))
+    gap = max(2, size // 5)
+    sheet, corners = mosaic(colours(scale(np.ma.masked_invalid(values)))[..., :3], columns, gap)
+    rows = -(-len(values) // columns)
+    figure = new_figure(2.15 * columns + 1.6, 2.25 * rows + 0.7)
+    axes = figure.subplots()
+    axes.imshow(sheet, interpolation="nearest")
+    for (x, y), layer in zip(corners, layer_axis.labels, strict=True):
+        axes.text(x + size / 2, y - gap / 8, str(layer), ha="center", va="bottom", fontsize=9)
+    edges, names = _blocks([tokens[k] for k in order])
+    middles = [(low + high) / 2 for low, high in zip(edges, edges[1:], strict=False)]
+    bottom = corners[-1][1]
+    last_row = [x for x, y in corners if y == bottom]
+    axes.set_yticks([y + m for y in sorted({y for _, y in corners}) for m in middles], names * rows, fontsize=8)
+    axes.set_xticks([x + m for x in last_row for m in middles], names * len(last_row))
+    axes.tick_params(length=0)
+    axes.tick_params(axis="x", labelrotation=90, labelsize=8)
+    axes.spines[:].set_visible(False)
+    axes.set_title(f"Dissimilarity of the layers' responses to {size} stimuli, step {measurement.step}", pad=18)
+    bar = figure.colorbar(ScalarMappable(scale, colours), ax=axes, shrink=0.6, extend="max")
+    bar.set_label(f"{measurement.unit}   (1 = uncorrelated; grey = no response)")
+    return figure
+
+
+def _blocks(tokens: Sequence[str]) -> tuple[list[int], list[str]]:
+    """Where each run of the same token begins, with the end, and its name."""
+    starts = [k for k, token in enumerate(tokens) if k == 0 or token != tokens[k - 1]]
+    return [*starts, len(tokens)], [tokens[k] for k in starts]

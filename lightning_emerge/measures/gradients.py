@@ -1,0 +1,40 @@
+"""The gradient of a layer's weight, and the update that it led to."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+BIN_EDGES = tuple(round(-10 + 0.25 * k, 2) for k in range(45))
+"""Edges of `magnitude_histogram`'s bins, in log10 of the gradient's magnitude: -10 to 1 in steps of a quarter."""
+
+
+def norm(tensor: Float[Tensor, "..."]) -> Float[Tensor, ""]:
+    """Computes the Euclidean (L2, for a matrix Frobenius) norm over all entries, in float64."""
+    return tensor.double().square().sum().sqrt()
+
+
+def update_ratio(update: Float[Tensor, "*shape"], weight: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
+    """Computes the norm of an optimizer's update over the norm of the weight that it was added to.
+
+    Returns:
+        A pure number, about 0.001 in healthy training; NaN if the weight is zero.
+    """
+    size = norm(weight)
+    return torch.where(size > 0, norm(update) / size, torch.nan)
+
+
+def magnitude_histogram(gradient: Float[Tensor, "..."]) -> Float[Tensor, " bin"]:
+    """Counts a gradient's entries by order of magnitude, in bins that are the same for all layers and steps.
+
+    Returns:
+        Number of entries in each bin between `BIN_EDGES`. The first bin also holds everything smaller, zeros included,
+        the last everything larger; NaN entries are not counted.
+    """
+    low, high = BIN_EDGES[0], BIN_EDGES[-1]
+    entries = gradient.flatten()
+    exponent = entries[~entries.isnan()].abs().double().log10().clamp(low, high)
+    bins = len(BIN_EDGES) - 1
+    position = ((exponent - low) * (bins / (high - low))).long().clamp(max=bins - 1)
+    return torch.bincount(position, minlength=bins).float()

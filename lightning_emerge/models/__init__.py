@@ -1,0 +1,1 @@
+"""Models: the network and the LightningModule that trains it."""

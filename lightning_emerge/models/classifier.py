@@ -1,0 +1,152 @@
+"""The LightningModule that trains a network to tell tokens apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
+
+
+class TokenClassifier(LightningModule):
+    """Trains a network by cross-entropy and says how well it tells each token.
+
+    Logged: `train/loss`, `train/accuracy` and `learning_rate` at each step; `val/...` and `test/...` of loss, accuracy
+    and accuracy of each token once an epoch. The confusion matrix of the last validation or test is in `confusion`.
+
+    Args:
+        network: maps images (exemplar, channel, y, x) to logits (exemplar, token).
+        optimizer: any optimizer; it is given the network's parameters.
+        scheduler: any learning-rate scheduler, or none for a constant rate.
+        scheduler_interval: whether the scheduler counts optimizer steps or epochs.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        optimizer: OptimizerCallable = torch.optim.Adam,
+        scheduler: LRSchedulerCallable | None = None,
+        scheduler_interval: Literal["step", "epoch"] = "epoch",
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self._optimizer, self._scheduler, self._interval = optimizer, scheduler, scheduler_interval
+        self.tokens: tuple[str, ...] = ()
+        self.confusion: Mapping[str, torch.Tensor] = {}
+
+    def check_data(self, data: LightningDataModule) -> None:
+        """Compares the network with the data it is to learn.
+
+        Raises:
+            ValueError: if the network's number of outputs or the size of its images is not the data's.
+        """
+        tokens, shape = getattr(data, "tokens", None), getattr(data, "image_shape", None)
+        outputs = getattr(self.network, "tokens", None)
+        if tokens is not None and outputs is not None and outputs != len(tokens):
+            raise ValueError(
+                f"The network has one output a token; it has {outputs}, the data have {len(tokens)} tokens. "
+                f"Set --model.network.init_args.tokens={len(tokens)}."
+            )
+        if shape is None:
+            return
+        for name, value in (("channels", shape[0]), ("image_size", shape[1])):
+            own = getattr(self.network, name, value)
+            if own != value:
+                raise ValueError(
+                    f"The network and the data agree on {name}; the network has {own}, the data have {value}. "
+                    f"Set --model.network.init_args.{name}={value}."
+                )
+
+    def setup(self, stage: str) -> None:
+        """Makes the metrics, for which the tokens have to be known."""
+        if self.tokens:
+            return
+        data = getattr(self.trainer, "datamodule", None)
+        if data is not None:
+            self.check_data(data)
+        self.tokens = _token_names(data, self.network)
+        self.train_accuracy = MulticlassAccuracy(len(self.tokens), average="micro")
+        self.metrics = nn.ModuleDict({split: _metrics(len(self.tokens)) for split in ("val", "test")})
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Maps images (exemplar, channel, y, x) to logits (exemplar, token)."""
+        return self.network(images)
+
+    def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> torch.Tensor:
+        logits, label = self(batch["image"]), batch["label"]
+        loss = cross_entropy(logits, label)
+        self.train_accuracy(logits, label)
+        size = len(label)
+        self.log("train/loss", loss, batch_size=size)
+        self.log("train/accuracy", self.train_accuracy, prog_bar=True, batch_size=size)
+        self.log("learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"], batch_size=size)
+        return loss
+
+    def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
+        self._evaluate("val", batch)
+
+    def test_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
+        self._evaluate("test", batch)
+
+    def on_validation_epoch_end(self) -> None:
+        self._report("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._report("test")
+
+    def predict_step(self, batch: Mapping[str, Any], batch_idx: int) -> dict[str, Any]:
+        """Returns ids, the name of the likeliest token and the probabilities (exemplar, token)."""
+        probabilities = self(batch["image"]).softmax(dim=1)
+        tokens = [self.tokens[k] for k in probabilities.argmax(dim=1).tolist()]
+        return {"id": batch["id"], "token": tokens, "probabilities": probabilities}
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self._optimizer(self.network.parameters())
+        if self._scheduler is None:
+            return optimizer
+        scheduler = self._scheduler(optimizer)
+        settings: dict[str, Any] = {"scheduler": scheduler, "interval": self._interval}
+        if isinstance(scheduler, ReduceLROnPlateau):
+            settings["monitor"] = getattr(scheduler, "monitor", "val/loss")
+        return {"optimizer": optimizer, "lr_scheduler": settings}
+
+    def _evaluate(self, split: str, batch: Mapping[str, Any]) -> None:
+        logits, label = self(batch["image"]), batch["label"]
+        self.log(f"{split}/loss", cross_entropy(logits, label), batch_size=len(label), sync_dist=True)
+        self.metrics[split].update(logits, label)
+
+    def _report(self, split: str) -> None:
+        values = self.metrics[split].compute()
+        self.metrics[split].reset()
+        self.log(f"{split}/accuracy", values["accuracy"], prog_bar=True)
+        for token, accuracy in zip(self.tokens, values["accuracy_by_token"], strict=True):
+            self.log(f"{split}/accuracy/{token}", accuracy)
+        self.confusion = {**self.confusion, split: values["confusion"]}
+
+
+def _metrics(tokens: int) -> MetricCollection:
+    return MetricCollection(
+        {
+            "accuracy": MulticlassAccuracy(tokens, average="micro"),
+            "accuracy_by_token": MulticlassAccuracy(tokens, average=None),
+            "confusion": MulticlassConfusionMatrix(tokens),
+        },
+        compute_groups=False,
+    )
+
+
+def _token_names(data: LightningDataModule | None, network: nn.Module) -> Sequence[str] | Any:
+    names = getattr(data, "tokens", None)
+    if names is not None:
+        return tuple(names)
+    count = getattr(network, "tokens", None)
+    if count is None:
+        raise ValueError("TokenClassifier learns the tokens from the data module's or the network's `tokens`; neither has it.")
+    return tuple(str(k) for k in range(count))

@@ -1,0 +1,1 @@
+"""Probes: one a file, each naming what it needs, its measure and its figure."""

@@ -1,0 +1,49 @@
+"""ConfusionPicture: which token is taken for which, in validation and test."""
+
+from __future__ import annotations
+
+from typing import final
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from lightning_emerge.figures.canvas import to_pixels
+from lightning_emerge.figures.confusion import draw_confusion
+from lightning_emerge.records import Axis, Measurement, to_array
+from lightning_emerge.sinks.tensorboard import TensorBoardSink
+
+
+@final
+class ConfusionPicture(Callback):
+    """Draws the confusion matrix of each validation and test into TensorBoard.
+
+    It reads `confusion` and `tokens` of the LightningModule, which `TokenClassifier` has; a module without them gets no
+    picture.
+    """
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.sanity_checking:
+            self._draw(trainer, pl_module, "val")
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._draw(trainer, pl_module, "test")
+
+    def _draw(self, trainer: Trainer, module: LightningModule, split: str) -> None:
+        counts = getattr(module, "confusion", {}).get(split)
+        if counts is None or not trainer.is_global_zero:
+            return
+        tokens = [str(token) for token in getattr(module, "tokens", range(len(counts)))]
+        shares = counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
+        measurement = Measurement(
+            f"{split}/confusion",
+            to_array(shares),
+            (Axis("token", tokens), Axis("predicted", tokens)),
+            trainer.global_step,
+            "share",
+            type(self).__name__,
+            {"val": "Validation", "test": "Test"}[split],
+        )
+        pixels = to_pixels(draw_confusion(measurement))
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                TensorBoardSink(logger.experiment).write(trainer.global_step, [], {measurement.name: pixels})

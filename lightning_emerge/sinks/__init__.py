@@ -1,0 +1,1 @@
+"""Sinks: the only input and output of results."""

@@ -1,0 +1,81 @@
+"""TensorBoard: scalars, histograms and pictures of measurements, each at its optimizer step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from torch.utils.tensorboard.writer import SummaryWriter
+
+from lightning_emerge.records import Axis, Measurement, Picture
+
+
+class TensorBoardSink:
+    """Writes measurements to a run's event file.
+
+    A measurement with no axis or one is written as scalars, one with two axes as a histogram for each position of its
+    first axis (counts if the second axis is called "bin"), one with more only as the picture that its probe draws.
+
+    Args:
+        writer: of the run.
+    """
+
+    def __init__(self, writer: SummaryWriter) -> None:
+        self._writer = writer
+        self._charts: dict[str, list[str]] = {}
+
+    def write(self, step: int, measurements: Sequence[Measurement], pictures: Mapping[str, Picture]) -> None:
+        """Writes what was measured and drawn at one step."""
+        known = len(self._charts)
+        for measurement in measurements:
+            if len(measurement.axes) <= 1:
+                self._write_scalars(step, measurement)
+            elif len(measurement.axes) == 2:
+                self._write_histograms(step, measurement)
+        if len(self._charts) > known:
+            # One chart with all layers or tokens in it, beside the chart for each that TensorBoard makes by itself.
+            layout = {name: ["Multiline", tags] for name, tags in self._charts.items()}
+            self._writer.add_custom_scalars({"Probes": layout})
+        for tag, pixels in pictures.items():
+            self._writer.add_image(tag, pixels, step, dataformats="HWC")
+        self._writer.flush()
+
+    def _write_scalars(self, step: int, measurement: Measurement) -> None:
+        if not measurement.axes:
+            self._writer.add_scalar(measurement.name, float(measurement.values), step)
+            return
+        tags = _tags(measurement)
+        self._charts.setdefault(measurement.name, tags)
+        for tag, value in zip(tags, measurement.values.tolist(), strict=True):
+            if not np.isnan(value):
+                self._writer.add_scalar(tag, value, step)
+
+    def _write_histograms(self, step: int, measurement: Measurement) -> None:
+        binned = measurement.axes[1].name == "bin"
+        for tag, row in zip(_tags(measurement), measurement.values, strict=True):
+            values = row[~np.isnan(row)]
+            if binned:
+                self._write_counts(step, tag, measurement.axes[1], row)
+            elif len(values):
+                self._writer.add_histogram(tag, values, step)
+
+    def _write_counts(self, step: int, tag: str, axis: Axis, counts: npt.NDArray[np.floating]) -> None:
+        left = np.asarray(axis.labels, dtype=np.float64)
+        width = left[1] - left[0]
+        middle = left + width / 2
+        self._writer.add_histogram_raw(
+            tag,
+            min=float(left[0]),
+            max=float(left[-1] + width),
+            num=int(counts.sum()),
+            sum=float(counts @ middle),
+            sum_squares=float(counts @ middle**2),
+            bucket_limits=(left + width).tolist(),
+            bucket_counts=counts.tolist(),
+            global_step=step,
+        )
+
+
+def _tags(measurement: Measurement) -> list[str]:
+    return [f"{measurement.name}/{label}" for label in measurement.axes[0].labels]
