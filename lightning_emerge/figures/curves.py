@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -12,43 +13,37 @@ from lightning_emerge.figures.canvas import TOKEN_COLOURS, TOKEN_MARKERS, new_fi
 
 
 def draw_emergence(
-    steps: Sequence[int], accuracy: npt.ArrayLike, tokens: Sequence[str], title: str = "Emergence of the tokens"
+    steps: Sequence[int], accuracy: npt.ArrayLike, confidence: npt.ArrayLike, tokens: Sequence[str]
 ) -> Figure:
-    """Draws the accuracy of each token on the stimulus bank over optimizer steps, and their mean.
+    """Draws how the tokens emerge on the stimulus bank over optimizer steps.
 
     Args:
         steps: optimizer steps of the looks, ascending.
         accuracy: (step, token) share of each token's stimuli that were told right, 0 to 1.
+        confidence: (step, token) mean probability given to the right token, 0 to 1.
         tokens: names of the tokens.
-        title: of the picture.
     """
-    figure = new_figure(7.2, 4.2)
-    draw_emergence_on(figure.subplots(), steps, accuracy, tokens)
-    figure.axes[0].set_title(title)
-    figure.axes[0].legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    figure = new_figure(7.6, 6.4)
+    upper, lower = figure.subplots(2, sharex=True)
+    _draw_tokens(upper, steps, np.asarray(accuracy), tokens)
+    upper.set_ylabel("share of stimuli told right")
+    upper.set_title("Emergence of the tokens on the stimulus bank")
+    upper.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    _draw_tokens(lower, steps, np.asarray(confidence), tokens)
+    lower.set_ylabel("probability of the right token")
+    lower.set_xlabel("optimizer steps (linear to 10, then logarithmic)")
     return figure
 
 
-def draw_emergence_on(axes: Axes, steps: Sequence[int], accuracy: npt.ArrayLike, tokens: Sequence[str]) -> None:
-    """Draws `draw_emergence`'s curves on given axes."""
-    import numpy as np
-
-    values = np.asarray(accuracy)
+def _draw_tokens(axes: Axes, steps: Sequence[int], values: npt.NDArray[np.floating], tokens: Sequence[str]) -> None:
     for k, token in enumerate(tokens):
-        axes.plot(
-            steps,
-            values[:, k],
-            color=TOKEN_COLOURS[k % len(TOKEN_COLOURS)],
-            marker=TOKEN_MARKERS[k % len(TOKEN_MARKERS)],
-            markersize=3.5,
-            linewidth=1.2,
-            label=token,
-        )
+        colour, marker = TOKEN_COLOURS[k % len(TOKEN_COLOURS)], TOKEN_MARKERS[k % len(TOKEN_MARKERS)]
+        axes.plot(steps, values[:, k], color=colour, marker=marker, markersize=3.5, linewidth=1, label=token)
     axes.plot(steps, values.mean(axis=1), color="black", linewidth=2.2, label="mean")
-    axes.axhline(1 / len(tokens), color="0.5", linestyle=":", linewidth=1, label="chance")
-    axes.set_xscale("symlog", linthresh=1)
-    axes.set_xlim(0, max(steps) * 1.05 + 1)
+    axes.axhline(1 / len(tokens), color="0.5", linestyle=":", linewidth=1.2, label="chance")
+    axes.set_xscale("symlog", linthresh=10)
+    axes.set_xticks([tick for tick in (0, 5, 10, 30, 100, 300, 1000, 3000, 10000) if tick <= max(steps)])
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.set_xlim(-0.3, max(steps) * 1.05 + 1)
     axes.set_ylim(-0.03, 1.03)
-    axes.set_xlabel("optimizer steps (logarithmic beyond 1)")
-    axes.set_ylabel("accuracy on the stimulus bank")
     axes.spines[["top", "right"]].set_visible(False)

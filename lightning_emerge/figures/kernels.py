@@ -28,12 +28,12 @@ def draw_kernels(measurement: Measurement) -> Figure:
     columns = min(8, filters)
     sheet, corners = mosaic(tiles, columns, zoom * 2)
     rows = -(-filters // columns)
-    figure = new_figure(0.9 * columns + 0.4, 1.0 * rows + 0.9)
+    figure = new_figure(0.8 * columns + 0.3, 0.8 * rows + 0.8)
     axes = figure.subplots()
     axes.imshow(sheet, interpolation="nearest")
     for number, (x, y) in enumerate(corners):
         axes.text(x, y - 2, str(number), ha="left", va="bottom", fontsize=7)
     axes.set_axis_off()
-    axes.set_title(f"Kernels of {measurement.about}, step {measurement.step}", fontsize=10, pad=12)
+    axes.set_title(f"Kernels of {measurement.about}, step {measurement.step}", fontsize=10, pad=14)
     figure.supxlabel(f"one square a filter, by number; grey is 0, full colour is ±{reach:.2f} or beyond", fontsize=8)
     return figure

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from lightning_emerge.figures.canvas import EMPTY, mosaic, new_figure
 from lightning_emerge.records import Measurement
 
-_RANGE = (0.0, 1.5)
+_RANGE = (0.0, 1.0)
 
 
 def draw_rdms(measurement: Measurement) -> Figure:
@@ -49,7 +49,7 @@ def draw_rdms(measurement: Measurement) -> Figure:
     axes.spines[:].set_visible(False)
     axes.set_title(f"Dissimilarity of the layers' responses to {size} stimuli, step {measurement.step}", pad=18)
     bar = figure.colorbar(ScalarMappable(scale, colours), ax=axes, shrink=0.6, extend="max")
-    bar.set_label(f"{measurement.unit}   (1 = uncorrelated; grey = no response)")
+    bar.set_label(f"{measurement.unit}   (1 = uncorrelated or opposite; grey = no response)")
     return figure
 
 

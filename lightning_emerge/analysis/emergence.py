@@ -1,0 +1,61 @@
+"""How the tokens of a run emerged, from its records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from lightning_emerge.figures.curves import draw_emergence
+from lightning_emerge.sinks.arrays import STORE, open_run
+
+PICTURE = "emergence.png"
+
+
+def lasting_rise(steps: Sequence[int], values: npt.ArrayLike, level: float) -> int | None:
+    """Finds the first look from which a series stays at a level or above, to its end.
+
+    Args:
+        steps: step of each look, ascending.
+        values: the series; NaN counts as below.
+        level: to stay at or above.
+
+    Returns:
+        The step of that look, or None if the series ends below the level.
+    """
+    below = np.flatnonzero(~(np.asarray(values) >= level))
+    first = int(below[-1]) + 1 if len(below) else 0
+    return int(steps[first]) if first < len(steps) else None
+
+
+def summarise_run(folder: str | Path) -> list[str]:
+    """Says in a few lines what a run's records show, and draws the emergence of its tokens beside them.
+
+    Args:
+        folder: of the run.
+
+    Returns:
+        Lines of text; none if the run has no records.
+    """
+    try:
+        records = open_run(folder)
+    except FileNotFoundError:
+        return []
+    lines = [f"Records   {records.sizes['step']} looks, {len(records.data_vars)} measures in {Path(folder) / STORE}"]
+    if "bank_accuracy" not in records:
+        return lines
+    curves = records[["bank_accuracy", "bank_confidence"]].dropna("step").load()
+    steps, tokens = curves.step.values.tolist(), [str(token) for token in curves.token.values]
+    accuracy = curves.bank_accuracy.values
+    picture = Path(folder) / PICTURE
+    draw_emergence(steps, accuracy, curves.bank_confidence.values, tokens).savefig(picture)
+    rises = [(token, lasting_rise(steps, accuracy[:, k], 0.5)) for k, token in enumerate(tokens)]
+    shown = ", ".join(f"{token} {'never' if step is None else step}" for token, step in rises)
+    return [
+        *lines,
+        f"Bank      accuracy {accuracy[-1].mean():.3f} (chance {1 / len(tokens):.3f}); "
+        f"at least half right for good from step: {shown}",
+        f"Picture   {picture}",
+    ]

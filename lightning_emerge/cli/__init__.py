@@ -1,0 +1,31 @@
+"""The command line, where everything is put together: `lightning fit | validate | test | predict | board`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from lightning_emerge.cli.errors import UserError
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line.
+
+    A mistake of the user's is one line on the error stream and exit status 2, before anything is written.
+
+    Args:
+        arguments: those of the command line if none are given.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if words[:1] == ["board"]:
+            from lightning_emerge.cli.board import open_board
+
+            open_board(words[1:])
+        else:
+            from lightning_emerge.cli.training import run
+
+            run(words)
+    except UserError as error:
+        print(f"lightning: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,40 @@
+"""`lightning board`: TensorBoard with every step kept."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from lightning_emerge.board.launch import tensorboard_command
+from lightning_emerge.cli.errors import UserError
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"`lightning board [DIR] [--port N]` opens TensorBoard on a folder of runs; {message}.")
+
+
+def open_board(arguments: Sequence[str]) -> NoReturn:
+    """Becomes a TensorBoard on a folder of runs.
+
+    Raises:
+        UserError: if the folder does not exist or the port is none.
+    """
+    parser = _Parser("lightning board", description="Open TensorBoard on a folder of runs, with every step kept.")
+    parser.add_argument("dir", nargs="?", default="runs", help="folder of runs (default: runs)")
+    parser.add_argument("--port", type=int, default=6006, help="port on 127.0.0.1; 0 picks a free one (default: 6006)")
+    wanted = parser.parse_args(arguments)
+    if not Path(wanted.dir).is_dir():
+        raise UserError(
+            f"`lightning board DIR` opens a folder of runs; there is no folder {wanted.dir}. "
+            "Train first: lightning fit --config configs/vgg5.yaml"
+        )
+    if not 0 <= wanted.port <= 65535:
+        raise UserError(f"--port lies in 0 to 65535; got {wanted.port}.")
+    command = tensorboard_command(wanted.dir, wanted.port)
+    sys.stdout.flush()
+    os.execv(command[0], command)

@@ -1,0 +1,149 @@
+"""`lightning fit | validate | test | predict`: Lightning's command line, with checks before and a summary after."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from argparse import Action
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NoReturn
+
+from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from lightning_emerge.analysis.emergence import summarise_run
+from lightning_emerge.cli.errors import UserError, explain
+from lightning_emerge.models.classifier import TokenClassifier
+from lightning_emerge.probe import Probe
+from lightning_emerge.sinks.predictions import write_predictions
+
+_MISTAKES = (ValueError, TypeError, OSError, ImportError, MisconfigurationException)
+_DESCRIPTION = "Train a network and watch how it comes to know what it knows. `lightning board DIR` opens the runs."
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Parses and runs one of Lightning's commands.
+
+    Raises:
+        UserError: if the arguments, the configuration or the data are not as they have to be.
+    """
+    _hush()
+    EmergeCLI(
+        LightningModule,
+        LightningDataModule,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        auto_configure_optimizers=False,
+        parser_class=_Parser,
+        parser_kwargs={"description": _DESCRIPTION, "version": version("lightning_emerge")},
+        args=list(arguments),
+    )
+
+
+class _Parser(LightningArgumentParser):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # An abbreviation would let a misspelt option through.
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        if not self.exit_on_error:
+            super().error(message, ex)
+        raise UserError(explain(message, _option_names(self)))
+
+
+def _option_names(parser: Any) -> list[str]:
+    actions: list[Action] = list(parser._actions)
+    for action in parser._actions:
+        if isinstance(action.choices, dict):
+            actions += [inner for choice in action.choices.values() for inner in getattr(choice, "_actions", ())]
+    return sorted({name[2:] for action in actions for name in action.option_strings if name.startswith("--")})
+
+
+class EmergeCLI(LightningCLI):
+    """Lightning's command line, which checks everything that can be checked before anything is written."""
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "LightningCLI's args parameter")
+            super().parse_arguments(parser, args)
+
+    def instantiate_classes(self) -> None:
+        _forgive(super().instantiate_classes)
+
+    def before_fit(self) -> None:
+        _forgive(lambda: self._check("fit"))
+        self._began = time.monotonic()
+
+    def before_validate(self) -> None:
+        _forgive(lambda: self._check("validate"))
+
+    def before_test(self) -> None:
+        _forgive(lambda: self._check("test"))
+
+    def before_predict(self) -> None:
+        _forgive(lambda: self._check("predict"))
+
+    def after_fit(self) -> None:
+        if not self.trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
+            self._summarise(self.trainer.log_dir or self.trainer.default_root_dir, time.monotonic() - self._began)
+
+    def after_predict(self) -> None:
+        batches = self.trainer.predict_loop.predictions
+        tokens = getattr(self.model, "tokens", ())
+        if not batches or not tokens:
+            return
+        rank = f"_rank{self.trainer.global_rank}" if self.trainer.world_size > 1 else ""
+        path = Path(self.trainer.log_dir or self.trainer.default_root_dir) / f"predictions{rank}.csv"
+        rows = write_predictions(path, tokens, batches)  # pyright: ignore[reportArgumentType]
+        print(f"\n{rows} predictions are in {path}")
+
+    def _check(self, stage: str) -> None:
+        checkpoint = self._get(self.config_init, "ckpt_path")
+        if checkpoint and str(checkpoint) not in ("best", "last", "hpc", "registry") and not Path(checkpoint).exists():
+            raise ValueError(f"--ckpt_path names a checkpoint, 'best' or 'last'; there is no file {checkpoint}.")
+        if self.datamodule is not None:
+            self.datamodule.prepare_data()
+            self.datamodule.setup(stage)
+        if isinstance(self.model, TokenClassifier):
+            if self.datamodule is not None:
+                self.model.check_data(self.datamodule)
+            self.model.configure_optimizers()
+        for callback in self.trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
+            if isinstance(callback, Probe):
+                callback.check(self.model)
+
+    @rank_zero_only
+    def _summarise(self, folder: str, seconds: float) -> None:
+        accuracy = self.trainer.callback_metrics.get("val/accuracy")
+        print(f"\nRun       {folder}")
+        print(f"Trained   {self.trainer.global_step} optimizer steps in {seconds / 60:.1f} minutes", end="")
+        print(f"; validation accuracy {float(accuracy):.3f}" if accuracy is not None else "")
+        for line in summarise_run(folder):
+            print(line)
+        print(f"Look      lightning board {folder}")
+
+
+def _forgive(step: Callable[[], None]) -> None:
+    """Runs a step in which what goes wrong is the user's to mend, and says it in one line."""
+    try:
+        step()
+    except _MISTAKES as error:
+        root: BaseException = error
+        while root.__cause__ is not None:
+            root = root.__cause__
+        raise UserError(explain(str(root), [])) from error
+
+
+def _hush() -> None:
+    """Keeps advertisements, and warnings that the user can do nothing about, off the screen."""
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
+        lambda record: "Tip: For seamless cloud" not in record.getMessage()
+    )
+    # Batches are looked up in memory, whole: worker processes would only copy them.
+    warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*")
