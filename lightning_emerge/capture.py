@@ -226,5 +226,3 @@ def _own_weights(layer: nn.Module) -> list[nn.Parameter]:
 
 def _all_weights(layer: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in layer.parameters() if parameter.dim() >= 2]
-
-

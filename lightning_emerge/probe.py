@@ -16,8 +16,8 @@ from typing import Any, ClassVar, Literal
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from lightning.pytorch.utilities.seed import isolate_rng
+from lightning_utilities.core.rank_zero import rank_zero_warn
 from matplotlib.figure import Figure
 
 from lightning_emerge import capture as looking
@@ -59,9 +59,10 @@ class Probe(Callback, ABC):
 
     Args:
         schedule: when to look; `LogSpaced()` if none is given. The last step is always looked at.
-        layers: names or patterns of layers (see `lightning_emerge.capture.match_layers`); all that hold a weight if none
-            is given.
-        on_error: "report" says what went wrong, switches this probe off and lets training go on; "raise" stops training.
+        layers: names or patterns of layers (see `lightning_emerge.capture.match_layers`); all that hold a weight if
+            none is given.
+        on_error: "report" says what went wrong, switches this probe off and lets training go on; "raise" stops
+            training.
     """
 
     needs: ClassVar[Needs]
@@ -181,7 +182,7 @@ class _Conductor:
             self._report(step, due, lambda: self._capture(step, due))
 
     def before_update(self, step: int) -> None:
-        """Keeps the training batch's gradients, and the weights that they are for, if a probe that is due needs them."""
+        """Keeps the training batch's gradients, and the weights they are for, if a probe that is due needs them."""
         due = [m for m in self.members if m.on and m.probe.needs.training and m.probe.schedule(step)]
         if not due:
             return

@@ -48,14 +48,14 @@ def summarise_run(folder: str | Path) -> list[str]:
         return lines
     curves = records[["bank_accuracy", "bank_confidence"]].dropna("step").load()
     steps, tokens = curves.step.values.tolist(), [str(token) for token in curves.token.values]
-    accuracy = curves.bank_accuracy.values
+    accuracy, confidence = curves.bank_accuracy.values, curves.bank_confidence.values
     picture = Path(folder) / PICTURE
-    draw_emergence(steps, accuracy, curves.bank_confidence.values, tokens).savefig(picture)
-    rises = [(token, lasting_rise(steps, accuracy[:, k], 0.5)) for k, token in enumerate(tokens)]
+    draw_emergence(steps, accuracy, confidence, tokens).savefig(picture)
+    rises = [(token, lasting_rise(steps, confidence[:, k], 0.5)) for k, token in enumerate(tokens)]
     shown = ", ".join(f"{token} {'never' if step is None else step}" for token, step in rises)
     return [
         *lines,
         f"Bank      accuracy {accuracy[-1].mean():.3f} (chance {1 / len(tokens):.3f}); "
-        f"at least half right for good from step: {shown}",
+        f"probability of the right token 0.5 or more for good from step: {shown}",
         f"Picture   {picture}",
     ]

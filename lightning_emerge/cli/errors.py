@@ -45,7 +45,8 @@ def _unknown_option(found: re.Match[str], _message: str, options: Sequence[str])
 
 def _unknown_key(found: re.Match[str], _message: str, options: Sequence[str]) -> str:
     name = found[1]
-    return f"A configuration's keys are those that `--print_config` prints; there is no {name}.{_near_option(name, options)}"
+    near = _near_option(name, options)
+    return f"A configuration's keys are those that `--print_config` prints; there is no {name}.{near}"
 
 
 def _near_option(name: str, options: Sequence[str], dashes: str = "") -> str:

@@ -52,9 +52,9 @@ class Exemplars(Dataset[Batch]):
 class BatchOrder(DistributedSampler[list[int]]):
     """Batches of exemplars whose union over ranks does not depend on the number of ranks.
 
-    Each batch of the whole run is dealt out to the ranks in turn, so one rank and several take the same optimizer steps.
-    In training the order is a function of (seed, epoch) and a last, smaller batch is left out; otherwise every exemplar
-    is visited exactly once, with no padding, in batches of nearly equal size.
+    Each batch of the whole run is dealt out to the ranks in turn, so one rank and several take the same optimizer
+    steps. In training the order is a function of (seed, epoch) and a last, smaller batch is left out; otherwise every
+    exemplar is visited exactly once, with no padding, in batches of nearly equal size.
 
     It is a DistributedSampler so that Lightning sees that sharding is done and tells it the epoch.
 

@@ -127,7 +127,9 @@ def _list_photographs(root: Path) -> dict[str, list[Path]]:
     }
     for token, found in files.items():
         if not found:
-            raise ValueError(f"Each token's folder holds photographs ({', '.join(sorted(SUFFIXES))}); {root / token} has none.")
+            raise ValueError(
+                f"Each token's folder holds photographs ({', '.join(sorted(SUFFIXES))}); {root / token} has none."
+            )
     return files
 
 

@@ -129,7 +129,9 @@ def _render_block(
     image = _background(draws, size, nuisances)
     frame = _Frame.of(draws, nuisances)
     for number, part in enumerate(token.parts):
-        px, py, radius = frame.to_part(x, y, part.place, part.pose, draws.jitter[:, number] * np.float32(nuisances.jitter))
+        px, py, radius = frame.to_part(
+            x, y, part.place, part.pose, draws.jitter[:, number] * np.float32(nuisances.jitter)
+        )
         distance = SHAPES[part.shape](px, py) * radius * np.float32(size / 2)
         cover = np.clip(np.float32(0.5) - distance, np.float32(0), np.float32(1))[:, None]
         paint = np.float32(0.5) + np.float32(0.5) * draws.colour[:, number, :, None, None]

@@ -12,7 +12,7 @@ from math import cos, pi, sin
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[np.float32]
+Array = npt.NDArray[np.floating]
 
 
 def _disk(x: Array, y: Array) -> Array:

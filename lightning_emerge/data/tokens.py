@@ -81,7 +81,9 @@ class Grammar:
         for name, own in zip(self.names, cues, strict=True):
             telling = [cue for cue in own if holders[cue] == 1]
             if telling:
-                raise ValueError(f"{what} {telling[0]} stands in token {name!r} alone, so it tells the token by itself.")
+                raise ValueError(
+                    f"{what} {telling[0]} stands in token {name!r} alone, so it tells the token by itself."
+                )
 
 
 def _default() -> Grammar:

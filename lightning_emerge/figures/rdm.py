@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from matplotlib import colormaps
@@ -39,7 +40,7 @@ def draw_rdms(measurement: Measurement) -> Figure:
     for (x, y), layer in zip(corners, layer_axis.labels, strict=True):
         axes.text(x + size / 2, y - gap / 8, str(layer), ha="center", va="bottom", fontsize=9)
     edges, names = _blocks([tokens[k] for k in order])
-    middles = [(low + high) / 2 for low, high in zip(edges, edges[1:], strict=False)]
+    middles = [(low + high) / 2 for low, high in pairwise(edges)]
     bottom = corners[-1][1]
     last_row = [x for x, y in corners if y == bottom]
     axes.set_yticks([y + m for y in sorted({y for _, y in corners}) for m in middles], names * rows, fontsize=8)

@@ -8,4 +8,4 @@ from torch import Tensor
 
 def filter_norms(weight: Float[Tensor, "filter ..."]) -> Float[Tensor, " filter"]:
     """Computes the Euclidean norm of each filter's weights (its bias apart)."""
-    return weight.flatten(1).norm(dim=1)
+    return weight.flatten(1).square().sum(dim=1).sqrt()

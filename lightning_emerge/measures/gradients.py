@@ -10,7 +10,7 @@ BIN_EDGES = tuple(round(-10 + 0.25 * k, 2) for k in range(45))
 """Edges of `magnitude_histogram`'s bins, in log10 of the gradient's magnitude: -10 to 1 in steps of a quarter."""
 
 
-def norm(tensor: Float[Tensor, "..."]) -> Float[Tensor, ""]:
+def norm(tensor: Float[Tensor, ...]) -> Float[Tensor, ""]:
     """Computes the Euclidean (L2, for a matrix Frobenius) norm over all entries, in float64."""
     return tensor.double().square().sum().sqrt()
 
@@ -25,7 +25,7 @@ def update_ratio(update: Float[Tensor, "*shape"], weight: Float[Tensor, "*shape"
     return torch.where(size > 0, norm(update) / size, torch.nan)
 
 
-def magnitude_histogram(gradient: Float[Tensor, "..."]) -> Float[Tensor, " bin"]:
+def magnitude_histogram(gradient: Float[Tensor, ...]) -> Float[Tensor, " bin"]:
     """Counts a gradient's entries by order of magnitude, in bins that are the same for all layers and steps.
 
     Returns:

@@ -10,21 +10,22 @@ from torch import Tensor
 def correlation_rdm(features: Float[Tensor, "stimulus feature"]) -> Float[Tensor, "stimulus stimulus"]:
     """Computes one minus the Pearson correlation between the responses to each pair of stimuli.
 
-    Kriegeskorte, Mur & Bandettini (2008), *Representational similarity analysis*, Frontiers in Systems Neuroscience 2:4.
+    Kriegeskorte, Mur & Bandettini (2008), *Representational similarity analysis*, Frontiers in Systems
+    Neuroscience 2:4.
 
     Args:
         features: responses of a layer's units to each stimulus, flattened.
 
     Returns:
-        Symmetric matrix, 0 (same pattern) to 2 (opposite pattern), zero on its diagonal. NaN where a stimulus' responses
-        are all equal, for which no correlation is defined.
+        Symmetric matrix, 0 (same pattern) to 2 (opposite pattern), zero on its diagonal. NaN where a stimulus'
+        responses are all equal, for which no correlation is defined.
     """
     patterns = features - features.mean(dim=1, keepdim=True)
     largest = patterns.abs().amax(dim=1, keepdim=True)
     # Rounding leaves a constant pattern a little off zero: call it constant below the features' own resolution.
     tiny = features.abs().amax(dim=1, keepdim=True) * (4 * torch.finfo(features.dtype).eps)
     patterns = torch.where(largest > tiny, patterns / largest, torch.nan)
-    patterns = patterns / patterns.norm(dim=1, keepdim=True)
+    patterns = patterns / patterns.square().sum(dim=1, keepdim=True).sqrt()
     distance = (1 - patterns @ patterns.T).clamp(0, 2)
     defined = ~patterns[:, 0].isnan()
     return distance.masked_fill(torch.diag(defined), 0.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -73,7 +73,7 @@ class TokenClassifier(LightningModule):
             self.check_data(data)
         self.tokens = _token_names(data, self.network)
         self.train_accuracy = MulticlassAccuracy(len(self.tokens), average="micro")
-        self.metrics = nn.ModuleDict({split: _metrics(len(self.tokens)) for split in ("val", "test")})
+        self.val_metrics, self.test_metrics = _make_metrics(len(self.tokens)), _make_metrics(len(self.tokens))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Maps images (exemplar, channel, y, x) to logits (exemplar, token)."""
@@ -117,21 +117,24 @@ class TokenClassifier(LightningModule):
             settings["monitor"] = getattr(scheduler, "monitor", "val/loss")
         return {"optimizer": optimizer, "lr_scheduler": settings}
 
+    def _metrics(self, split: str) -> MetricCollection:
+        return self.val_metrics if split == "val" else self.test_metrics
+
     def _evaluate(self, split: str, batch: Mapping[str, Any]) -> None:
         logits, label = self(batch["image"]), batch["label"]
         self.log(f"{split}/loss", cross_entropy(logits, label), batch_size=len(label), sync_dist=True)
-        self.metrics[split].update(logits, label)
+        self._metrics(split).update(logits, label)
 
     def _report(self, split: str) -> None:
-        values = self.metrics[split].compute()
-        self.metrics[split].reset()
-        self.log(f"{split}/accuracy", values["accuracy"], prog_bar=True)
+        values = self._metrics(split).compute()
+        self._metrics(split).reset()
+        self.log(f"{split}/accuracy", values["accuracy"], prog_bar=True, sync_dist=True)
         for token, accuracy in zip(self.tokens, values["accuracy_by_token"], strict=True):
-            self.log(f"{split}/accuracy/{token}", accuracy)
+            self.log(f"{split}/accuracy/{token}", accuracy, sync_dist=True)
         self.confusion = {**self.confusion, split: values["confusion"]}
 
 
-def _metrics(tokens: int) -> MetricCollection:
+def _make_metrics(tokens: int) -> MetricCollection:
     return MetricCollection(
         {
             "accuracy": MulticlassAccuracy(tokens, average="micro"),
@@ -142,11 +145,13 @@ def _metrics(tokens: int) -> MetricCollection:
     )
 
 
-def _token_names(data: LightningDataModule | None, network: nn.Module) -> Sequence[str] | Any:
+def _token_names(data: LightningDataModule | None, network: nn.Module) -> tuple[str, ...]:
     names = getattr(data, "tokens", None)
     if names is not None:
         return tuple(names)
     count = getattr(network, "tokens", None)
     if count is None:
-        raise ValueError("TokenClassifier learns the tokens from the data module's or the network's `tokens`; neither has it.")
+        raise ValueError(
+            "TokenClassifier learns the tokens from the data module's or the network's `tokens`; neither has it."
+        )
     return tuple(str(k) for k in range(count))

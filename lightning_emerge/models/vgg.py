@@ -121,7 +121,11 @@ def _check(
         (width >= 1, "width is at least 1", width),
         (all(units >= 1 for units in head), "head has at least 1 unit in each layer", list(head)),
         (0 <= dropout < 1, "dropout is at least 0 and below 1", dropout),
-        (image_size >= 2 ** len(stages), f"image_size is at least {2 ** len(stages)} for {len(stages)} poolings", image_size),
+        (
+            image_size >= 2 ** len(stages),
+            f"image_size is at least {2 ** len(stages)} for {len(stages)} poolings",
+            image_size,
+        ),
         (channels >= 1, "channels is at least 1", channels),
     ]
     for holds, rule, value in rules:

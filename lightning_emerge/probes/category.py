@@ -21,7 +21,8 @@ class CategoryProbe(Probe):
 
     def measure(self, capture: Capture) -> Iterable[Measurement]:
         bank, logits = capture.bank, capture.outputs
-        assert bank is not None and logits is not None
+        assert bank is not None
+        assert logits is not None
         labels = bank.labels.to(logits.device)
         tokens, source = Axis("token", bank.tokens), type(self).__name__
         accuracy, confidence = accuracy_by_token(logits, labels), confidence_by_token(logits, labels)

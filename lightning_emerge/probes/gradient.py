@@ -56,5 +56,5 @@ class GradientProbe(Probe):
             capture.step,
             "number of weights",
             source,
-            "Histogram of the gradient's entries; the first bin holds all that are smaller, the last all that are larger",
+            "Histogram of the gradient's entries; the first bin also holds all smaller ones, the last all larger",
         )

@@ -29,9 +29,7 @@ class SimilarityProbe(Probe):
         assert bank is not None
         rdms = {layer: correlation_rdm(rows.flatten(1)) for layer, rows in capture.activations.items()}
         labels = bank.labels.to(next(iter(rdms.values())).device)
-        within, between = map(
-            torch.stack, zip(*(token_distances(rdm, labels) for rdm in rdms.values()), strict=True)
-        )
+        within, between = map(torch.stack, zip(*(token_distances(rdm, labels) for rdm in rdms.values()), strict=True))
         layers = Axis("layer", capture.layers)
         stimuli = Axis("stimulus", bank.ids, notes={"token": [bank.tokens[k] for k in bank.labels.tolist()]})
         source, unit = type(self).__name__, "1 - Pearson r"

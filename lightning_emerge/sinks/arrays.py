@@ -85,7 +85,7 @@ class ArraySink:
                 attributes={"units": measurement.unit, "source": measurement.source, "long_name": measurement.about},
             )
         array = self._array(name)
-        if list(array.metadata.dimension_names or ()) != dimensions or array.shape[1:] != shape[1:]:  # pyright: ignore
+        if _dimensions(array) != dimensions or array.shape[1:] != shape[1:]:
             raise ValueError(
                 f"A measurement has the same axes at every step; {name!r} was {array.shape[1:]}, is {shape[1:]} now."
             )
@@ -107,7 +107,9 @@ class ArraySink:
                 return name
         raise ValueError(f"The labels of an axis are the same at every step; {axis.name!r} of {measure!r} changed.")
 
-    def _store(self, name: str, dimensions: tuple[str, ...], values: npt.NDArray[Any], attributes: Mapping[str, str]) -> None:
+    def _store(
+        self, name: str, dimensions: tuple[str, ...], values: npt.NDArray[Any], attributes: Mapping[str, str]
+    ) -> None:
         array = self._group.create_array(
             name, data=values, dimension_names=dimensions, attributes=dict(attributes), chunks=(max(1, len(values)),)
         )
@@ -123,8 +125,7 @@ class ArraySink:
         count = len(self._steps)
         with _quiet():
             for name, array in list(self._group.arrays()):
-                names = array.metadata.dimension_names or ()  # pyright: ignore
-                if names[0] == "step" and name != "step":
+                if name != "step" and _dimensions(array)[0] == "step":
                     array.resize((count, *array.shape[1:]))
             if "step" not in self._group:
                 self._group.create_array(
@@ -170,6 +171,10 @@ def _committed_steps(path: Path) -> list[int]:
         steps = group["step"]
     assert isinstance(steps, zarr.Array)
     return [int(step) for step in np.asarray(steps[:])]
+
+
+def _dimensions(array: zarr.Array[Any]) -> list[str | None]:
+    return list(array.metadata.dimension_names or ())  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _as_array(labels: Sequence[Label]) -> npt.NDArray[Any]:
