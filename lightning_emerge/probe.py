@@ -9,7 +9,7 @@ from __future__ import annotations
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -130,10 +130,11 @@ class Probe(Callback, ABC):
 
 @dataclass
 class _Member:
-    """A probe in a run: its layers, and whether it is still on."""
+    """A probe in a run: its layers, the end of its measurements' names, and whether it is still on."""
 
     probe: Probe
     layers: tuple[str, ...]
+    suffix: str = ""
     on: bool = True
     last: int = -1  # step of its last look at the bank or the weights
 
@@ -160,7 +161,7 @@ class _Conductor:
 
     def __init__(self, trainer: Trainer, module: LightningModule, probes: Sequence[Probe]) -> None:
         self.module = module
-        self.members = [_Member(probe, probe.check(module)) for probe in probes]
+        self.members = [_Member(probe, probe.check(module), _suffix(probe, probes)) for probe in probes]
         self.parameters = dict(module.named_parameters())
         layers = {layer for member in self.members if _weighs(member) for layer in member.layers}
         self.weight_names = looking.weight_names(module, [name for name in self._order() if name in layers])
@@ -168,6 +169,7 @@ class _Conductor:
         self.step = trainer.global_step
         self.before: _Before | None = None
         self.sinks = _open_sinks(trainer)
+        self.draws = any(isinstance(sink, TensorBoardSink) for sink in self.sinks)
 
     def look(self, step: int, *, last: bool = False) -> None:
         """Looks at the bank and the weights with every probe that is due."""
@@ -217,7 +219,7 @@ class _Conductor:
         """Runs the bank through the network once, for all that is asked for. Empty of activations but on rank zero."""
         watched = self._union([m for m in due if m.probe.needs.activations])
         weighed = self._union([m for m in due if m.probe.needs.weights])
-        weights = {layer: self.parameters[self.weight_names[layer]].detach() for layer in weighed}
+        weights = {layer: self.parameters[self.weight_names[layer]].detach().clone() for layer in weighed}
         if not any(m.probe.needs.bank for m in due):
             return Capture(step, self._union(due), weights=weights)
         assert self.bank is not None
@@ -253,7 +255,7 @@ class _Conductor:
         else:
             for number, member in enumerate(due if self.module.trainer.is_global_zero else ()):
                 try:
-                    results.append(_measure(member.probe, capture, member.layers))
+                    results.append(_measure(member, capture, draw=self.draws))
                 except Exception as error:
                     failures[member.name] = error
                     failed[number] = True
@@ -301,9 +303,15 @@ def _weighs(member: _Member) -> bool:
     return member.probe.needs.weights or member.probe.needs.training
 
 
-def _measure(probe: Probe, capture: Capture, layers: tuple[str, ...]) -> Result:
+def _suffix(probe: Probe, probes: Sequence[Probe]) -> str:
+    """Nothing for the first probe of its class, _2 for the second, so that each measurement has a name of its own."""
+    number = 1 + [other for other in probes if type(other) is type(probe)].index(probe)
+    return f"_{number}" if number > 1 else ""
+
+
+def _measure(member: _Member, capture: Capture, *, draw: bool) -> Result:
     """Measures what the probe asked for and no more, so that a look does not depend on which other probes look."""
-    needs = probe.needs
+    probe, layers, needs = member.probe, member.layers, member.probe.needs
     own = Capture(
         capture.step,
         layers,
@@ -315,8 +323,9 @@ def _measure(probe: Probe, capture: Capture, layers: tuple[str, ...]) -> Result:
         {layer: capture.updates[layer] for layer in layers} if needs.training else {},
     )
     measurements = list(probe.measure(own))
-    drawn = {measurement.name: probe.draw(measurement) for measurement in measurements}
-    return measurements, {name: to_pixels(figure) for name, figure in drawn.items() if figure is not None}
+    drawn = {found.name + member.suffix: probe.draw(found) for found in measurements} if draw else {}
+    named = [replace(measurement, name=measurement.name + member.suffix) for measurement in measurements]
+    return named, {name: to_pixels(figure) for name, figure in drawn.items() if figure is not None}
 
 
 def _callbacks(trainer: Trainer) -> list[Callback]:

@@ -83,7 +83,7 @@ def _unknown_module(found: re.Match[str], _message: str, _options: Sequence[str]
 def _wrong_value(found: re.Match[str], message: str, _options: Sequence[str]) -> str:
     value = found[2].strip()
     keys = re.findall(r'Parser key "([^"]+)"', message[: found.start()])
-    kinds = re.findall(r"Expected a (.*)", found[0][: found.start(2) - found.start()])
+    kinds = re.findall(r"Expected a (.*?)(?:\. Got value.*)?$", found[0][: found.start(2) - found.start()], re.MULTILINE)
     allowed = re.findall(r"'([^']+)'", " ".join(kind for kind in kinds if "Literal" in kind))
     wanted = " or ".join(_plain(kind) for kind in kinds)
     return f"{'.'.join(keys) or 'The value'} is {wanted}; got {value!r}.{nearest(value, allowed)}"
@@ -120,8 +120,8 @@ _RULES: tuple[tuple[str, _Say], ...] = (
     (r"invalid choice: '(\w*)' \(choose from (.*)\)", _unknown_command),
     (r"arguments are required: (.*)", _missing),
     (r"File does not exist: '([^']+)'", _missing_file),
+    (r"Expected a ([^\n]*?)\. Got value: ([^\n]*)", _wrong_value),
     (r"((?:[^\n]*Expected a [^\n]*\n)+)\s*(?:Given value type: [^\n]*\n\s*)?Given value: ([^\n]*)", _wrong_value),
-    (r"Expected a (?P<kind>[^\n]*?)\. Got value: ([^\n]*)", _wrong_value),
 )
 
 

@@ -32,8 +32,9 @@ def run(arguments: Sequence[str]) -> None:
     Raises:
         UserError: if the arguments, the configuration or the data are not as they have to be.
     """
-    _hush()
+    _silence_warnings()
     EmergeCLI(
+        _hold_messages(),
         LightningModule,
         LightningDataModule,
         subclass_mode_model=True,
@@ -67,6 +68,10 @@ def _option_names(parser: Any) -> list[str]:
 class EmergeCLI(LightningCLI):
     """Lightning's command line, which checks everything that can be checked before anything is written."""
 
+    def __init__(self, held: _Held, *args: Any, **kwargs: Any) -> None:
+        self._held = held
+        super().__init__(*args, **kwargs)
+
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "LightningCLI's args parameter")
@@ -76,17 +81,17 @@ class EmergeCLI(LightningCLI):
         _forgive(super().instantiate_classes)
 
     def before_fit(self) -> None:
-        _forgive(lambda: self._check("fit"))
+        self._prepare("fit")
         self._began = time.monotonic()
 
     def before_validate(self) -> None:
-        _forgive(lambda: self._check("validate"))
+        self._prepare("validate")
 
     def before_test(self) -> None:
-        _forgive(lambda: self._check("test"))
+        self._prepare("test")
 
     def before_predict(self) -> None:
-        _forgive(lambda: self._check("predict"))
+        self._prepare("predict")
 
     def after_fit(self) -> None:
         if not self.trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
@@ -101,6 +106,10 @@ class EmergeCLI(LightningCLI):
         path = Path(self.trainer.log_dir or self.trainer.default_root_dir) / f"predictions{rank}.csv"
         rows = write_predictions(path, tokens, batches)  # pyright: ignore[reportArgumentType]
         print(f"\n{rows} predictions are in {path}")
+
+    def _prepare(self, stage: str) -> None:
+        _forgive(lambda: self._check(stage))
+        self._held.release()
 
     def _check(self, stage: str) -> None:
         checkpoint = self._get(self.config_init, "ckpt_path")
@@ -136,14 +145,42 @@ def _forgive(step: Callable[[], None]) -> None:
         root: BaseException = error
         while root.__cause__ is not None:
             root = root.__cause__
+        if not isinstance(root, _MISTAKES):
+            raise
         raise UserError(explain(str(root), [])) from error
 
 
-def _hush() -> None:
-    """Keeps advertisements, and warnings that the user can do nothing about, off the screen."""
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
-        lambda record: "Tip: For seamless cloud" not in record.getMessage()
-    )
+class _Held(logging.Filter):
+    """Holds Lightning's messages back until the checks are over, so that a mistake is answered by one line alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._records: list[logging.LogRecord] | None = []
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if "Tip: For seamless cloud" in record.getMessage():  # an advertisement
+            return False
+        if self._records is not None:
+            self._records.append(record)
+        return self._records is None
+
+    def release(self) -> None:
+        records, self._records = self._records or [], None
+        for record in records:
+            logging.getLogger(record.name).handle(record)
+
+
+def _hold_messages() -> _Held:
+    held = _Held()
+    for name in ("lightning.fabric", "lightning.pytorch"):
+        for handler in logging.getLogger(name).handlers:
+            handler.addFilter(held)
+    return held
+
+
+def _silence_warnings() -> None:
+    """Keeps warnings that the user can do nothing about off the screen."""
     # Batches are looked up in memory, whole: worker processes would only copy them.
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    # Lightning 2.6 calls what torch 2.15 has renamed.
     warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*")

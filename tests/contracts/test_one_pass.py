@@ -1,0 +1,36 @@
+"""Promise 2: however many probes look, the bank goes through the network once."""
+
+from __future__ import annotations
+
+import lightning_emerge as le
+import pytest
+import torch
+
+
+def _count_bank_passes(model: le.TokenClassifier) -> list[int]:
+    seen: list[int] = []
+    model.network.register_forward_hook(
+        lambda module, images, output: None if torch.is_grad_enabled() else seen.append(len(images[0]))
+    )
+    return seen
+
+
+@pytest.mark.parametrize("copies", [1, 3])
+def test_probes_that_are_due_share_one_pass(copies, make_data, make_model, make_trainer, tmp_path):
+    model = make_model()
+    seen = _count_bank_passes(model)
+    probes = [
+        kind(le.At([0, 2]), layers=layers)
+        for kind, layers in ((le.SimilarityProbe, ["conv*"]), (le.SimilarityProbe, ["fc1"]), (le.CategoryProbe, None))
+    ]
+    trainer = make_trainer(probes[:copies], max_steps=3, logger=False, default_root_dir=tmp_path)
+    trainer.fit(model, datamodule=make_data())
+    assert seen == [15, 15, 15]  # steps 0 and 2, and the last
+
+
+def test_probes_of_weights_need_no_pass(make_data, make_model, make_trainer, tmp_path):
+    model = make_model()
+    seen = _count_bank_passes(model)
+    trainer = make_trainer([le.FilterProbe(), le.GradientProbe()], logger=False, default_root_dir=tmp_path)
+    trainer.fit(model, datamodule=make_data())
+    assert seen == []

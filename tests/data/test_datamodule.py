@@ -1,0 +1,129 @@
+from itertools import chain
+from types import SimpleNamespace
+
+import pytest
+import torch
+from lightning.pytorch import LightningModule, Trainer
+
+from lightning_emerge.data.datamodule import ExemplarDataModule
+from lightning_emerge.data.synthetic import TokenDataModule
+
+
+def make(**arguments) -> TokenDataModule:
+    small = {"image_size": 8, "val_exemplars": 30, "test_exemplars": 20, "bank_exemplars": 4}
+    return TokenDataModule(**{**small, **arguments})
+
+
+@pytest.fixture(scope="module")
+def data() -> TokenDataModule:
+    module = make()
+    module.setup("fit")
+    return module
+
+
+def ids(loader) -> list[list[str]]:
+    return [batch["id"] for batch in loader]
+
+
+@pytest.mark.parametrize(("name", "lowest"), [("image_size", 8), ("batch_size", 1), ("seed", 0)])
+def test_an_argument_below_its_lowest_value_is_refused(name, lowest):
+    make(**{name: lowest})
+    with pytest.raises(ValueError, match=rf"data\.{name} is at least {lowest}; got {lowest - 1}\."):
+        make(**{name: lowest - 1})
+
+
+def test_it_is_abstract():
+    with pytest.raises(TypeError, match="abstract"):
+        ExemplarDataModule(image_size=8, batch_size=1, seed=0)
+
+
+def test_image_shape_is_the_shape_of_a_batch_s_image(data):
+    assert next(iter(data.train_dataloader()))["image"].shape[1:] == data.image_shape == (3, 8, 8)
+
+
+def test_setup_loads_once():
+    class Counting(TokenDataModule):
+        loads = 0
+
+        def load(self):
+            self.loads += 1
+            return super().load()
+
+    module = Counting(image_size=8, val_exemplars=2, test_exemplars=2, bank_exemplars=2)
+    for stage in ("fit", "validate", "test", "predict"):
+        module.setup(stage)
+    assert module.loads == 1
+
+
+def test_training_batches_are_whole_and_repeat_nothing(data):
+    batches = ids(data.train_dataloader())
+    assert [len(batch) for batch in batches] == [32] * 78
+    seen = list(chain.from_iterable(batches))
+    assert len(set(seen)) == len(seen)
+
+
+@pytest.mark.parametrize(("name", "count"), [("val", 150), ("test", 100), ("predict", 100)])
+def test_evaluation_visits_every_exemplar_once(data, name, count):
+    seen = list(chain.from_iterable(ids(getattr(data, f"{name}_dataloader")())))
+    assert len(set(seen)) == len(seen) == count
+    assert {one.split("/")[0] for one in seen} == {"test" if name == "predict" else name}
+
+
+def test_the_bank_is_what_the_network_would_get(data):
+    bank = data.stimulus_bank()
+    assert bank.tokens == data.tokens
+    assert bank.images.dtype == torch.float32
+    assert (bank.images >= -2).all()
+    assert (bank.images <= 2).all()
+    assert bank.images.std() > 0.3
+
+
+def test_the_bank_is_in_no_loader(data):
+    loaders = (data.train_dataloader(), data.val_dataloader(), data.test_dataloader(), data.predict_dataloader())
+    seen = {one for loader in loaders for batch in ids(loader) for one in batch}
+    assert not seen & set(data.stimulus_bank().ids)
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test", "predict"])
+def test_two_ranks_share_out_the_batches_of_one(data, monkeypatch, split):
+    def batches(rank: int, world_size: int) -> list[list[str]]:
+        monkeypatch.setattr(data, "trainer", SimpleNamespace(global_rank=rank, world_size=world_size))
+        return ids(getattr(data, f"{split}_dataloader")())
+
+    one, first, second = batches(0, 1), batches(0, 2), batches(1, 2)
+    assert [sorted(batch) for batch in one] == [sorted(a + b) for a, b in zip(first, second, strict=True)]
+
+
+@pytest.mark.filterwarnings(
+    "ignore:.*does not have many workers"
+)  # Lightning's advice: batches are looked up in memory
+def test_a_trainer_gives_each_epoch_an_order_of_its_own():
+    class Listening(LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(1))
+            self.seen: dict[int, list[str]] = {0: [], 1: []}
+
+        def training_step(self, batch, batch_idx):
+            self.seen[self.current_epoch] += batch["id"]
+            return self.weight.sum()
+
+        def validation_step(self, batch, batch_idx):
+            pass
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    module = Listening()
+    trainer = Trainer(
+        max_epochs=2,
+        num_sanity_val_steps=0,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(module, datamodule=make(batch_size=500))
+    assert sorted(module.seen[0]) == sorted(module.seen[1])
+    assert module.seen[0] != module.seen[1]

@@ -1,0 +1,81 @@
+"""TensorBoard on a real run, in headless Chromium."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CHROMIUM = shutil.which("chromium")
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@contextmanager
+def board(folder: Path) -> Iterator[str]:
+    """Runs `lightning board` until it answers, and ends it."""
+    port = _free_port()
+    command = [sys.executable, "-m", "lightning_emerge", "board", str(folder), "--port", str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(240):
+            try:
+                urllib.request.urlopen(f"{address}/data/environment", timeout=5).close()
+                break
+            except OSError:
+                time.sleep(0.25)
+        else:
+            pytest.fail("TensorBoard did not answer within a minute")
+        yield address
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(20)
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+def test_the_board_shows_the_pictures_and_curves_of_a_run(tmp_path):
+    from playwright.sync_api import sync_playwright
+
+    command = [sys.executable, "-m", "lightning_emerge", "fit", "--config", str(ROOT / "configs/smoke.yaml")]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=240)
+    errors: list[str] = []
+    with board(tmp_path / "runs") as address, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = browser.new_page(viewport={"width": 1400, "height": 1000})
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(f"{address}/#timeseries")
+        page.get_by_text(re.compile("bank_accuracy")).first.wait_for(timeout=60_000)
+        page.goto(f"{address}/?tagFilter=rdm#timeseries")
+        picture = page.locator("img[src*=individualImage]").first
+        picture.wait_for(timeout=60_000)
+        assert picture.evaluate("image => image.naturalWidth") > 300
+        browser.close()
+    assert errors == []
