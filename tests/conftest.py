@@ -7,11 +7,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import lightning_emerge as le
 import pytest
 import torch
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.loggers import TensorBoardLogger
+
+import lightning_emerge as le
 from lightning_emerge.data.dataset import Exemplars
 
 SIDE = 16

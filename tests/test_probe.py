@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import lightning_emerge as le
 import numpy as np
 import pytest
 import torch
 from lightning.pytorch import LightningModule
 from torch.utils.data import DataLoader, TensorDataset
+
+import lightning_emerge as le
 
 
 class Recorder(le.Probe):

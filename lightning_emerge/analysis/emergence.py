@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib.figure import Figure
 
 from lightning_emerge.figures.curves import draw_emergence
 from lightning_emerge.sinks.arrays import STORE, open_run
-
-PICTURE = "emergence.png"
 
 
 def lasting_rise(steps: Sequence[int], values: npt.ArrayLike, level: float) -> int | None:
@@ -30,32 +29,29 @@ def lasting_rise(steps: Sequence[int], values: npt.ArrayLike, level: float) -> i
     return int(steps[first]) if first < len(steps) else None
 
 
-def summarise_run(folder: str | Path) -> list[str]:
-    """Says in a few lines what a run's records show, and draws the emergence of its tokens beside them.
+def summarise_run(folder: str | Path) -> tuple[list[str], Figure | None]:
+    """Says in a few lines what a run's records show, and draws the emergence of its tokens.
 
     Args:
         folder: of the run.
 
     Returns:
-        Lines of text; none if the run has no records.
+        Lines of text, none if the run has no records; and the picture, if a `CategoryProbe` looked.
     """
     try:
         records = open_run(folder)
     except FileNotFoundError:
-        return []
+        return [], None
     lines = [f"Records   {records.sizes['step']} looks, {len(records.data_vars)} measures in {Path(folder) / STORE}"]
     if "bank_accuracy" not in records:
-        return lines
+        return lines, None
     curves = records[["bank_accuracy", "bank_confidence"]].dropna("step").load()
     steps, tokens = curves.step.values.tolist(), [str(token) for token in curves.token.values]
     accuracy, confidence = curves.bank_accuracy.values, curves.bank_confidence.values
-    picture = Path(folder) / PICTURE
-    draw_emergence(steps, accuracy, confidence, tokens).savefig(picture)
     rises = [(token, lasting_rise(steps, confidence[:, k], 0.5)) for k, token in enumerate(tokens)]
     shown = ", ".join(f"{token} {'never' if step is None else step}" for token, step in rises)
-    return [
-        *lines,
+    bank = (
         f"Bank      accuracy {accuracy[-1].mean():.3f} (chance {1 / len(tokens):.3f}); "
-        f"probability of the right token 0.5 or more for good from step: {shown}",
-        f"Picture   {picture}",
-    ]
+        f"probability of the right token 0.5 or more for good from step: {shown}"
+    )
+    return [*lines, bank], draw_emergence(steps, accuracy, confidence, tokens)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-KEEP_ALL = "scalars=0,images=0,histograms=0"
-"""TensorBoard's own defaults keep 10 pictures and drop early steps, which hides an emergence. 0 keeps all."""
+KEEP_ALL = ",".join(f"{plugin}=1000000" for plugin in ("scalars", "images", "histograms", "tensors"))
+"""TensorBoard's own defaults keep 10 pictures and drop early steps, which hides an emergence. 0 would keep none."""
 
 
 def tensorboard_command(folder: str, port: int) -> list[str]:

@@ -83,7 +83,9 @@ def _unknown_module(found: re.Match[str], _message: str, _options: Sequence[str]
 def _wrong_value(found: re.Match[str], message: str, _options: Sequence[str]) -> str:
     value = found[2].strip()
     keys = re.findall(r'Parser key "([^"]+)"', message[: found.start()])
-    kinds = re.findall(r"Expected a (.*?)(?:\. Got value.*)?$", found[0][: found.start(2) - found.start()], re.MULTILINE)
+    kinds = re.findall(
+        r"Expected a (.*?)(?:\. Got value.*)?$", found[0][: found.start(2) - found.start()], re.MULTILINE
+    )
     allowed = re.findall(r"'([^']+)'", " ".join(kind for kind in kinds if "Literal" in kind))
     wanted = " or ".join(_plain(kind) for kind in kinds)
     return f"{'.'.join(keys) or 'The value'} is {wanted}; got {value!r}.{nearest(value, allowed)}"

@@ -15,12 +15,15 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
 
 from lightning_emerge.analysis.emergence import summarise_run
 from lightning_emerge.cli.errors import UserError, explain
+from lightning_emerge.figures.canvas import to_pixels
 from lightning_emerge.models.classifier import TokenClassifier
 from lightning_emerge.probe import Probe
 from lightning_emerge.sinks.predictions import write_predictions
+from lightning_emerge.sinks.tensorboard import TensorBoardSink
 
 _MISTAKES = (ValueError, TypeError, OSError, ImportError, MisconfigurationException)
 _DESCRIPTION = "Train a network and watch how it comes to know what it knows. `lightning board DIR` opens the runs."
@@ -132,7 +135,17 @@ class EmergeCLI(LightningCLI):
         print(f"\nRun       {folder}")
         print(f"Trained   {self.trainer.global_step} optimizer steps in {seconds / 60:.1f} minutes", end="")
         print(f"; validation accuracy {float(accuracy):.3f}" if accuracy is not None else "")
-        for line in summarise_run(folder):
+        lines, picture = summarise_run(folder)
+        if picture is not None:
+            path = Path(folder) / "emergence.png"
+            picture.savefig(path)
+            lines.append(f"Picture   {path}")
+            for logger in self.trainer.loggers:
+                if isinstance(logger, TensorBoardLogger):
+                    sink = TensorBoardSink(logger.experiment)
+                    sink.write(self.trainer.global_step, [], {"emergence": to_pixels(picture)})
+                    logger.experiment.close()
+        for line in lines:
             print(line)
         print(f"Look      lightning board {folder}")
 

@@ -84,11 +84,13 @@ class VGG(nn.Module):
 
     def _initialise(self) -> None:
         # He et al. (2015), equation 10: keeps the scale of activations through 13 rectified layers without batch norm.
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        weighted = [module for module in self.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+        for module in weighted:
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        # As Simonyan & Zisserman, so that an untrained network holds all tokens for about equally likely.
+        nn.init.normal_(weighted[-1].weight, std=0.01)
 
 
 def _conv_block(before: int, filters: int, batch_norm: bool) -> nn.Sequential:

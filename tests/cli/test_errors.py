@@ -7,13 +7,16 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from lightning_emerge.cli import main
 
 ROOT = Path(__file__).parents[2]
 SMOKE = str(ROOT / "configs" / "smoke.yaml")
 
 
-def _fails(arguments: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> str:
+def _fails(
+    arguments: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> str:
     monkeypatch.chdir(folder)
     before = sorted(folder.rglob("*"))
     with pytest.raises(SystemExit) as stopped:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import lightning_emerge as le
 import pytest
 import torch
+
+import lightning_emerge as le
 
 
 def _count_bank_passes(model: le.TokenClassifier) -> list[int]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 
-import lightning_emerge as le
 import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Callback
+
+import lightning_emerge as le
 
 
 class _Witness(Callback):

@@ -61,7 +61,14 @@ def test_tensorboard_gets_every_look_at_its_optimizer_step(smoke):
     assert [event.step for event in events.Images("kernels")] == steps
     assert [event.step for event in events.Scalars("bank_accuracy/dax")] == steps
     assert [event.step for event in events.Histograms("gradient_magnitude/conv1_1")] == steps[:-1]
-    wanted = {"train/loss", "learning_rate", "val/accuracy", "val/accuracy/dax", "distance_ratio/fc2", "update_ratio/fc1"}
+    wanted = {
+        "train/loss",
+        "learning_rate",
+        "val/accuracy",
+        "val/accuracy/dax",
+        "distance_ratio/fc2",
+        "update_ratio/fc1",
+    }
     assert wanted <= set(tags["scalars"])
     assert "val/confusion" in tags["images"]
 
@@ -95,7 +102,9 @@ def test_later_configurations_and_options_win(tmp_path):
 
 @pytest.mark.parametrize("name", [path.name for path in sorted(CONFIGS.glob("*.yaml")) if path.name != "ddp.yaml"])
 def test_every_configuration_parses(name, tmp_path):
-    printed = lightning("fit", "--config", CONFIGS / name, "--config", CONFIGS / "ddp.yaml", "--print_config", folder=tmp_path)
+    printed = lightning(
+        "fit", "--config", CONFIGS / name, "--config", CONFIGS / "ddp.yaml", "--print_config", folder=tmp_path
+    )
     assert printed.returncode == 0, printed.stderr
     assert yaml.safe_load(printed.stdout)["trainer"]["devices"] == 2
 
