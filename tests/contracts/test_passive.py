@@ -32,7 +32,8 @@ class _Witness(Callback):
             },
             "torch": torch.get_rng_state(),
         }
-        self.streams = (random.getstate(), np.random.get_state()[1].tolist())
+        numpy_state = np.random.get_state()  # noqa: NPY002 - the stream that probes must leave alone
+        self.streams = (random.getstate(), numpy_state[1].tolist())
         self.modes = [module.training for module in pl_module.modules()]
         self.hooks = sum(len(module._forward_hooks) + len(module._backward_hooks) for module in pl_module.modules())
 

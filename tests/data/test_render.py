@@ -65,7 +65,6 @@ class TestSameSeedSamePicture:
         images = draw(indices=order, size=8)
         np.testing.assert_array_equal(images[::-1], draw(indices=order[::-1], size=8))
 
-    @pytest.mark.slow
     def test_an_exemplar_is_the_same_in_a_fresh_process(self):
         code = (
             "import hashlib; from lightning_emerge.data.render import *; "

@@ -1,9 +1,11 @@
 from collections import Counter
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
 import torch
 
+from lightning_emerge.data.dataset import Exemplars
 from lightning_emerge.data.render import Nuisances, render
 from lightning_emerge.data.synthetic import TokenDataModule
 from lightning_emerge.data.tokens import DEFAULT_GRAMMAR
@@ -20,6 +22,11 @@ def make(**arguments) -> TokenDataModule:
 @pytest.fixture(scope="module")
 def data() -> TokenDataModule:
     return make()
+
+
+@pytest.fixture(scope="module")
+def splits(data) -> Mapping[str, Exemplars]:
+    return data.load()
 
 
 def test_fewer_than_500_exemplars_are_no_dense_sample():
@@ -40,8 +47,8 @@ def test_five_tokens_by_default(data):
 
 
 @pytest.mark.parametrize(("split", "count"), [("train", 500), ("val", 6), ("test", 5), ("bank", 4)])
-def test_every_split_has_as_many_of_each_token(data, split, count):
-    labels = data.load()[split].labels
+def test_every_split_has_as_many_of_each_token(splits, split, count):
+    labels = splits[split].labels
     assert Counter(labels.tolist()) == dict.fromkeys(range(5), count)
 
 
@@ -59,16 +66,15 @@ def test_the_bank_is_balanced_and_in_the_order_of_tokens_then_indices(data):
     assert [one.split("/")[1] for one in bank.ids] == [data.tokens[label] for label in bank.labels]
 
 
-def test_no_two_exemplars_share_an_id_or_an_image(data):
-    splits = data.load().values()
-    ids = [one for split in splits for one in split.ids]
-    images = [image.numpy().tobytes() for split in splits for image in split.images]
+def test_no_two_exemplars_share_an_id_or_an_image(splits):
+    ids = [one for split in splits.values() for one in split.ids]
+    images = [image.numpy().tobytes() for split in splits.values() for image in split.images]
     assert len(set(ids)) == len(ids) == 5 * (500 + 6 + 5 + 4)
     assert len(set(images)) == len(images)
 
 
-def test_an_id_says_which_draw_the_image_is(data):
-    split = data.load()["val"]
+def test_an_id_says_which_draw_the_image_is(data, splits):
+    split = splits["val"]
     for position, one in enumerate(split.ids):
         name, token, index = one.split("/")
         label = data.tokens.index(token)
@@ -79,10 +85,10 @@ def test_an_id_says_which_draw_the_image_is(data):
         assert split.labels[position] == label
 
 
-def test_two_modules_of_one_seed_have_the_same_bytes(data):
-    again = make()
+def test_two_modules_of_one_seed_have_the_same_bytes(splits):
+    again = make().load()
     for split in ("train", "val", "test", "bank"):
-        first, second = data.load()[split], again.load()[split]
+        first, second = splits[split], again[split]
         assert first.images.numpy().tobytes() == second.images.numpy().tobytes()
         assert first.ids == second.ids
 
@@ -102,9 +108,9 @@ def test_a_larger_bank_begins_with_the_smaller_one(data):
     assert torch.equal(large.images[at], small.images)
 
 
-def test_nuisances_reach_the_images(data):
+def test_nuisances_reach_the_images(splits):
     quiet = make(nuisances=Nuisances(background=0.0, light=0.0, noise=0.0))
     corner = quiet.load()["val"].images[:, :, 0, :2].float()
     assert torch.equal(corner[..., 0], corner[..., 1])
-    noisy = data.load()["val"].images[:, :, 0, :2].float()
+    noisy = splits["val"].images[:, :, 0, :2].float()
     assert not torch.equal(noisy[..., 0], noisy[..., 1])

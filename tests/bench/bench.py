@@ -1,0 +1,155 @@
+"""Speed, as ratios in one run: `make bench`. Absolute times are for this machine at this hour; trust the ratios.
+
+Each figure is a time over its floor: the least work, measured beside it, that any way of doing the same has to do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.loggers import TensorBoardLogger
+
+import lightning_emerge as le
+from lightning_emerge.capture import default_layers, run_bank
+from lightning_emerge.measures.rdm import correlation_rdm
+
+
+def paired(work: Callable[[], Any], floor: Callable[[], Any], rounds: int) -> dict[str, float]:
+    """Times two things in turn, so that a machine whose speed drifts slows both; medians in milliseconds."""
+    work()
+    floor()
+    times: list[tuple[float, float]] = []
+    for _ in range(rounds):
+        begin = time.perf_counter()
+        work()
+        middle = time.perf_counter()
+        floor()
+        times.append((middle - begin, time.perf_counter() - middle))
+    return {
+        "ms": 1000 * statistics.median(a for a, _ in times),
+        "floor_ms": 1000 * statistics.median(b for _, b in times),
+        "ratio": statistics.median(a / b for a, b in times),
+    }
+
+
+def bench_looks(rounds: int) -> dict[str, dict[str, float]]:
+    """Each probe's look, measured and drawn, and all of them together, over one forward pass of the bank of 250."""
+    data, model = le.TokenDataModule(), _model()
+    data.setup("fit")
+    bank, layers = data.stimulus_bank(), default_layers(model)
+    weights = {layer: model.network.get_submodule(layer)[0].weight.detach() for layer in layers}
+
+    def floor() -> None:
+        run_bank(model, bank, [])
+
+    def look(probe: le.Probe) -> Callable[[], None]:
+        def run() -> None:
+            activations, outputs = run_bank(model, bank, layers) if probe.needs.bank else ({}, None)
+            gradients = weights if probe.needs.training else {}
+            capture = le.Capture(0, layers, bank, activations, outputs, weights, gradients, gradients)
+            for measurement in probe.measure(capture):
+                probe.draw(measurement)
+
+        return run
+
+    probes = (le.CategoryProbe(), le.GradientProbe(), le.FilterProbe(), le.SimilarityProbe())
+    return {f"{type(probe).__name__}: look / forward pass": paired(look(probe), floor, rounds) for probe in probes}
+
+
+def bench_rdm(rounds: int) -> dict[str, dict[str, float]]:
+    """The correlation RDM of 500 stimuli x 36,864 features over the one matrix product that it needs."""
+    features = torch.randn(500, 36_864, generator=torch.Generator().manual_seed(0))
+    return {
+        "RDM 500 x 36,864 / Gram product": paired(
+            lambda: correlation_rdm(features), lambda: features @ features.T, rounds
+        )
+    }
+
+
+def bench_rendering(rounds: int) -> dict[str, dict[str, float]]:
+    """Rendering 500 exemplars at 64 x 64 over drawing the random numbers that their noise alone needs."""
+    from lightning_emerge.data.render import Nuisances, render
+    from lightning_emerge.data.tokens import DEFAULT_GRAMMAR
+
+    token = DEFAULT_GRAMMAR.tokens[0]
+
+    def work() -> None:
+        render(token, 0, range(500), split="train", seed=0, size=64, nuisances=Nuisances())
+
+    def floor() -> None:
+        np.random.default_rng(0).standard_normal((500, 3, 64, 64), dtype=np.float32)
+
+    return {"render 500 at 64 x 64 / their noise": paired(work, floor, rounds)}
+
+
+def bench_fit(rounds: int) -> dict[str, dict[str, float]]:
+    """156 steps (2 epochs) with the default probes, their pictures and records, over the same without."""
+    data = le.TokenDataModule()
+    data.setup("fit")
+
+    def fit(probes: list[le.Probe]) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            trainer = Trainer(
+                accelerator="cpu",
+                devices=1,
+                max_epochs=2,
+                limit_val_batches=0,
+                logger=TensorBoardLogger(folder),
+                callbacks=list(probes),
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                enable_checkpointing=False,
+            )
+            trainer.fit(_model(), datamodule=data)
+
+    def probes() -> list[le.Probe]:
+        kinds = (le.CategoryProbe, le.GradientProbe, le.FilterProbe, le.SimilarityProbe)
+        return [kind(le.LogSpaced(20), on_error="raise") for kind in kinds]
+
+    return {"fit, 2 epochs: default probes / none": paired(lambda: fit(probes()), lambda: fit([]), rounds)}
+
+
+def _model() -> le.TokenClassifier:
+    seed_everything(0, verbose=False)
+    return le.TokenClassifier(le.VGG())
+
+
+def _conditions() -> dict[str, str]:
+    packages = ("lightning_emerge", "lightning", "torch", "numpy", "matplotlib", "zarr")
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, Python {platform.python_version()}",
+        **{name: version(name) for name in packages},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5, help="paired rounds of each figure (default: 5)")
+    parser.add_argument("--json", type=Path, default=Path("build/bench.json"), help="where the figures go as JSON")
+    wanted = parser.parse_args()
+    figures: dict[str, dict[str, float]] = {}
+    print(f"{'figure':45} {'ratio':>7} {'ms':>9} {'floor ms':>9}")
+    for bench in (bench_rdm, bench_rendering, bench_looks, bench_fit):
+        for name, figure in bench(wanted.rounds if bench is not bench_fit else 2).items():
+            figures[name] = figure
+            print(f"{name:45} {figure['ratio']:7.2f} {figure['ms']:9.1f} {figure['floor_ms']:9.1f}", flush=True)
+    wanted.json.parent.mkdir(parents=True, exist_ok=True)
+    wanted.json.write_text(json.dumps({"conditions": _conditions(), "figures": figures}, indent=2))
+    print(f"\n{wanted.json}")
+
+
+if __name__ == "__main__":
+    main()
