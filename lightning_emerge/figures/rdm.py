@@ -7,12 +7,13 @@ from itertools import pairwise
 
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 
 from lightning_emerge.figures.canvas import EMPTY, mosaic, new_figure
-from lightning_emerge.records import Measurement
+from lightning_emerge.records import FloatArray, Measurement
 
 _RANGE = (0.0, 1.0)
 
@@ -27,8 +28,7 @@ def draw_rdms(measurement: Measurement) -> Figure:
     tokens = [str(token) for token in stimulus_axis.notes["token"]]
     order = np.argsort([tokens.index(token) for token in tokens], kind="stable")
     values = measurement.values[:, order][:, :, order]
-    colours = colormaps["viridis"].with_extremes(bad=str(EMPTY))
-    scale = Normalize(*_RANGE)
+    colours, scale = _colours()
     size = len(tokens)
     columns = min(4, len(values))
     gap = max(2, size // 5)
@@ -49,9 +49,49 @@ def draw_rdms(measurement: Measurement) -> Figure:
     axes.tick_params(axis="x", labelrotation=90, labelsize=8)
     axes.spines[:].set_visible(False)
     axes.set_title(f"Dissimilarity of the layers' responses to {size} stimuli, step {measurement.step}", pad=18)
-    bar = figure.colorbar(ScalarMappable(scale, colours), ax=axes, shrink=0.6, extend="max")
-    bar.set_label(f"{measurement.unit}   (1 = uncorrelated or opposite; grey = no response)")
+    _add_bar(figure, axes, measurement.unit)
     return figure
+
+
+def draw_rdm_steps(
+    rdms: FloatArray, steps: Sequence[int], layers: Sequence[str], tokens: Sequence[str], unit: str
+) -> Figure:
+    """Draws RDMs of some layers (rows) at some steps (columns), on `draw_rdms`'s range of colours.
+
+    Args:
+        rdms: (step, layer, stimulus, stimulus), stimuli in the order of their tokens.
+        steps: optimizer steps.
+        layers: names of the layers.
+        tokens: token of each stimulus.
+        unit: of the dissimilarity.
+    """
+    size, (count, rows) = len(tokens), rdms.shape[:2]
+    gap = max(2, size // 12)
+    colours, scale = _colours()
+    tiles = colours(scale(np.ma.masked_invalid(rdms.swapaxes(0, 1).reshape(-1, size, size))))[..., :3]
+    sheet, corners = mosaic(tiles, count, gap)
+    figure = new_figure(1.45 * count + 2.1, 1.4 * rows + 1.0)
+    axes = figure.subplots()
+    axes.imshow(sheet, interpolation="nearest")
+    axes.set_yticks([corners[row * count][1] + size / 2 for row in range(rows)], layers)
+    axes.set_xticks([corners[column][0] + size / 2 for column in range(count)], [str(step) for step in steps])
+    axes.set_xlabel("optimizer steps")
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    names = list(dict.fromkeys(tokens))
+    axes.set_title(f"Dissimilarity of responses to {size} stimuli, in the order {', '.join(names)}", fontsize=10)
+    _add_bar(figure, axes, unit)
+    return figure
+
+
+def _colours() -> tuple[Colormap, Normalize]:
+    return colormaps["viridis"].with_extremes(bad=str(EMPTY)), Normalize(*_RANGE)
+
+
+def _add_bar(figure: Figure, axes: Axes, unit: str) -> None:
+    colours, scale = _colours()
+    bar = figure.colorbar(ScalarMappable(scale, colours), ax=axes, shrink=0.7, extend="max")
+    bar.set_label(f"{unit}\n(1 = uncorrelated or opposite; grey = no response)")
 
 
 def _blocks(tokens: Sequence[str]) -> tuple[list[int], list[str]]:

@@ -13,9 +13,11 @@ def accuracy_by_token(
     """Computes the share of each token's stimuli whose largest logit is their own token's.
 
     Returns:
-        0 to 1 for each token; NaN for a token without stimuli. On a tie the token with the lowest label wins.
+        0 to 1 for each token; NaN for a token without stimuli. On a tie the token with the lowest label wins;
+        a stimulus with a NaN among its logits is told wrong.
     """
-    return _mean_by_token((logits.argmax(dim=1) == labels).to(logits.dtype), labels, logits.shape[1])
+    right = (logits.argmax(dim=1) == labels) & ~logits.isnan().any(dim=1)
+    return _mean_by_token(right.to(logits.dtype), labels, logits.shape[1])
 
 
 def confidence_by_token(
@@ -31,5 +33,5 @@ def confidence_by_token(
 
 
 def _mean_by_token(values: Tensor, labels: Tensor, tokens: int) -> Tensor:
-    member = torch.nn.functional.one_hot(labels, tokens).to(values.dtype)
-    return (values @ member) / member.sum(dim=0)
+    sums = values.new_zeros(tokens).index_add_(0, labels, values)
+    return sums / torch.bincount(labels, minlength=tokens)

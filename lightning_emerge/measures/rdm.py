@@ -20,15 +20,16 @@ def correlation_rdm(features: Float[Tensor, "stimulus feature"]) -> Float[Tensor
         Symmetric matrix, 0 (same pattern) to 2 (opposite pattern), zero on its diagonal. NaN where a stimulus'
         responses are all equal, for which no correlation is defined.
     """
-    patterns = features - features.mean(dim=1, keepdim=True)
-    largest = patterns.abs().amax(dim=1, keepdim=True)
-    # Rounding leaves a constant pattern a little off zero: call it constant below the features' own resolution.
-    tiny = features.abs().amax(dim=1, keepdim=True) * (4 * torch.finfo(features.dtype).eps)
-    patterns = torch.where(largest > tiny, patterns / largest, torch.nan)
-    patterns = patterns / patterns.square().sum(dim=1, keepdim=True).sqrt()
-    distance = (1 - patterns @ patterns.T).clamp(0, 2)
-    defined = ~patterns[:, 0].isnan()
-    return distance.masked_fill(torch.diag(defined), 0.0)
+    low, high = features.aminmax(dim=1, keepdim=True)
+    largest = torch.maximum(low.abs(), high.abs())
+    # A constant pattern is one that varies by no more than its own rounding.
+    defined = high - low > largest * (8 * torch.finfo(features.dtype).eps)
+    patterns = (features - features.mean(dim=1, keepdim=True)).div_(torch.where(defined, high - low, torch.nan))
+    products = patterns @ patterns.T
+    lengths = products.diagonal().sqrt()
+    correlation = products / lengths[:, None] / lengths[None, :]
+    distance = (1 - (correlation + correlation.T) / 2).clamp(0, 2)
+    return distance.masked_fill(torch.diag(defined[:, 0]), 0.0)
 
 
 def token_distances(

@@ -1,0 +1,128 @@
+"""Draws the documentation's pictures from a finished run of configs/vgg5.yaml.
+
+make pictures RUNS=runs/vgg5/version_0
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+
+import lightning_emerge as le
+from lightning_emerge.analysis.emergence import summarise_run
+from lightning_emerge.board.launch import tensorboard_command
+from lightning_emerge.figures.canvas import mosaic, new_figure
+from lightning_emerge.figures.kernels import draw_kernels
+from lightning_emerge.figures.rdm import draw_rdm_steps, draw_rdms
+
+FOLDER = Path(__file__).parent / "pictures"
+LAYERS = ("conv1_1", "conv2_2", "conv3_3", "conv4_3", "conv5_3", "fc2", "fc3")
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+
+
+def save(name: str, figure: Figure) -> None:
+    figure.savefig(FOLDER / f"{name}.png", dpi=110)
+    print(FOLDER / f"{name}.png")
+
+
+def draw_records(run: Path) -> None:
+    _, emergence = summarise_run(run)
+    assert emergence is not None
+    save("emergence", emergence)
+    records = le.open_run(run)
+    save("rdm", draw_rdms(measurement(records.rdm.isel(step=-1), ("layer", "stimulus", "stimulus_b"))))
+    names = ("filter", "channel", "y", "x")
+    save("kernels", draw_kernels(measurement(records.kernels.isel(step=-1), names)))
+    wanted = [0, 50, 79, 100, 126, 200, int(records.step[-1])]
+    steps = [int(records.step.sel(step=step, method="nearest")) for step in wanted]
+    rdms = records.rdm.sel(step=steps, layer=list(LAYERS)).values
+    tokens = [str(token) for token in records.stimulus_token.values]
+    save("rdm_steps", draw_rdm_steps(rdms, steps, LAYERS, tokens, records.rdm.attrs["units"]))
+
+
+def measurement(array: xr.DataArray, names: tuple[str, ...]) -> le.Measurement:
+    """Puts a record back into the form that a figure draws."""
+    notes = {"token": array.stimulus_token.values.tolist()} if "stimulus_token" in array.coords else {}
+    axes = tuple(
+        le.Axis(name, array[dimension].values.tolist(), notes=notes if name == "stimulus" else {})
+        for name, dimension in zip(names, array.dims, strict=True)
+    )
+    attributes = array.attrs
+    about = attributes["long_name"]
+    return le.Measurement(str(array.name), array.values, axes, int(array.step), attributes["units"], about=about)
+
+
+def draw_exemplars(columns: int = 12) -> None:
+    data = le.TokenDataModule(val_exemplars=columns)
+    data.setup("fit")
+    images = data.val_dataloader().dataset.images.numpy().transpose(0, 2, 3, 1) / 255
+    sheet, corners = mosaic(images, columns, 3)
+    figure = new_figure(9, 4.1)
+    axes = figure.subplots()
+    axes.imshow(sheet, interpolation="nearest")
+    size = data.image_size
+    axes.set_yticks([corners[row * columns][1] + size / 2 for row in range(len(data.tokens))], data.tokens)
+    axes.set_xticks([corners[column][0] + size / 2 for column in range(columns)], [str(k) for k in range(columns)])
+    axes.set_xlabel("validation exemplar (index)")
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_title(f"Exemplars of the five tokens, {size} x {size} pixels", fontsize=10)
+    save("exemplars", figure)
+
+
+def shoot_board(run: Path) -> None:
+    """Takes a picture of TensorBoard's time series on the run."""
+    from playwright.sync_api import sync_playwright
+
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    process = subprocess.Popen(tensorboard_command(str(run), port), start_new_session=True, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(120):
+            try:
+                urllib.request.urlopen(f"{address}/data/environment", timeout=5).close()
+                break
+            except OSError:
+                time.sleep(0.5)
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+            page = browser.new_page(viewport={"width": 1500, "height": 1000})
+            page.goto(f"{address}/?smoothing=0&tagFilter=^(emergence|rdm|kernels|val/confusion)$#timeseries")
+            page.locator("image-card img").nth(3).wait_for(timeout=120_000)
+            page.get_by_role("button", name="Settings").first.click()
+            time.sleep(3)
+            page.screenshot(path=str(FOLDER / "tensorboard.png"))
+            print(FOLDER / "tensorboard.png")
+            browser.close()
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(20)
+
+
+def main() -> None:
+    run = Path(sys.argv[1])
+    if not (run / "records.zarr").is_dir():
+        sys.exit(f"The pictures are drawn from one finished run, such as runs/vgg5/version_0; {run} has no records.")
+    FOLDER.mkdir(exist_ok=True)
+    np.seterr(all="raise")
+    draw_exemplars()
+    draw_records(run)
+    shoot_board(run)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""Pictures of RDMs: fixed colours, order by token, names, grey for what is not there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from lightning_emerge.figures.canvas import to_pixels
+from lightning_emerge.figures.rdm import draw_rdms
+from lightning_emerge.records import Axis, Measurement
+
+GREY = pytest.approx([0.85 * 255] * 3, abs=1)
+
+
+def make(values: np.ndarray, tokens: Sequence[str], step: int = 0) -> Measurement:
+    layers, size, _ = values.shape
+    ids = [f"{token}/{k}" for k, token in enumerate(tokens)]
+    axes = (
+        Axis("layer", [f"layer{k}" for k in range(layers)]),
+        Axis("stimulus", ids, notes={"token": tokens}),
+        Axis("stimulus_b", ids),
+    )
+    assert size == len(tokens)
+    return Measurement("rdm", values.astype(np.float32), axes, step, "1 - Pearson r")
+
+
+def texts(figure: Figure) -> dict[str, tuple[float, float]]:
+    return {found.get_text(): found.get_position() for found in figure.findobj(Text) if found.get_text()}
+
+
+def colour(figure: Figure, column: float, row: float) -> list[int]:
+    pixels = to_pixels(figure)
+    x, y = figure.axes[0].transData.transform((column, row))
+    return pixels[len(pixels) - 1 - int(y), int(x)].tolist()
+
+
+def viridis(value: float) -> list[float]:
+    return pytest.approx([255 * channel for channel in colormaps["viridis"](float(value))[:3]], abs=1.5)
+
+
+def pairs(size: int, value: float) -> np.ndarray:
+    return np.where(np.eye(size, dtype=bool), 0.0, value)[None]
+
+
+def test_a_distance_has_one_colour_at_every_step():
+    early, late = pairs(4, 0.01), pairs(4, 1.9)
+    for values in (early, late):
+        values[0, 0, 1] = values[0, 1, 0] = 0.4
+    first, second = draw_rdms(make(early, "aabb", 0)), draw_rdms(make(late, "aabb", 900))
+    assert colour(first, 1, 0) == colour(second, 1, 0) == viridis(0.4)
+    assert colour(first, 2, 2) == colour(second, 2, 2) == viridis(0)
+    assert colour(first, 3, 0) == viridis(0.01)
+    assert colour(second, 3, 0) == viridis(1)
+
+
+def test_rows_run_down_and_columns_across():
+    values = pairs(3, 0.2)
+    values[0, 2, 0] = 0.9  # not symmetric, to tell the two apart
+    figure = draw_rdms(make(values, "abc"))
+    assert colour(figure, 0, 2) == viridis(0.9)
+    assert colour(figure, 2, 0) == viridis(0.2)
+
+
+def test_stimuli_are_put_in_the_order_of_their_tokens():
+    tokens = ["wug", "dax", "wug", "dax", "fep", "wug"]
+    same = np.array(tokens)[:, None] == np.array(tokens)[None, :]
+    figure = draw_rdms(make(np.where(same, 0.0, 1.0)[None], tokens))
+    for column, row, value in ((1, 0, 0), (2, 0, 0), (3, 0, 1), (4, 3, 0), (5, 3, 1), (5, 5, 0)):
+        assert colour(figure, column, row) == viridis(value)
+    labels = figure.axes[0].get_yticklabels()
+    assert [label.get_text() for label in labels] == ["wug", "dax", "fep"]
+    assert [label.get_position()[1] for label in labels] == sorted(label.get_position()[1] for label in labels)
+
+
+def test_a_layer_without_responses_is_grey():
+    values = np.concatenate([pairs(4, 0.5), np.full((1, 4, 4), np.nan)])
+    values[0, 1, :] = values[0, :, 1] = np.nan
+    figure = draw_rdms(make(values, "aabb"))
+    assert colour(figure, 2, 1) == GREY
+    assert colour(figure, 1, 1) == GREY
+    assert colour(figure, 3, 0) == viridis(0.5)
+    middle, top = texts(figure)["layer1"]
+    for down in (1, 2, 3):
+        assert colour(figure, middle - 0.5, top + down) == GREY
+
+
+@pytest.mark.parametrize(
+    ("layers", "size", "tokens"),
+    [(1, 1, 1), (1, 2, 2), (2, 6, 1), (5, 10, 5), (16, 10, 5), (3, 24, 12)],
+)
+def test_every_layer_and_token_is_named(layers, size, tokens):
+    values = np.random.default_rng(0).uniform(0, 2, (layers, size, size))
+    figure = draw_rdms(make(values, [f"token{k % tokens}" for k in range(size)], step=37))
+    found = " ".join(texts(figure))
+    assert all(f"layer{k}" in texts(figure) for k in range(layers))
+    assert all(f"token{k}" in texts(figure) for k in range(tokens))
+    assert "1 - Pearson r" in found
+    assert "step 37" in found
+    pixels = to_pixels(figure)
+    assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 20

@@ -1,0 +1,31 @@
+"""The size of filters, against NumPy and closed forms."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from lightning_emerge.measures.filters import filter_norms
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (1, 1), (8, 3, 3, 3), (4, 2, 1, 7), (6, 4, 5)])
+def test_norms_are_numpys(shape):
+    weight = np.random.default_rng(0).normal(size=shape)
+    expected = np.linalg.norm(weight.reshape(shape[0], -1), axis=1)
+    np.testing.assert_allclose(filter_norms(torch.from_numpy(weight)), expected, rtol=1e-12)
+    np.testing.assert_allclose(filter_norms(torch.from_numpy(weight).float()), expected, rtol=1e-5)
+
+
+def test_filters_are_the_first_axis():
+    weight = torch.zeros(3, 2, 5, 5)
+    weight[1] = 1
+    weight[2, 0, 0, 0] = -4
+    torch.testing.assert_close(filter_norms(weight), torch.tensor([0, 50**0.5, 4]))
+
+
+def test_a_linear_layer_has_the_norms_of_its_rows_without_the_bias():
+    layer = torch.nn.Linear(2, 2)
+    layer.weight.data = torch.tensor([[3.0, 4.0], [5.0, -12.0]])
+    layer.bias.data.fill_(100)
+    assert filter_norms(layer.weight.detach()).tolist() == [5, 13]

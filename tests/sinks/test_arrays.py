@@ -1,0 +1,412 @@
+"""The array store, read with plain xarray: layout, meaning, order, and what is left by a run that is killed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+from zarr.storage import LocalStore
+
+from lightning_emerge.records import Axis, FloatArray, Measurement
+from lightning_emerge.sinks.arrays import STORE, ArraySink, open_run
+
+NAN = float("nan")
+LAYER = Axis("layer", ["conv1_1", "fc1"])
+STIMULUS = Axis("stimulus", ["dax/0", "wug/0", "wug/1"], notes={"token": ["dax", "wug", "wug"]})
+
+
+def make(name: str, values: object, *axes: Axis, unit: str = "1", dtype: type = np.float32) -> Measurement:
+    return Measurement(name, np.asarray(values, dtype=dtype), axes, 0, unit, "SomeProbe", f"About {name}")
+
+
+def ratio(step: int) -> Measurement:
+    return make("ratio", [step + 0.25, step + 0.5], LAYER)
+
+
+def size(step: int) -> Measurement:
+    return make("size", -step - 1, unit="L2 norm")
+
+
+def rdm(step: int) -> Measurement:
+    values = np.arange(18).reshape(2, 3, 3) + step / 8
+    return make("rdm", values, LAYER, STIMULUS, Axis("stimulus_b", STIMULUS.labels), unit="1 - Pearson r")
+
+
+def histogram(step: int) -> Measurement:
+    return make("histogram", [[step, 1], [2, 3]], LAYER, Axis("bin", [-10, -9.75], "log10 of the magnitude"))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    return tmp_path / STORE
+
+
+def read(store: Path) -> xr.Dataset:
+    return xr.open_zarr(store).load()
+
+
+def values(records: xr.Dataset, name: str) -> FloatArray:
+    return records[name].values
+
+
+# Layout and meaning
+
+
+def test_xarray_reads_dimensions_coordinates_notes_and_units(store):
+    sink = ArraySink(store, 0)
+    sink.write(0, [ratio(0), rdm(0), size(0), histogram(0)])
+    sink.write(10, [ratio(10), rdm(10), size(10), histogram(10)])
+    records = read(store)
+    assert set(records.data_vars) == {"ratio", "rdm", "size", "histogram"}
+    assert set(records.coords) == {"step", "layer", "stimulus", "stimulus_token", "stimulus_b", "bin"}
+    assert records.rdm.dims == ("step", "layer", "stimulus", "stimulus_b")
+    assert records["size"].dims == ("step",)
+    assert records.step.values.tolist() == [0, 10]
+    assert records.layer.values.tolist() == ["conv1_1", "fc1"]
+    assert records.stimulus_token.dims == ("stimulus",)
+    assert records.stimulus_token.values.tolist() == ["dax", "wug", "wug"]
+    assert records.bin.values.tolist() == [-10, -9.75]
+    assert records.rdm.attrs == {"units": "1 - Pearson r", "source": "SomeProbe", "long_name": "About rdm"}
+    assert records.bin.attrs["units"] == "log10 of the magnitude"
+    assert records.step.attrs["units"] == "optimizer steps"
+    assert records.attrs["package"] == "lightning_emerge"
+    for measure in (ratio, rdm, size, histogram):
+        for step in (0, 10):
+            np.testing.assert_array_equal(records[measure(0).name].sel(step=step), measure(step).values)
+    assert records.rdm.sel(step=10, layer="fc1", stimulus="dax/0", stimulus_b="wug/1").item() == 11 + 10 / 8
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_values_come_back_bit_by_bit(store, dtype):
+    given = make("x", [1 / 3, np.inf, -np.inf, NAN, 0, -0.0, 6e-8], Axis("k", range(7)), dtype=dtype)
+    ArraySink(store, 5).write(5, [given])
+    found = values(read(store), "x")
+    assert found.dtype == dtype
+    assert found.tobytes() == given.values.tobytes()
+
+
+def test_only_metadata_and_chunks_are_on_disk_and_none_is_a_pickle(store):
+    sink = ArraySink(store, 0)
+    for step in (1, 2):
+        sink.write(step, [ratio(step), rdm(step), size(step)])
+    files = [path for path in store.rglob("*") if path.is_file()]
+    for path in files:
+        place = path.relative_to(store).parts
+        assert path.name == "zarr.json" or place[1] == "c", path
+        start = path.read_bytes()[:2]
+        assert not (start[:1] == b"\x80" and start[1:] <= b"\x05"), path
+    for path in (path for path in files if path.name == "zarr.json"):
+        metadata = json.loads(path.read_text())
+        assert metadata["zarr_format"] == 3
+        assert {codec["name"] for codec in metadata.get("codecs", [])} <= {"bytes", "zstd", "vlen-utf8"}
+
+
+def test_a_step_is_a_chunk(store):
+    sink = ArraySink(store, 0)
+    for step in (1, 2, 3):
+        sink.write(step, [rdm(step), size(step)])
+    group = zarr.open_group(store, mode="r")
+    assert group["rdm"].chunks == (1, 2, 3, 3)
+    assert group["size"].chunks == (1,)
+    chunks = sorted(path.relative_to(store / "rdm") for path in (store / "rdm" / "c").rglob("*") if path.is_file())
+    assert chunks == [Path(f"c/{k}/0/0/0") for k in range(3)]
+
+
+def test_a_later_step_leaves_the_chunks_of_earlier_ones_untouched(store):
+    sink = ArraySink(store, 0)
+    sink.write(1, [rdm(1)])
+    chunk = store / "rdm" / "c" / "0" / "0" / "0" / "0"
+    before = chunk.stat().st_mtime_ns, chunk.stat().st_ino
+    sink.write(2, [rdm(2)])
+    assert (chunk.stat().st_mtime_ns, chunk.stat().st_ino) == before
+
+
+def test_what_was_not_measured_at_a_step_is_nan(store):
+    sink = ArraySink(store, 0)
+    sink.write(0, [ratio(0)])
+    sink.write(1, [size(1)])
+    sink.write(2, [])
+    sink.write(3, [ratio(3), size(3)])
+    records = read(store)
+    np.testing.assert_array_equal(records["ratio"], [[0.25, 0.5], [NAN, NAN], [NAN, NAN], [3.25, 3.5]])
+    np.testing.assert_array_equal(records["size"], [NAN, -2, NAN, -4])
+
+
+def test_axes_with_other_labels_get_a_longer_name(store):
+    other = Axis("layer", ["conv1_1", "conv2_1", "fc1"], notes={"kind": ["conv", "conv", "linear"]})
+    sink = ArraySink(store, 0)
+    for step in (0, 1):
+        sink.write(step, [ratio(step), make("rank", [1, 2, step], other), make("twice", [3, step], LAYER)])
+    records = read(store)
+    assert records["ratio"].dims == records["twice"].dims == ("step", "layer")
+    assert records["rank"].dims == ("step", "layer_of_rank")
+    assert records.layer.values.tolist() == ["conv1_1", "fc1"]
+    assert records.layer_of_rank.values.tolist() == ["conv1_1", "conv2_1", "fc1"]
+    assert records["rank"].layer_of_rank_kind.values.tolist() == ["conv", "conv", "linear"]
+    np.testing.assert_array_equal(records["rank"], [[1, 2, 0], [1, 2, 1]])
+
+
+@pytest.mark.parametrize("first", [make("plain", [0, 0, 0], Axis("stimulus", STIMULUS.labels)), rdm(0)])
+def test_a_note_is_kept_whoever_measures_first(store, first):
+    sink = ArraySink(store, 0)
+    sink.write(0, [first])
+    sink.write(1, [rdm(1)])
+    assert read(store).coords["stimulus_token"].values.tolist() == ["dax", "wug", "wug"]
+
+
+@pytest.mark.parametrize("unit", ["seconds", "days", "1 - Pearson r", "share", "images"])
+def test_a_unit_does_not_change_what_the_values_are(store, unit):
+    ArraySink(store, 0).write(0, [make("x", 2.5, unit=unit)])
+    records = read(store)
+    assert records.x.dtype == np.float32
+    assert records.x.item() == 2.5
+
+
+# Order
+
+
+def test_the_second_part_of_the_last_step_is_added(store):
+    sink = ArraySink(store, 0)
+    sink.write(0, [ratio(0)])
+    sink.write(7, [ratio(7)])
+    sink.write(7, [size(7)])
+    assert sink.steps == (0, 7)
+    records = read(store)
+    assert records.step.values.tolist() == [0, 7]
+    np.testing.assert_array_equal(records["ratio"], [[0.25, 0.5], [7.25, 7.5]])
+    np.testing.assert_array_equal(records["size"], [NAN, -8])
+
+
+def test_a_part_of_an_earlier_committed_step_is_added(store):
+    sink = ArraySink(store, 0)
+    for step in (0, 7, 9):
+        sink.write(step, [ratio(step)])
+    sink.write(7, [size(7), ratio(70)])
+    records = read(store)
+    assert records.step.values.tolist() == [0, 7, 9]
+    np.testing.assert_array_equal(records["ratio"], [[0.25, 0.5], [70.25, 70.5], [9.25, 9.5]])
+    np.testing.assert_array_equal(records["size"], [NAN, -8, NAN])
+
+
+def test_a_new_step_before_the_last_is_refused(store):
+    sink = ArraySink(store, 0)
+    sink.write(5, [ratio(5)])
+    with pytest.raises(ValueError, match="in the order of steps; got step 4 after 5"):
+        sink.write(4, [ratio(4)])
+    assert sink.steps == (5,)
+    assert read(store).step.values.tolist() == [5]
+
+
+CHANGED = {
+    "labels": make("ratio", [1, 2], Axis("layer", ["conv1_1", "fc2"])),
+    "order": make("ratio", [1, 2], Axis("layer", ["fc1", "conv1_1"])),
+    "length": make("ratio", [1, 2, 3], Axis("layer", ["conv1_1", "fc1", "fc2"])),
+    "name": make("ratio", [1, 2], Axis("filter", [0, 1])),
+    "number": make("ratio", 1),
+}
+
+
+@pytest.mark.parametrize("measurement", CHANGED.values(), ids=CHANGED)
+def test_changed_axes_are_refused(store, measurement):
+    sink = ArraySink(store, 0)
+    sink.write(0, [ratio(0)])
+    with pytest.raises(ValueError, match=r"same at every step|same axes at every step"):
+        sink.write(1, [measurement])
+    records = read(store)
+    assert records.step.values.tolist() == [0]
+    np.testing.assert_array_equal(records["ratio"], [[0.25, 0.5]])
+
+
+def test_a_refused_measurement_does_not_spoil_the_steps_after_it(store):
+    sink = ArraySink(store, 0)
+    sink.write(0, [ratio(0)])
+    with pytest.raises(ValueError, match="every step"):
+        sink.write(1, [CHANGED["labels"]])
+    assert sink.steps == (0,)
+    sink.write(2, [ratio(2)])
+    records = read(store)
+    assert records.step.values.tolist() == [0, 2]
+    np.testing.assert_array_equal(records["ratio"], [[0.25, 0.5], [2.25, 2.5]])
+    assert set(records.coords) == {"step", "layer"}
+
+
+# Resuming
+
+
+@pytest.mark.parametrize(("step", "kept"), [(0, [0]), (5, [0, 3]), (6, [0, 3, 6]), (100, [0, 3, 6, 9])], ids=str)
+def test_a_run_that_goes_on_from_a_step_drops_what_lay_beyond(store, step, kept):
+    sink = ArraySink(store, 0)
+    for done in (0, 3, 6, 9):
+        sink.write(done, [ratio(done), size(done)])
+    sink = ArraySink(store, step)
+    assert list(sink.steps) == kept
+    records = read(store)
+    assert records.step.values.tolist() == kept
+    np.testing.assert_array_equal(records["size"], [-done - 1 for done in kept])
+    sink.write(101, [ratio(101)])
+    records = read(store)
+    assert records.step.values.tolist() == [*kept, 101]
+    np.testing.assert_array_equal(records["size"], [*(-done - 1 for done in kept), NAN])
+
+
+def test_going_on_at_a_step_that_is_recorded_writes_it_once(store):
+    for start, steps in ((0, (0, 1, 2)), (2, (2, 3))):
+        sink = ArraySink(store, start)
+        for step in steps:
+            sink.write(step, [ratio(step)])
+    assert read(store).step.values.tolist() == [0, 1, 2, 3]
+    np.testing.assert_array_equal(values(read(store), "ratio")[:, 0], [0.25, 1.25, 2.25, 3.25])
+
+
+# Reading while a run goes on
+
+
+def test_a_reader_that_opened_before_a_write_goes_on_reading_what_it_opened(store):
+    sink = ArraySink(store, 0)
+    sink.write(0, [ratio(0)])
+    opened = xr.open_zarr(store)
+    sink.write(1, [ratio(1), size(1)])
+    assert opened.step.values.tolist() == [0]
+    np.testing.assert_array_equal(opened["ratio"], [[0.25, 0.5]])
+    assert read(store).step.values.tolist() == [0, 1]
+
+
+def test_a_reader_in_the_middle_of_a_write_sees_the_steps_before_it(store, monkeypatch):
+    seen: list[xr.Dataset] = []
+    sink = ArraySink(store, 0)
+    sink.write(0, [ratio(0)])
+    commit = zarr.consolidate_metadata
+    monkeypatch.setattr(zarr, "consolidate_metadata", lambda *a, **k: (seen.append(read(store)), commit(*a, **k)))
+    sink.write(1, [ratio(1), size(1)])
+    assert seen[0].step.values.tolist() == [0]
+    assert set(seen[0].data_vars) == {"ratio"}
+    np.testing.assert_array_equal(seen[0]["ratio"], [[0.25, 0.5]])
+
+
+def test_a_store_with_nothing_in_it_yet_has_no_steps(store):
+    ArraySink(store, 0)
+    with suppress(FileNotFoundError):
+        assert open_run(store).sizes["step"] == 0
+
+
+def test_a_run_is_opened_by_its_folder_or_by_its_store(store):
+    ArraySink(store, 0).write(4, [ratio(4)])
+    for path in (store, store.parent, str(store.parent)):
+        assert open_run(path).step.values.tolist() == [4]
+
+
+@pytest.mark.parametrize("name", ["", "nowhere", STORE])
+def test_a_folder_without_records_is_named(tmp_path, name):
+    with pytest.raises(FileNotFoundError, match=r"holds records\.zarr, which its probes write; there is none in /"):
+        open_run(tmp_path / name)
+
+
+# Killed runs
+
+
+class Killed(Exception):
+    pass
+
+
+@contextmanager
+def killed(moment: int) -> Iterator[list[int]]:
+    """Lets so many changes of files through and no more, as if the process ended there; says how many there were."""
+    changes = [0]
+
+    def stop(method: Callable[..., object]) -> Callable[..., object]:
+        async def change(*arguments: object, **keywords: object) -> object:
+            changes[0] += 1
+            if changes[0] > moment:
+                raise Killed
+            return await method(*arguments, **keywords)  # pyright: ignore[reportGeneralTypeIssues]
+
+        return change
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("set", "set_if_not_exists", "delete", "delete_dir"):
+            patch.setattr(LocalStore, name, stop(getattr(LocalStore, name)))
+        with suppress(Killed):
+            yield changes
+
+
+Story = Sequence[tuple[int, Sequence[tuple[int, Sequence[Measurement]]]]]
+"""Sinks one after the other: the step each starts at, and what it writes."""
+
+
+def tell(store: Path, story: Story) -> None:
+    for start, writes in story:
+        sink = ArraySink(store, start)
+        for step, measurements in writes:
+            sink.write(step, measurements)
+
+
+STORIES: dict[str, tuple[Story, Story]] = {
+    # what was there, and the sink that is killed
+    "the first step": ([], [(0, [(0, [ratio(0), size(0)])])]),
+    "the next step": ([(0, [(0, [ratio(0)])])], [(0, [(3, [ratio(3), histogram(3)])])]),
+    "more of a step": ([(0, [(0, [ratio(0)]), (3, [ratio(3)])])], [(3, [(3, [size(3)])])]),
+    "going back": ([(0, [(step, [ratio(step), size(step)]) for step in (0, 3, 6, 9)])], [(3, [(6, [ratio(6)])])]),
+}
+
+
+def look(store: Path) -> xr.Dataset | None:
+    """What a reader sees; None before the first record. A store that is half made may be read with a warning."""
+    if not (store / "zarr.json").exists():
+        return None
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Failed to open Zarr store with consolidated metadata")
+        records = read(store)
+    return records if records.sizes.get("step") else None
+
+
+def brief(records: xr.Dataset | None) -> object:
+    return {str(name): found.values.tolist() for name, found in records.variables.items()} if records else None
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_killed_at_any_moment_no_step_is_torn_and_going_on_gives_what_was_due(store, tmp_path, name):
+    before, last = STORIES[name]
+    allowed: list[xr.Dataset | None] = []
+    for k, story in enumerate((before, [*before, (last[0][0], [])], [*before, *last])):
+        tell(tmp_path / f"{k}.zarr", story)
+        allowed.append(look(tmp_path / f"{k}.zarr"))
+    wrong: list[str] = []
+    for moment in range(1000):
+        shutil.rmtree(store, ignore_errors=True)
+        if before:
+            shutil.copytree(tmp_path / "0.zarr", store)
+        with killed(moment) as changes:
+            tell(store, last)
+        seen = look(store)
+        if not any(seen is state or (seen and state and seen.identical(state)) for state in allowed):
+            wrong.append(f"killed after {moment} changes of files, a reader sees {brief(seen)}")
+        tell(store, last)
+        then = read(store)
+        if not then.identical(allowed[-1]):
+            wrong.append(f"killed after {moment} changes and gone on, a reader sees {brief(then)}")
+        if changes[0] <= moment:
+            break
+    assert moment > 3
+    assert not wrong, "\n".join(wrong)
+
+
+def test_what_a_torn_write_left_is_not_a_record_of_another_step(store, monkeypatch):
+    ArraySink(store, 0).write(0, [ratio(0), size(0)])
+    with monkeypatch.context() as patch:
+        patch.setattr(zarr, "consolidate_metadata", lambda *a, **k: (_ for _ in ()).throw(Killed))
+        with pytest.raises(Killed):
+            ArraySink(store, 0).write(7, [ratio(7), size(7)])
+    assert read(store).step.values.tolist() == [0]
+    sink = ArraySink(store, 3)
+    assert sink.steps == (0,)
+    sink.write(4, [ratio(4)])
+    np.testing.assert_array_equal(read(store)["ratio"], [[0.25, 0.5], [4.25, 4.5]])
+    np.testing.assert_array_equal(read(store)["size"], [-1, NAN])

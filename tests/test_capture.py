@@ -1,0 +1,397 @@
+"""The shared look: layers by name, one pass of the bank, the shares of all processes put together."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import LightningModule
+from torch import nn
+from torch.nn.functional import max_pool2d
+from torchmetrics import Metric, MetricCollection
+from torchmetrics.classification import MulticlassAccuracy
+from torchvision.models import resnet18
+
+import lightning_emerge as le
+from lightning_emerge.capture import (
+    agree,
+    default_layers,
+    find_layers,
+    gather,
+    match_layers,
+    run_bank,
+    weight_names,
+)
+
+RESNET = [
+    "conv1",
+    *(
+        f"layer{stage}.{block}.{name}"
+        for stage in (1, 2, 3, 4)
+        for block in (0, 1)
+        for name in ("conv1", "conv2", "downsample")
+        if name != "downsample" or (stage > 1 and block == 0)
+    ),
+    "fc",
+]
+
+
+def make_vgg(**changes: Any) -> le.VGG:
+    torch.manual_seed(0)
+    settings: dict[str, Any] = {"plan": [1, 2], "width": 2, "head": [4], "image_size": 8}
+    return le.VGG(**{**settings, **changes})
+
+
+def make_mlp(*, inplace: bool = False) -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 6), nn.ReLU(inplace), nn.Linear(6, 3))
+
+
+def make_bank(size: int, *shape: int) -> le.StimulusBank:
+    images = torch.randn(size, *shape, generator=torch.Generator().manual_seed(1))
+    labels = torch.arange(size) % 2
+    return le.StimulusBank(images, labels, tuple(f"s{k}" for k in range(size)), ("a", "b"))
+
+
+def count_hooks(module: nn.Module) -> int:
+    return sum(len(part._forward_hooks) + len(part._forward_pre_hooks) for part in module.modules())
+
+
+class Wrapper(LightningModule):
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.criterion = nn.CrossEntropyLoss()
+        self.accuracy = MulticlassAccuracy(3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.network(images)
+
+
+class Perceptual(Metric):
+    """A metric with a network in it, as the Fréchet inception distance is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside = nn.Linear(4, 4)
+
+    def update(self) -> None: ...
+
+    def compute(self) -> None: ...
+
+
+class Pair(LightningModule):
+    """Two networks, so that their names have no beginning in common, and what is no layer."""
+
+    def __init__(self, **more: nn.Module) -> None:
+        super().__init__()
+        self.encoder, self.decoder = nn.Linear(4, 3), nn.Linear(3, 4)
+        self.criterion = nn.MSELoss()
+        self.accuracy = MulticlassAccuracy(3)
+        self.metrics = MetricCollection({"accuracy": MulticlassAccuracy(3)})
+        for name, module in more.items():
+            self.add_module(name, module)
+
+
+# Names
+
+
+@pytest.mark.parametrize(
+    ("network", "layers"),
+    [
+        (make_vgg(), ["conv1_1", "conv2_1", "conv2_2", "fc1", "fc2"]),
+        (make_vgg(batch_norm=True, dropout=0.5, head=[]), ["conv1_1", "conv2_1", "conv2_2", "fc1"]),
+        (resnet18(), RESNET),
+        (make_mlp(), ["0", "2"]),
+    ],
+    ids=["vgg", "vgg with norm", "resnet18", "mlp"],
+)
+def test_default_layers_are_the_same_bare_and_wrapped(network, layers):
+    assert list(default_layers(network)) == layers
+    assert list(default_layers(Wrapper(network))) == layers
+
+
+@pytest.mark.parametrize("make", [make_vgg, make_mlp])
+def test_wrapping_does_not_change_what_can_be_named(make):
+    network = make()
+    bare, wrapped = find_layers(network), find_layers(Wrapper(network))
+    assert list(bare) == list(wrapped) == [name for name, _ in network.named_modules() if name]
+    assert all(wrapped[name] is layer for name, layer in bare.items())
+
+
+@pytest.mark.parametrize("more", [{}, {"perceptual": Perceptual()}], ids=["plain", "metric with a network"])
+def test_losses_and_metrics_are_no_layers(more):
+    assert list(find_layers(Pair(**more))) == ["encoder", "decoder"]
+
+
+@pytest.mark.parametrize(
+    ("patterns", "layers"),
+    [
+        (["conv*"], ["conv1_1", "conv2_1", "conv2_2"]),
+        (["conv?_1"], ["conv1_1", "conv2_1"]),
+        (["conv2_[2-9]"], ["conv2_2"]),
+        (["fc*", "conv1_1"], ["conv1_1", "fc1", "fc2"]),
+        (["fc1", "fc1", "fc?"], ["fc1", "fc2"]),
+        (["conv*.conv"], ["conv1_1.conv", "conv2_1.conv", "conv2_2.conv"]),
+        (["*.linear"], ["fc1.linear", "fc2.linear"]),
+        (["pool1"], ["pool1"]),
+        (None, ["conv1_1", "conv2_1", "conv2_2", "fc1", "fc2"]),
+    ],
+)
+def test_patterns_find_layers_in_the_networks_order_and_never_cross_a_dot(patterns, layers):
+    assert list(match_layers(make_vgg(), patterns)) == layers
+
+
+@pytest.mark.parametrize(("pattern", "near"), [("conv1_l", "conv1_1"), ("Fc2", "fc2"), ("fc1.liner", "fc1.linear")])
+def test_a_pattern_without_a_match_is_refused_with_the_nearest_name(pattern, near):
+    with pytest.raises(ValueError, match=rf"'{pattern}' matches none. Did you mean '{near}'\? .*conv1_1, conv2_1"):
+        match_layers(make_vgg(), ["conv*", pattern])
+
+
+def test_a_module_without_layers_is_refused():
+    with pytest.raises(ValueError, match="looks at layers; ReLU has none"):
+        match_layers(nn.ReLU(), ["conv*"])
+
+
+@pytest.mark.parametrize("wrap", [lambda network: network, Wrapper], ids=["bare", "wrapped"])
+def test_weight_names_are_names_of_parameters(wrap):
+    network = make_vgg(batch_norm=True)
+    module = wrap(network)
+    names = weight_names(module, ["conv2_1", "fc2"])
+    parameters = dict(module.named_parameters())
+    assert list(names) == ["conv2_1", "fc2"]
+    assert parameters[names["conv2_1"]] is network.conv2_1.conv.weight
+    assert parameters[names["fc2"]] is network.fc2.linear.weight
+
+
+@pytest.mark.parametrize(("layer", "count"), [("relu", 0), ("bn1", 0), ("layer1", 4), ("layer2.0", 3)])
+def test_layers_that_do_not_hold_one_weight_are_refused(layer, count):
+    with pytest.raises(ValueError, match=f"'{layer}' holds {count}. The layers are conv1, layer1.0.conv1"):
+        weight_names(resnet18(), ["conv1", layer])
+
+
+# One pass
+
+
+def test_activations_are_those_of_the_network_taken_apart():
+    network, bank = make_vgg().eval(), make_bank(5, 3, 8, 8)
+    wrapped = Wrapper(network)
+    activations, outputs = run_bank(wrapped, bank, ["conv1_1.conv", "conv1_1", "pool1", "conv2_1", "fc2"])
+    with torch.no_grad():
+        first = network.conv1_1.conv(bank.images)
+        pooled = max_pool2d(first.clamp(min=0), 2)
+        expected = {
+            "conv1_1.conv": first,
+            "conv1_1": first.clamp(min=0),
+            "pool1": pooled,
+            "conv2_1": network.conv2_1.conv(pooled).clamp(min=0),
+            "fc2": network(bank.images),
+        }
+    assert list(activations) == list(expected)
+    for layer, rows in expected.items():
+        torch.testing.assert_close(activations[layer], rows)
+    torch.testing.assert_close(outputs, expected["fc2"])
+    assert (activations["conv1_1.conv"] < 0).any()
+
+
+def test_a_relu_in_place_does_not_overwrite_the_layer_before_it():
+    network, bank = make_mlp(inplace=True), make_bank(5, 4)
+    activations, _ = run_bank(network, bank, ["0", "1"])
+    expected = bank.images @ network[0].weight.T + network[0].bias
+    torch.testing.assert_close(activations["1"], expected.clamp(min=0))
+    torch.testing.assert_close(activations["0"], expected)
+
+
+@pytest.mark.parametrize("size", [1, 256, 257, 600])
+def test_the_bank_passes_once_in_chunks(size):
+    network, bank = make_mlp(), make_bank(size, 4)
+    passed: list[torch.Tensor] = []
+    network.register_forward_pre_hook(lambda _, inputs: passed.append(inputs[0]))
+    activations, outputs = run_bank(network, bank, ["0", "2"])
+    assert len(passed) == -(-size // 256)
+    assert torch.equal(torch.cat(passed), bank.images)
+    assert activations["0"].shape == (size, 6)
+    torch.testing.assert_close(outputs, network(bank.images).detach())
+    assert torch.equal(activations["2"], outputs)
+
+
+def make_mixed() -> nn.Sequential:
+    """Every submodule in a mode of its own, with what evaluation mode has to keep still."""
+    network = nn.Sequential(make_mlp(), nn.BatchNorm1d(3), nn.Dropout(0.5), nn.Sequential(nn.Linear(3, 2)))
+    network.train()
+    network[1].eval()
+    network[3][0].eval()
+    network[0].training = False
+    return network
+
+
+class Breaks(nn.Module):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("planted")
+
+
+@pytest.mark.parametrize("breaks", [False, True])
+def test_the_network_is_left_as_it_was(breaks):
+    network = make_mixed()
+    if breaks:
+        network.append(Breaks())
+    network[3].register_forward_hook(lambda *_: None)
+    for parameter in network.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    modes = {name: part.training for name, part in network.named_modules()}
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    grads = [parameter.grad.clone() for parameter in network.parameters()]
+    if breaks:
+        with pytest.raises(RuntimeError, match="planted"):
+            run_bank(network, make_bank(9, 4), ["0", "1", "3.0"])
+    else:
+        run_bank(network, make_bank(9, 4), ["0", "1", "3.0"])
+    assert {name: part.training for name, part in network.named_modules()} == modes
+    assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
+    assert all(torch.equal(p.grad, grad) for p, grad in zip(network.parameters(), grads, strict=True))
+    assert count_hooks(network) == 1
+    assert torch.is_grad_enabled()
+
+
+def test_looking_again_gives_the_same_and_draws_no_random_number():
+    network, bank = make_mixed(), make_bank(9, 4)
+    streams = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    first, second = run_bank(network, bank, ["2"])[1], run_bank(network, bank, ["2"])[1]
+    assert torch.equal(first, second)
+    assert torch.equal(torch.get_rng_state(), streams[0])
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == streams[1:]  # noqa: NPY002
+
+
+def test_a_bfloat16_network_gives_float32():
+    activations, outputs = run_bank(make_mlp().bfloat16(), make_bank(5, 4), ["0"])
+    assert activations["0"].dtype == outputs.dtype == torch.float32
+    torch.testing.assert_close(outputs, run_bank(make_mlp(), make_bank(5, 4), [])[1], rtol=0.05, atol=0.05)
+
+
+def test_gradients_and_autocasting_are_off():
+    network, bank = make_mlp(), make_bank(5, 4)
+    enabled: list[bool] = []
+    network.register_forward_hook(lambda *_: enabled.append(torch.is_grad_enabled()))
+    plain = run_bank(network, bank, ["0"])
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = run_bank(network, bank, ["0"])
+    assert enabled == [False, False]
+    assert not cast[0]["0"].requires_grad
+    assert torch.equal(plain[0]["0"], cast[0]["0"])
+    assert torch.equal(plain[1], cast[1])
+
+
+class Branch(nn.Module):
+    """Uses one of its two layers, and can give more than one tensor."""
+
+    def __init__(self, *, pair: bool = False) -> None:
+        super().__init__()
+        self.used, self.unused, self.pair = nn.GRU(4, 3, batch_first=True), nn.Linear(4, 3), pair
+
+    def forward(self, images: torch.Tensor) -> Any:
+        every, last = self.used(images)
+        return (every, last) if self.pair else last[0]
+
+
+@pytest.mark.parametrize(
+    ("pair", "layer", "message"),
+    [
+        (False, "unused", "'unused' was not reached"),
+        (False, "used", "outputs that are one tensor; layer 'used' gives a tuple"),
+        (True, "used", "outputs that are one tensor; the network gives a tuple"),
+    ],
+)
+def test_layers_that_give_no_tensor_are_refused(pair, layer, message):
+    network = Branch(pair=pair)
+    with pytest.raises(ValueError, match=message):
+        run_bank(network, make_bank(3, 2, 4), [layer])
+    assert count_hooks(network) == 0
+
+
+# Processes
+
+
+def test_one_process_gathers_its_own_rows_and_agrees_with_itself():
+    rows = torch.randn(7, 2, 3)
+    assert torch.equal(gather(rows, 7), rows)
+    assert agree([True, False], torch.device("cpu")) == [True, False]
+
+
+_PROCESSES = """
+# Imports once, then becomes the processes of each case in turn; the alarm ends a process that hangs.
+import os, signal, sys
+import torch, torch.distributed as dist
+from lightning_emerge.capture import agree, gather, run_bank
+from lightning_emerge.records import StimulusBank
+
+torch.set_num_threads(1)
+folder = sys.argv[1]
+given = torch.load(f"{folder}/given.pt")
+
+def work(rank, world, size):
+    signal.alarm(45)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet_{world}_{size}", rank=rank, world_size=world)
+    network = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.ReLU(), torch.nn.Linear(6, 3))
+    network.load_state_dict(given["state"])
+    ids = tuple(str(k) for k in range(size))
+    bank = StimulusBank(given["images"][:size], torch.zeros(size, dtype=torch.int64), ids, ("a",))
+    activations, outputs = run_bank(network, bank, ["0"])
+    result = {
+        "share": len(outputs),
+        "rows": gather(activations["0"], size),
+        "outputs": gather(outputs, size),
+        "agree": agree([rank == world - 1, False, True, rank == 0], torch.device("cpu")),
+    }
+    torch.save(result, f"{folder}/{world}_{size}_{rank}.pt")
+    dist.destroy_process_group()
+
+for world, size in given["cases"]:
+    children = []
+    for rank in range(world):
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                work(rank, world, size)
+                code = 0
+            except BaseException:
+                import traceback
+                traceback.print_exc()
+            sys.stderr.flush()
+            os._exit(code)
+        children.append(child)
+    codes = [os.waitpid(child, 0)[1] for child in children]
+    if any(codes):
+        sys.exit(f"{world} processes, {size} stimuli: {codes}")
+"""
+_CASES = [(2, 7), (2, 8), (3, 7), (3, 8), (3, 2)]
+
+
+@pytest.mark.distributed
+def test_many_processes_give_the_rows_of_one_in_the_banks_order(tmp_path: Path):
+    network, bank = make_mlp(), make_bank(8, 4)
+    torch.save({"state": network.state_dict(), "images": bank.images, "cases": _CASES}, tmp_path / "given.pt")
+    ended = subprocess.run(
+        [sys.executable, "-c", _PROCESSES, str(tmp_path)],
+        env={**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    alone, outputs = run_bank(network, bank, ["0"])
+    for world, size in _CASES:
+        results = [torch.load(tmp_path / f"{world}_{size}_{rank}.pt") for rank in range(world)]
+        torch.testing.assert_close(results[0]["rows"], alone["0"][:size], rtol=0, atol=1e-6)
+        torch.testing.assert_close(results[0]["outputs"], outputs[:size], rtol=0, atol=1e-6)
+        assert all(result["rows"] is None and result["outputs"] is None for result in results[1:])
+        assert sum(result["share"] for result in results) == size
+        assert all(result["agree"] == [True, False, True, True] for result in results)
