@@ -89,7 +89,8 @@ class BatchOrder(DistributedSampler[list[int]]):
             order = np.random.default_rng((self.seed, self.epoch)).permutation(self.size)
             batches = [order[k * self.batch_size : (k + 1) * self.batch_size] for k in range(len(self))]
         else:
-            batches = np.array_split(np.arange(self.size), len(self))
+            # Every batch spans all tokens, so that a part of them is a fair sample.
+            batches = [np.arange(self.size)[k :: len(self)] for k in range(len(self))]
         for batch in batches:
             yield batch[self.rank :: self.num_replicas].tolist()
 

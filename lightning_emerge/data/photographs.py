@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence, Set
 from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from lightning_emerge.data.datamodule import ExemplarDataModule
 from lightning_emerge.data.dataset import Exemplars
@@ -23,8 +24,9 @@ SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", 
 class FolderDataModule(ExemplarDataModule):
     """Photographs in `root/<token>/*.jpg` (or png, webp, tiff, gif, bmp): one folder a token.
 
-    Each photograph is turned as its EXIF says, scaled so that its shorter side fits, and cropped in the middle. Which
-    split it falls into depends on the seed and on its own name alone, in equal shares of each token.
+    Each photograph is turned as its EXIF says, scaled so that its shorter side fits, and cropped in the middle. The
+    seed and the photographs' contents decide which split each falls into, in equal shares of each token. One that is
+    there twice, be it under two tokens, is always trained on, so that no other split holds a picture of training.
 
     Args:
         root: folder of folders.
@@ -71,8 +73,10 @@ class FolderDataModule(ExemplarDataModule):
 
     def load(self) -> Mapping[str, Exemplars]:
         splits: dict[str, list[tuple[int, Path]]] = {split: [] for split in SPLITS}
-        for label, (token, files) in enumerate(self.files.items()):
-            for split, chosen in self._deal(token, files).items():
+        contents = {path: hashlib.sha256(path.read_bytes()).digest() for files in self.files.values() for path in files}
+        repeated = {digest for digest, times in Counter(contents.values()).items() if times > 1}
+        for label, files in enumerate(self.files.values()):
+            for split, chosen in self._deal(files, contents, repeated).items():
                 splits[split] += [(label, path) for path in chosen]
         images = _decode([path for rows in splits.values() for _, path in rows], self.image_size)
         return {split: self._exemplars(rows, images) for split, rows in splits.items()}
@@ -84,20 +88,25 @@ class FolderDataModule(ExemplarDataModule):
                     f"Each token has at least data.min_exemplars ({self.min_exemplars}) photographs; "
                     f"{self.root / token} has {len(files)}. Add photographs, or lower data.min_exemplars on purpose."
                 )
-            if not self._deal(token, files)["train"]:
+            if self._borders(len(files))[-1] >= len(files):
                 raise ValueError(
                     f"The bank, validation and test splits leave no photograph of {token!r} to train on; "
                     f"lower data.bank_exemplars ({self.bank_exemplars}), data.val_share or data.test_share."
                 )
 
-    def _deal(self, token: str, files: Sequence[Path]) -> dict[str, list[Path]]:
-        def draw(path: Path) -> bytes:
-            return hashlib.sha256(f"{self.seed}/{token}/{path.name}".encode()).digest()
+    def _borders(self, count: int) -> tuple[int, int, int]:
+        """How many of a token's photographs are in the bank; in the bank or validation; in these or test."""
+        val, test = (max(1, round(self.shares[split] * count)) for split in ("val", "test"))
+        return self.bank_exemplars, self.bank_exemplars + val, self.bank_exemplars + val + test
+
+    def _deal(
+        self, files: Sequence[Path], contents: Mapping[Path, bytes], repeated: Set[bytes]
+    ) -> dict[str, list[Path]]:
+        def draw(path: Path) -> tuple[bool, bytes]:
+            return contents[path] in repeated, hashlib.sha256(f"{self.seed}/".encode() + contents[path]).digest()
 
         drawn = sorted(files, key=draw)
-        bank = self.bank_exemplars
-        val = bank + max(1, round(self.shares["val"] * len(files)))
-        test = val + max(1, round(self.shares["test"] * len(files)))
+        bank, val, test = self._borders(len(files))
         return {"train": sorted(drawn[test:]), "val": drawn[bank:val], "test": drawn[val:test], "bank": drawn[:bank]}
 
     def _exemplars(self, rows: Sequence[tuple[int, Path]], images: Mapping[Path, npt.NDArray[np.uint8]]) -> Exemplars:
@@ -140,7 +149,9 @@ def _decode(paths: Sequence[Path], size: int) -> dict[Path, npt.NDArray[np.uint8
     for path in paths:
         try:
             images[path] = _read(path, size)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        except UnidentifiedImageError:
+            broken.append(f"{path} (not an image)")
+        except Exception as error:  # what a broken file can raise is not known
             broken.append(f"{path} ({error})")
     if broken:
         more = f" and {len(broken) - 10} more" if len(broken) > 10 else ""
@@ -156,6 +167,15 @@ def _read(path: Path, size: int) -> npt.NDArray[np.uint8]:
         # Odd EXIF blocks and palettes are common in photographs and do not touch the pixels.
         warnings.simplefilter("ignore", UserWarning)
         with Image.open(path) as file:
-            upright = ImageOps.exif_transpose(file).convert("RGB")
+            upright = _to_eight_bits(ImageOps.exif_transpose(file)).convert("RGB")
     fitted = ImageOps.fit(upright, (size, size), Image.Resampling.BILINEAR)
     return np.asarray(fitted).transpose(2, 0, 1).copy()
+
+
+def _to_eight_bits(image: Image.Image) -> Image.Image:
+    """Scales 16-bit grey, which Pillow would cut off at 255."""
+    if image.mode == "F":
+        raise ValueError("floating-point pixels have no agreed range")
+    if image.mode.startswith("I"):
+        return Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
+    return image

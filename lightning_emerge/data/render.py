@@ -28,8 +28,9 @@ class Nuisances:
         scale: smallest and largest size of the token; at 1 its frame fills two thirds of the image's side (0.3 to 1.5).
         rotation: largest turn of the whole token either way, in degrees (0 to 45).
         jitter: largest shift of each part on each axis, in the token's frame, whose half side is 1 (0 to 0.5).
-        light: largest brightening at one edge and darkening at the other, as a share of full range (0 to 0.5).
-        background: largest contrast of the 1/f background, as a share of full range (0 to 1).
+        light: largest change of light from the middle to an edge, on each axis, as a share of full range (0 to 0.5).
+        background: largest amplitude of the coarsest octave of the 1/f background, as a share of full range (0 to 1);
+            each finer octave has half the amplitude of the one before.
         noise: standard deviation of the sensor's noise, as a share of full range (0 to 0.5).
 
     Raises:

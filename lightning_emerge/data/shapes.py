@@ -54,7 +54,7 @@ def _polygon(corners: int) -> Callable[[Array, Array], Array]:
 
 
 def _wedge(x: Array, y: Array) -> Array:
-    """The half of a disk that points up, cut along a diameter."""
+    """A disk cut off below its middle by a horizontal line."""
     return np.maximum(np.sqrt(x * x + y * y) - np.float32(0.95), y - np.float32(0.25))
 
 

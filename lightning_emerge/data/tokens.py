@@ -66,8 +66,8 @@ class Grammar:
         """Proves by counting that only a conjunction in its arrangement tells which token an image shows.
 
         Raises:
-            ValueError: if one shape, one pair of shapes, or one part at its place and pose stands in a single token
-                (and so tells it), or if no two tokens have the same shapes in another arrangement.
+            ValueError: if one shape, one pair of shapes, or one part at its place and pose stands in a single token, or
+                in all but one (and so tells it), or if no two tokens have the same shapes in another arrangement.
         """
         shapes = [sorted(part.shape for part in token.parts) for token in self.tokens]
         self._refuse_tell("The shape", [set(bag) for bag in shapes])
@@ -80,17 +80,20 @@ class Grammar:
         holders = Counter(cue for own in cues for cue in own)
         for name, own in zip(self.names, cues, strict=True):
             telling = [cue for cue in own if holders[cue] == 1]
+            lacking = [cue for cue in holders if holders[cue] == len(cues) - 1 and cue not in own]
             if telling:
                 raise ValueError(
                     f"{what} {telling[0]} stands in token {name!r} alone, so it tells the token by itself."
                 )
+            if lacking:
+                raise ValueError(f"{what} {lacking[0]} stands in all tokens but {name!r}, so its absence tells it.")
 
 
 def _default() -> Grammar:
     """Five of the eight corners of a cube whose edges are three choices.
 
     The choices are: disk left of cross or cross left of disk; ring or triangle below; the bar lying or standing. Each
-    value of each choice stands in two or three tokens, so a token is told by all three together only.
+    value of each choice stands in two or three tokens, so none tells a token by itself.
     """
     pairs = ((("disk", "cross"), "ring", 0.0), (("disk", "cross"), "triangle", 90.0), (("cross", "disk"), "ring", 90.0))
     pairs += ((("cross", "disk"), "triangle", 0.0), (("cross", "disk"), "triangle", 90.0))

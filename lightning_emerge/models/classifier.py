@@ -66,12 +66,13 @@ class TokenClassifier(LightningModule):
 
     def setup(self, stage: str) -> None:
         """Makes the metrics, for which the tokens have to be known."""
-        if self.tokens:
-            return
         data = getattr(self.trainer, "datamodule", None)
         if data is not None:
             self.check_data(data)
-        self.tokens = _token_names(data, self.network)
+        tokens = _token_names(data, self.network)
+        if tokens == self.tokens:
+            return
+        self.tokens = tokens
         self.train_accuracy = MulticlassAccuracy(len(self.tokens), average="micro")
         self.val_metrics, self.test_metrics = _make_metrics(len(self.tokens)), _make_metrics(len(self.tokens))
 
@@ -114,6 +115,11 @@ class TokenClassifier(LightningModule):
         scheduler = self._scheduler(optimizer)
         settings: dict[str, Any] = {"scheduler": scheduler, "interval": self._interval}
         if isinstance(scheduler, ReduceLROnPlateau):
+            if self._interval == "step":
+                raise ValueError(
+                    "ReduceLROnPlateau watches a loss that is known once an epoch; got scheduler_interval 'step'. "
+                    "Set --model.scheduler_interval=epoch."
+                )
             settings["monitor"] = getattr(scheduler, "monitor", "val/loss")
         return {"optimizer": optimizer, "lr_scheduler": settings}
 

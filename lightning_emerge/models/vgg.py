@@ -54,7 +54,7 @@ class VGG(nn.Module):
         channels: int = 3,
     ) -> None:
         super().__init__()
-        stages = PLANS[plan] if isinstance(plan, str) else tuple(plan)
+        stages = _stages(plan)
         _check(tokens, stages, width, head, dropout, image_size, channels)
         self.tokens, self.image_size, self.channels = tokens, image_size, channels
         self.layers: list[str] = []
@@ -91,6 +91,14 @@ class VGG(nn.Module):
                 nn.init.zeros_(module.bias)
         # As Simonyan & Zisserman, so that an untrained network holds all tokens for about equally likely.
         nn.init.normal_(weighted[-1].weight, std=0.01)
+
+
+def _stages(plan: str | Sequence[int]) -> tuple[int, ...]:
+    if not isinstance(plan, str):
+        return tuple(plan)
+    if plan not in PLANS:
+        raise ValueError(f"VGG: plan is {', '.join(PLANS)} or a list of convolutions in each stage; got {plan!r}.")
+    return PLANS[plan]
 
 
 def _conv_block(before: int, filters: int, batch_norm: bool) -> nn.Sequential:

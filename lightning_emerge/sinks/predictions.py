@@ -9,7 +9,7 @@ from typing import Any
 
 
 def write_predictions(path: Path, tokens: Sequence[str], batches: Iterable[Mapping[str, Any]]) -> int:
-    """Writes one row an exemplar: its id, the token predicted, and the probability of each token.
+    """Writes one row an exemplar, in the order of ids: its id, the token predicted, and the probability of each token.
 
     Args:
         path: the CSV file; its folder is made if need be.
@@ -20,11 +20,11 @@ def write_predictions(path: Path, tokens: Sequence[str], batches: Iterable[Mappi
         Number of rows.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    rows = [
+    rows = sorted(
         [name, token, *(f"{p:.6g}" for p in probabilities)]
         for batch in batches
         for name, token, probabilities in zip(batch["id"], batch["token"], batch["probabilities"].tolist(), strict=True)
-    ]
+    )
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([["id", "token", *(f"p_{token}" for token in tokens)], *rows])
     return len(rows)

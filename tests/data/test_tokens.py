@@ -67,8 +67,10 @@ class TestCheck:
         with pytest.raises(ValueError, match=r"^The pair of shapes \('disk', 'ring'\) stands in token 'a' alone"):
             grammar(
                 a=[("disk", LEFT), ("ring", RIGHT)],
-                b=[("ring", LEFT), ("bar", RIGHT)],
-                c=[("disk", LEFT), ("bar", RIGHT)],
+                b=[("disk", LEFT), ("bar", RIGHT)],
+                c=[("ring", LEFT), ("bar", RIGHT)],
+                d=[("bar", LEFT), ("disk", RIGHT)],
+                e=[("ring", LEFT)],
             ).check()
 
     def test_a_pair_of_equal_shapes_in_one_token_only(self):
@@ -83,7 +85,7 @@ class TestCheck:
             grammar(a=[("disk", LEFT), ("ring", RIGHT)], b=other).check()
 
     def test_no_two_tokens_of_the_same_shapes(self):
-        places = {"disk": LEFT, "ring": RIGHT, "bar": LOW, "cross": TOP}
+        places = {"disk": LEFT, "ring": RIGHT, "bar": LOW, "cross": TOP, "arc": (0.0, 0.0)}
         threes = combinations(places.items(), 3)
         with pytest.raises(ValueError, match="At least two tokens have the same shapes in another arrangement"):
             grammar(**{f"t{k}": list(parts) for k, parts in enumerate(threes)}).check()

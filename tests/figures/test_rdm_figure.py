@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from lightning_emerge.figures.canvas import to_pixels
-from lightning_emerge.figures.rdm import draw_rdms
+from lightning_emerge.figures.rdm import draw_rdm_steps, draw_rdms
 from lightning_emerge.records import Axis, Measurement
 
 GREY = pytest.approx([0.85 * 255] * 3, abs=1)
@@ -101,5 +101,26 @@ def test_every_layer_and_token_is_named(layers, size, tokens):
     assert all(f"token{k}" in texts(figure) for k in range(tokens))
     assert "1 - Pearson r" in found
     assert "step 37" in found
-    pixels = to_pixels(figure)
+
+
+@pytest.mark.parametrize(("layers", "size"), [(1, 1), (6, 10)])
+def test_it_is_drawn(layers, size):
+    values = np.random.default_rng(0).uniform(0, 2, (layers, size, size))
+    pixels = to_pixels(draw_rdms(make(values, [f"token{k % 5}" for k in range(size)])))
     assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 20
+
+
+def test_layers_are_rows_and_steps_are_columns_on_the_same_colours():
+    rdms = np.stack([np.stack([pairs(4, (step + 1) / 10 + layer / 2)[0] for layer in range(2)]) for step in range(3)])
+    rdms[2, 1] = np.nan
+    figure = draw_rdm_steps(rdms, [0, 7, 90], ["conv1_1", "fc1"], ["a", "a", "b", "b"], "1 - Pearson r")
+    columns = {tick.get_text(): tick.get_position()[0] for tick in figure.axes[0].get_xticklabels()}
+    rows = {tick.get_text(): tick.get_position()[1] for tick in figure.axes[0].get_yticklabels()}
+    assert list(columns) == ["0", "7", "90"]
+    assert list(rows) == ["conv1_1", "fc1"]
+    for k, (step, layer) in enumerate((step, layer) for layer in rows for step in columns):
+        # From the middle of a tile: its third row and second column of four.
+        found = colour(figure, columns[step] - 1, rows[layer])
+        assert found == (GREY if k == 5 else viridis((k % 3 + 1) / 10 + k // 3 / 2))
+    assert any("1 - Pearson r" in text for text in texts(figure))
+    assert any("a, b" in text for text in texts(figure))

@@ -1,4 +1,4 @@
-from math import prod
+from math import log, prod
 
 import pytest
 import torch
@@ -185,6 +185,13 @@ class TestInitialisation:
             expected = (2 / (9 * convolution.in_channels)) ** 0.5
             assert float(convolution.weight.detach().std()) == pytest.approx(expected, rel=0.03)
         assert all(not parameter.any() for name, parameter in network.named_parameters() if name.endswith("bias"))
+
+    @pytest.mark.parametrize("seed", [0, 1, 2])
+    def test_an_untrained_network_holds_all_tokens_for_about_equally_likely(self, seed):
+        torch.manual_seed(seed)
+        with torch.no_grad():
+            loss = nn.functional.cross_entropy(VGG()(torch.randn(50, 3, 48, 48)), torch.arange(50) % 5)
+        assert float(loss) == pytest.approx(log(5), abs=0.5)
 
     def test_a_seed_makes_the_weights(self):
         networks = []
