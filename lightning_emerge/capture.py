@@ -23,17 +23,17 @@ _CHUNK = 256
 def find_layers(module: nn.Module) -> dict[str, nn.Module]:
     """Names every module that a pattern can pick, in the network's order.
 
-    Names are those of `named_modules` without what they all begin with: `network.conv3_2` is `conv3_2` when all the
-    weights lie under `network`. Losses and metrics are left out.
+    Names are those of `named_modules` without what all layers with weights begin with: `network.conv3_2` is `conv3_2`
+    when all the weights lie under `network`. Losses and metrics are left out, with what is in them.
     """
-    layers = dict(module.named_modules())
-    prefix = _shared_prefix([name for name, layer in layers.items() if name and _own_weights(layer)])
-    aside = (_Loss, Metric, MetricCollection)
-    return {
-        name.removeprefix(prefix): layer
-        for name, layer in layers.items()
-        if name and name != prefix.removesuffix(".") and name.startswith(prefix) and not isinstance(layer, aside)
+    aside = [name for name, layer in module.named_modules() if isinstance(layer, _Loss | Metric | MetricCollection)]
+    layers = {
+        name: layer
+        for name, layer in module.named_modules()
+        if name and not any(name == other or name.startswith(f"{other}.") for other in aside)
     }
+    prefix = _shared_prefix([name for name, layer in layers.items() if _own_weights(layer)])
+    return {name.removeprefix(prefix): layer for name, layer in layers.items() if not prefix.startswith(f"{name}.")}
 
 
 def default_layers(module: nn.Module) -> tuple[str, ...]:
@@ -119,17 +119,21 @@ def run_bank(
     rank, world_size = _place()
     images = bank.images[rank::world_size]
     modules = find_layers(module)
-    parameter = next(module.parameters())
+    device, dtype = _device(module), next((p.dtype for p in module.parameters()), torch.float32)
+    in_place = any(getattr(layer, "inplace", False) for layer in module.modules())
     kept: dict[str, list[torch.Tensor]] = {layer: [] for layer in layers}
     outputs: list[torch.Tensor] = []
-    with _looking(module), _hooks({layer: modules[layer] for layer in layers}) as seen:
+    with _looking(module), _hooks({layer: modules[layer] for layer in layers}, copy=in_place) as seen:
         for chunk in images.split(_CHUNK):
             seen.clear()
-            outputs.append(_tensor("the network", module(chunk.to(parameter.device, parameter.dtype))))
+            outputs.append(_tensor("the network", module(chunk.to(device, dtype))))
             for layer in layers:
                 if layer not in seen:
                     raise ValueError(f"A probe looks at layers that the images pass; {layer!r} was not reached.")
-                kept[layer].append(_tensor(f"layer {layer!r}", seen[layer]))
+                output, version = seen[layer]
+                kept[layer].append(_tensor(f"layer {layer!r}", output))
+                if output._version != version:
+                    raise ValueError(f"A probe looks at outputs that are not overwritten; {layer!r}'s is, in place.")
     return {layer: torch.cat(parts) for layer, parts in kept.items()}, torch.cat(outputs)
 
 
@@ -173,10 +177,9 @@ def _place() -> tuple[int, int]:
 @contextmanager
 def _looking(module: nn.Module) -> Iterator[None]:
     modes = {layer: layer.training for layer in module.modules()}
-    device = next(module.parameters()).device.type
     try:
         module.eval()
-        with torch.no_grad(), torch.autocast(device, enabled=False):
+        with torch.no_grad(), torch.autocast(_device(module).type, enabled=False):
             yield
     finally:
         for layer, mode in modes.items():
@@ -184,11 +187,13 @@ def _looking(module: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _hooks(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Any]]:
-    seen: dict[str, Any] = {}
+def _hooks(layers: Mapping[str, nn.Module], *, copy: bool) -> Iterator[dict[str, tuple[Any, int]]]:
+    """Keeps each layer's output and how often it had been written to; a copy where a module works in place."""
+    seen: dict[str, tuple[Any, int]] = {}
 
     def keep(name: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
-        seen[name] = output
+        kept = output.clone() if copy and isinstance(output, torch.Tensor) else output
+        seen[name] = kept, getattr(kept, "_version", 0)
 
     handles = [layer.register_forward_hook(partial(keep, name)) for name, layer in layers.items()]
     try:
@@ -196,6 +201,10 @@ def _hooks(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Any]]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _device(module: nn.Module) -> torch.device:
+    return next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
 
 
 def _tensor(whose: str, output: Any) -> torch.Tensor:
@@ -211,7 +220,7 @@ def _matches(name: str, pattern: str) -> bool:
 
 def _shared_prefix(names: Sequence[str]) -> str:
     """The longest run of dotted names, with its dot, that begins all of them; their own last name never counts."""
-    split = [name.split(".")[:-1] for name in names]
+    split = [name.split(".")[:-1] for name in names] if len(names) > 1 else []
     shared: list[str] = []
     for level in zip(*split, strict=False):
         if len(set(level)) > 1:

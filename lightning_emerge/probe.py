@@ -78,6 +78,7 @@ class Probe(Callback, ABC):
         self.schedule = schedule or LogSpaced()
         self.layers = layers
         self.on_error = on_error
+        self.failed_at: int | None = None
         self._conductor: _Conductor | None = None
 
     @abstractmethod
@@ -100,6 +101,8 @@ class Probe(Callback, ABC):
         return layers
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if "FSDP" in type(trainer.strategy).__name__:
+            raise ValueError("Probes look at whole weights, which FSDP does not keep; use the strategy ddp instead.")
         if stage == "fit":
             self.check(pl_module)
 
@@ -154,6 +157,8 @@ class _Before:
 
 
 Result = tuple[list[Measurement], dict[str, Picture]]
+Taken = tuple[Capture, Exception | None]
+"""A capture, and what went wrong if the bank could not be run."""
 
 
 class _Conductor:
@@ -168,6 +173,8 @@ class _Conductor:
         self.bank = _find_bank(trainer) if any(probe.needs.bank for probe in probes) else None
         self.step = trainer.global_step
         self.before: _Before | None = None
+        self.owners: dict[str, _Member] = {}
+        self.axes: set[str] = {"step"}
         self.sinks = _open_sinks(trainer)
         self.draws = any(isinstance(sink, TensorBoardSink) for sink in self.sinks)
 
@@ -201,27 +208,22 @@ class _Conductor:
         if before is None:
             return
 
-        def finish() -> Capture:
+        def finish() -> Taken:
             weights = {layer: self.parameters[self.weight_names[layer]].detach() for layer in before.weights}
             updates = {layer: weights[layer] - old for layer, old in before.weights.items()}
-            return Capture(
-                before.step,
-                tuple(before.weights),
-                weights=before.weights,
-                gradients=before.gradients,
-                updates=updates,
-            )
+            layers = tuple(before.weights)
+            return Capture(before.step, layers, None, {}, None, before.weights, before.gradients, updates), None
 
         with isolate_rng():
             self._report(before.step, before.members, finish)
 
-    def _capture(self, step: int, due: Sequence[_Member]) -> Capture:
+    def _capture(self, step: int, due: Sequence[_Member]) -> Taken:
         """Runs the bank through the network once, for all that is asked for. Empty of activations but on rank zero."""
         watched = self._union([m for m in due if m.probe.needs.activations])
         weighed = self._union([m for m in due if m.probe.needs.weights])
         weights = {layer: self.parameters[self.weight_names[layer]].detach().clone() for layer in weighed}
         if not any(m.probe.needs.bank for m in due):
-            return Capture(step, self._union(due), weights=weights)
+            return Capture(step, self._union(due), weights=weights), None
         assert self.bank is not None
         failure: Exception | None = None
         shares: dict[str, torch.Tensor] = {}
@@ -231,45 +233,57 @@ class _Conductor:
         except Exception as error:
             failure = error
         if looking.agree([failure is not None], self.module.device)[0]:
-            raise failure or RuntimeError("another process could not run the stimulus bank")
-        activations = {layer: looking.gather(share, len(self.bank)) for layer, share in shares.items()}
-        return Capture(
-            step,
-            self._union(due),
-            self.bank,
-            {layer: rows for layer, rows in activations.items() if rows is not None},
-            looking.gather(outputs, len(self.bank)),
-            weights,
-        )
+            failure = failure or RuntimeError("another process could not run the stimulus bank")
+            return Capture(step, self._union(due), weights=weights), failure
+        gathered = {layer: looking.gather(share, len(self.bank)) for layer, share in shares.items()}
+        activations = {layer: rows for layer, rows in gathered.items() if rows is not None}
+        outputs = looking.gather(outputs, len(self.bank))
+        return Capture(step, self._union(due), self.bank, activations, outputs, weights), None
 
-    def _report(self, step: int, due: Sequence[_Member], take: Callable[[], Capture]) -> None:
+    def _report(self, step: int, due: Sequence[_Member], take: Callable[[], Taken]) -> None:
         """Takes a capture, measures and writes it; what fails anywhere is switched off everywhere."""
-        failures: dict[str, Exception] = {}
+        capture, bank_failure = take()
+        failures: dict[int, Exception] = {}
         results: list[Result] = []
-        failed = [False] * len(due)
-        try:
-            capture = take()
-        except Exception as error:
-            failures = {member.name: error for member in due}
-            failed = [True] * len(due)
-        else:
-            for number, member in enumerate(due if self.module.trainer.is_global_zero else ()):
-                try:
-                    results.append(_measure(member, capture, draw=self.draws))
-                except Exception as error:
-                    failures[member.name] = error
-                    failed[number] = True
-        self._switch_off(step, due, looking.agree(failed, self.module.device), failures)
+        for number, member in enumerate(due):
+            try:
+                if bank_failure and member.probe.needs.bank:
+                    raise bank_failure
+                if self.module.trainer.is_global_zero:
+                    results.append(self._measure(member, capture))
+            except Exception as error:
+                failures[number] = error
+        failed = looking.agree([number in failures for number in range(len(due))], self.module.device)
+        self._switch_off(step, due, failed, failures)
         self._write(step, results)
 
+    def _measure(self, member: _Member, capture: Capture) -> Result:
+        measurements, pictures = _measure(member, capture, draw=self.draws)
+        for measurement in measurements:
+            self.axes |= {axis.name for axis in measurement.axes}
+            if measurement.name in self.axes:
+                raise ValueError(f"A measurement is not named like an axis; got {measurement.name!r}. Rename one.")
+            owner = self.owners.setdefault(measurement.name, member)
+            if owner is not member:
+                raise ValueError(
+                    f"Each measurement of a run has a name of its own; {measurement.name!r} comes from {owner.name} "
+                    f"and from {member.name}. Rename one."
+                )
+            for sink in self.sinks:
+                sink.check(measurement)
+        return measurements, pictures
+
     def _switch_off(
-        self, step: int, due: Sequence[_Member], failed: Sequence[bool], failures: dict[str, Exception]
+        self, step: int, due: Sequence[_Member], failed: Sequence[bool], failures: dict[int, Exception]
     ) -> None:
-        for member in (member for member, has in zip(due, failed, strict=True) if has):
-            error = failures.get(member.name, RuntimeError("it failed in another process"))
+        for number, member in enumerate(due):
+            if not failed[number]:
+                continue
+            error = failures.get(number, RuntimeError("it failed in another process"))
             if member.probe.on_error == "raise":
                 raise error
             member.on = False
+            member.probe.failed_at = step
             where = "".join(traceback.format_tb(error.__traceback__)[-1:]).strip()
             rank_zero_warn(
                 f"{member.name} failed at step {step} and is switched off; training goes on. "
@@ -346,6 +360,10 @@ def _open_sinks(trainer: Trainer) -> list[Sink]:
     folder = trainer.log_dir  # a collective: every process asks
     if not trainer.is_global_zero or trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
         return []
-    arrays = ArraySink(Path(folder or trainer.default_root_dir) / STORE, trainer.global_step)
     writers = [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
-    return [arrays, *map(TensorBoardSink, writers)]
+    boards = [TensorBoardSink(writer) for writer in writers]
+    try:
+        return [ArraySink(Path(folder or trainer.default_root_dir) / STORE, trainer.global_step), *boards]
+    except (OSError, ValueError) as error:
+        rank_zero_warn(f"No records are kept, as their store could not be opened; training goes on. {error}")
+        return [*boards]

@@ -154,3 +154,7 @@ class Sink(Protocol):
     def write(self, step: int, measurements: Sequence[Measurement], pictures: Mapping[str, Picture]) -> None:
         """Stores what was measured and drawn at one step; a picture has its measurement's name."""
         ...
+
+    def check(self, measurement: Measurement) -> None:
+        """Raises ValueError if a measurement could not be stored beside what is there already."""
+        ...

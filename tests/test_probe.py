@@ -136,7 +136,9 @@ def test_a_probe_that_fails_stops_training_if_it_is_told_to(make_data, make_mode
         make_trainer([Failing(on_error="raise")]).fit(make_model(), datamodule=make_data())
 
 
-def test_a_network_that_fails_on_the_bank_switches_off_those_that_need_it(make_data, make_model, make_trainer):
+def test_a_network_that_fails_on_the_bank_switches_off_those_that_need_it(
+    make_data, make_model, make_trainer, tmp_path
+):
     class Fussy(le.TokenClassifier):
         def forward(self, images):
             if not self.training:
@@ -145,11 +147,14 @@ def test_a_network_that_fails_on_the_bank_switches_off_those_that_need_it(make_d
 
     model = make_model()
     model.__class__ = Fussy
-    weights = le.FilterProbe(le.At([1]))
-    trainer = make_trainer([le.SimilarityProbe(), weights])
+    trainer = make_trainer([le.SimilarityProbe(), le.FilterProbe(le.EverySteps(1))])
     with pytest.warns(UserWarning, match="SimilarityProbe failed at step 0"):
         trainer.fit(model, datamodule=make_data())
     assert trainer.global_step == 5
+    records = le.open_run(tmp_path / "run")
+    assert "rdm" not in records
+    assert np.isfinite(records.kernels.values).all()
+    assert len(records.step) == 6
     assert all(module.training for module in model.modules() if not list(module.children()))
 
 
@@ -223,3 +228,39 @@ def test_two_probes_of_one_kind_can_look_at_different_layers(make_data, make_mod
     records = le.open_run(tmp_path / "run")
     assert records[records.rdm.dims[1]].values.tolist() == ["conv1_1", "conv2_1"]
     assert records[records.rdm_2.dims[1]].values.tolist() == ["fc1"]
+
+
+class Named(le.Probe):
+    """Measures one number under a name that it is given."""
+
+    needs = le.Needs(weights=True)
+
+    def __init__(self, name: str, size: int = 1) -> None:
+        super().__init__(le.EverySteps(1))
+        self.measured, self.size = name, size
+
+    def measure(self, capture: le.Capture) -> Iterable[le.Measurement]:
+        size = self.size if capture.step < 2 else 1
+        yield le.Measurement(self.measured, np.ones(size), (le.Axis("thing", range(size)),), capture.step)
+
+
+class Namesake(Named):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("second", "step", "words"),
+    [
+        (Namesake("same"), 0, "'same' comes from Named and from Namesake"),
+        (Namesake("layer/other"), 0, "a word without '/'"),
+        (Namesake("thing"), 0, "not named like an axis"),
+        (Namesake("changing", size=2), 2, "the same axes at every step"),
+    ],
+)
+def test_a_probe_whose_measurements_cannot_be_stored_is_off_and_the_others_are_kept(
+    second, step, words, make_data, make_model, make_trainer, tmp_path
+):
+    trainer = make_trainer([Named("same"), second])
+    with pytest.warns(UserWarning, match=f"Namesake failed at step {step} and is switched off.*{words}"):
+        trainer.fit(make_model(), datamodule=make_data())
+    assert le.open_run(tmp_path / "run").same.values.ravel().tolist() == [1.0] * 6

@@ -43,15 +43,18 @@ def summarise_run(folder: str | Path) -> tuple[list[str], Figure | None]:
     except FileNotFoundError:
         return [], None
     lines = [f"Records   {records.sizes['step']} looks, {len(records.data_vars)} measures in {Path(folder) / STORE}"]
-    if "bank_accuracy" not in records:
+    if "bank_accuracy" not in records or not records.sizes["step"]:
         return lines, None
-    curves = records[["bank_accuracy", "bank_confidence"]].dropna("step").load()
+    curves = records[["bank_accuracy", "bank_confidence"]].dropna("step", how="all").load()
     steps, tokens = curves.step.values.tolist(), [str(token) for token in curves.token.values]
     accuracy, confidence = curves.bank_accuracy.values, curves.bank_confidence.values
     rises = [(token, lasting_rise(steps, confidence[:, k], 0.5)) for k, token in enumerate(tokens)]
     shown = ", ".join(f"{token} {'never' if step is None else step}" for token, step in rises)
+    mean = (
+        float(np.ma.masked_invalid(accuracy[-1]).mean().filled(np.nan)) if np.isfinite(accuracy[-1]).any() else np.nan
+    )
     bank = (
-        f"Bank      accuracy {accuracy[-1].mean():.3f} (chance {1 / len(tokens):.3f}); "
+        f"Bank      accuracy {mean:.3f} (chance {1 / len(tokens):.3f}); "
         f"probability of the right token 0.5 or more for good from step: {shown}"
     )
     return [*lines, bank], draw_emergence(steps, accuracy, confidence, tokens)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -16,6 +17,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: those of the command line if none are given.
     """
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # a user's own module lies where the command is given
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if words[:1] == ["board"]:

@@ -19,6 +19,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from lightning_emerge.analysis.emergence import summarise_run
 from lightning_emerge.cli.errors import UserError, explain
+from lightning_emerge.data.datamodule import ExemplarDataModule
 from lightning_emerge.figures.canvas import to_pixels
 from lightning_emerge.models.classifier import TokenClassifier
 from lightning_emerge.probe import Probe
@@ -45,6 +46,8 @@ def run(arguments: Sequence[str]) -> None:
         auto_configure_optimizers=False,
         parser_class=_Parser,
         parser_kwargs={"description": _DESCRIPTION, "version": version("lightning_emerge")},
+        # A run that is gone on with in its own folder has its configuration there already.
+        save_config_kwargs={"overwrite": True},
         args=list(arguments),
     )
 
@@ -121,6 +124,8 @@ class EmergeCLI(LightningCLI):
         if self.datamodule is not None:
             self.datamodule.prepare_data()
             self.datamodule.setup(stage)
+        if isinstance(self.datamodule, ExemplarDataModule):
+            self.datamodule.check_processes(self.trainer.world_size)
         if isinstance(self.model, TokenClassifier):
             if self.datamodule is not None:
                 self.model.check_data(self.datamodule)
@@ -145,9 +150,14 @@ class EmergeCLI(LightningCLI):
                     sink = TensorBoardSink(logger.experiment)
                     sink.write(self.trainer.global_step, [], {"emergence": to_pixels(picture)})
                     logger.experiment.close()
-        for line in lines:
+        for line in [*lines, *self._failures()]:
             print(line)
         print(f"Look      lightning board {folder}")
+
+    def _failures(self) -> list[str]:
+        callbacks = self.trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
+        failed = [probe for probe in callbacks if isinstance(probe, Probe) and probe.failed_at is not None]
+        return [f"Failed    {type(probe).__name__} is off since step {probe.failed_at}" for probe in failed]
 
 
 def _forgive(step: Callable[[], None]) -> None:

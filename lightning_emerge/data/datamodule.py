@@ -18,7 +18,7 @@ class ExemplarDataModule(LightningDataModule, ABC):
 
     Args:
         image_size: side of the square images in pixels, at least 8.
-        batch_size: exemplars in an optimizer step, over all processes, at least 1.
+        batch_size: exemplars in a batch, over all processes, at least 1.
         seed: of the exemplars and of their order, at least 0.
 
     Raises:
@@ -52,6 +52,16 @@ class ExemplarDataModule(LightningDataModule, ABC):
         if not self._splits:
             self._splits = self.load()
 
+    def check_processes(self, count: int) -> None:
+        """Compares the batches with the number of processes that are to share them; `setup` comes first.
+
+        Raises:
+            ValueError: if a batch cannot be dealt out.
+        """
+        for split in self._splits:
+            if split != "bank":
+                self._order(split, 0, count)
+
     def stimulus_bank(self) -> StimulusBank:
         """The exemplars that probes look at, the same in every run with the same data; `setup` comes first."""
         bank = self._splits["bank"]
@@ -70,16 +80,14 @@ class ExemplarDataModule(LightningDataModule, ABC):
         return self._loader("test")
 
     def _loader(self, split: str) -> DataLoader[Batch]:
-        exemplars = self._splits[split]
-        training = split == "train"
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        order = BatchOrder(
-            len(exemplars),
-            self.batch_size if training else max(self.batch_size, 100),
-            rank=rank,
-            world_size=world_size,
-            seed=self.seed,
-            training=training,
-        )
+        order = self._order(split, rank, world_size)
         # The order gives whole batches of indices: one look-up a batch, nothing left for worker processes to do.
-        return DataLoader(exemplars, sampler=order, batch_size=None, pin_memory=torch.cuda.is_available())
+        return DataLoader(self._splits[split], sampler=order, batch_size=None, pin_memory=torch.cuda.is_available())
+
+    def _order(self, split: str, rank: int, world_size: int) -> BatchOrder:
+        training = split == "train"
+        size = self.batch_size if training else max(self.batch_size, 100)
+        return BatchOrder(
+            len(self._splits[split]), size, rank=rank, world_size=world_size, seed=self.seed, training=training
+        )

@@ -31,7 +31,7 @@ class FolderDataModule(ExemplarDataModule):
     Args:
         root: folder of folders.
         image_size: side of the square images in pixels, at least 8.
-        batch_size: exemplars in an optimizer step, over all processes.
+        batch_size: exemplars in a batch, over all processes.
         min_exemplars: photographs that each token must have; 500 makes a dense sample.
         val_share: share of each token's photographs in the validation split, above 0 and below 0.5.
         test_share: share in the test split, above 0 and below 0.5.

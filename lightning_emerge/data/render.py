@@ -37,13 +37,13 @@ class Nuisances:
         ValueError: if a value is out of its range.
     """
 
-    position: float = 0.08
-    scale: tuple[float, float] = (0.8, 1.1)
-    rotation: float = 12.0
-    jitter: float = 0.08
-    light: float = 0.1
-    background: float = 0.25
-    noise: float = 0.03
+    position: float = 0.12
+    scale: tuple[float, float] = (0.7, 1.1)
+    rotation: float = 15.0
+    jitter: float = 0.12
+    light: float = 0.15
+    background: float = 0.4
+    noise: float = 0.06
 
     def __post_init__(self) -> None:
         ranges = {"position": 0.5, "rotation": 45.0, "jitter": 0.5, "light": 0.5, "background": 1.0, "noise": 0.5}

@@ -25,7 +25,7 @@ class TokenDataModule(ExemplarDataModule):
         test_exemplars: test exemplars of each token.
         bank_exemplars: stimuli of each token that probes look at.
         image_size: side of the square images in pixels, at least 8.
-        batch_size: exemplars in an optimizer step, over all processes.
+        batch_size: exemplars in a batch, over all processes.
         seed: of the exemplars and of their order.
         nuisances: how far exemplars vary.
 

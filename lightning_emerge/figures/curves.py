@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 
 from lightning_emerge.figures.canvas import TOKEN_COLOURS, TOKEN_MARKERS, new_figure
 
+_LINES = ("-", "--", "-.", ":")
+
 
 def draw_emergence(
     steps: Sequence[int], accuracy: npt.ArrayLike, confidence: npt.ArrayLike, tokens: Sequence[str]
@@ -38,8 +40,9 @@ def draw_emergence(
 def _draw_tokens(axes: Axes, steps: Sequence[int], values: npt.NDArray[np.floating], tokens: Sequence[str]) -> None:
     for k, token in enumerate(tokens):
         colour, marker = TOKEN_COLOURS[k % len(TOKEN_COLOURS)], TOKEN_MARKERS[k % len(TOKEN_MARKERS)]
-        axes.plot(steps, values[:, k], color=colour, marker=marker, markersize=3.5, linewidth=1, label=token)
-    axes.plot(steps, values.mean(axis=1), color="black", linewidth=2.2, label="mean")
+        style = _LINES[k // len(TOKEN_COLOURS) % len(_LINES)]
+        axes.plot(steps, values[:, k], style, color=colour, marker=marker, markersize=3.5, linewidth=1, label=token)
+    axes.plot(steps, np.ma.masked_invalid(values).mean(axis=1), color="black", linewidth=2.2, label="mean")
     axes.axhline(1 / len(tokens), color="0.5", linestyle=":", linewidth=1.2, label="chance")
     axes.set_xscale("symlog", linthresh=10)
     axes.set_xticks([tick for tick in (0, 5, 10, 30, 100, 300, 1000, 3000, 10000) if tick <= max(steps)])

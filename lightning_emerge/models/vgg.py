@@ -89,7 +89,7 @@ class VGG(nn.Module):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-        # As Simonyan & Zisserman, so that an untrained network holds all tokens for about equally likely.
+        # As Simonyan & Zisserman, so that an untrained network is sure of no token.
         nn.init.normal_(weighted[-1].weight, std=0.01)
 
 

@@ -41,9 +41,13 @@ class TensorBoardSink:
             self._writer.add_image(tag, pixels, step, dataformats="HWC")
         self._writer.flush()
 
+    def check(self, measurement: Measurement) -> None:
+        """Does nothing: TensorBoard takes each step by itself."""
+
     def _write_scalars(self, step: int, measurement: Measurement) -> None:
         if not measurement.axes:
-            self._writer.add_scalar(measurement.name, float(measurement.values), step)
+            if not np.isnan(measurement.values):
+                self._writer.add_scalar(measurement.name, float(measurement.values), step)
             return
         tags = _tags(measurement)
         self._charts.setdefault(measurement.name, tags)
@@ -54,10 +58,10 @@ class TensorBoardSink:
     def _write_histograms(self, step: int, measurement: Measurement) -> None:
         binned = measurement.axes[1].name == "bin"
         for tag, row in zip(_tags(measurement), measurement.values, strict=True):
-            values = row[~np.isnan(row)]
-            if binned:
+            values = row[np.isfinite(row)]
+            if binned and len(values) == len(row):
                 self._write_counts(step, tag, measurement.axes[1], row)
-            elif len(values):
+            elif not binned and len(values):
                 self._writer.add_histogram(tag, values, step)
 
     def _write_counts(self, step: int, tag: str, axis: Axis, counts: npt.NDArray[np.floating]) -> None:

@@ -61,6 +61,14 @@ def test_a_stimulus_without_a_pattern_has_no_distance_at_all(level, dtype):
     np.testing.assert_allclose(correlation_rdm(rows), expected, rtol=0, atol=TOLERANCE[dtype])
 
 
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_rounding_is_no_pattern(dtype):
+    rows = draw(4, 5, 37, dtype)
+    rows[2] = 0.1
+    rows[2, ::3] = torch.nextafter(rows[2, 0], torch.tensor(1, dtype=dtype))
+    assert correlation_rdm(rows)[2].isnan().all()
+
+
 def test_one_feature_is_no_pattern():
     assert correlation_rdm(draw(5, 4, 1)).isnan().all()
 

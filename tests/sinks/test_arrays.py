@@ -16,6 +16,7 @@ import zarr
 from zarr.storage import LocalStore
 
 from lightning_emerge.records import Axis, FloatArray, Measurement
+from lightning_emerge.sinks import arrays
 from lightning_emerge.sinks.arrays import STORE, ArraySink, open_run
 
 NAN = float("nan")
@@ -209,7 +210,8 @@ CHANGED = {
     "labels": make("ratio", [1, 2], Axis("layer", ["conv1_1", "fc2"])),
     "order": make("ratio", [1, 2], Axis("layer", ["fc1", "conv1_1"])),
     "length": make("ratio", [1, 2, 3], Axis("layer", ["conv1_1", "fc1", "fc2"])),
-    "name": make("ratio", [1, 2], Axis("filter", [0, 1])),
+    "kind": make("ratio", [1, 2], Axis("layer", [0, 1])),
+    "name": make("ratio", [1, 2], Axis("block", LAYER.labels)),
     "number": make("ratio", 1),
 }
 
@@ -218,7 +220,7 @@ CHANGED = {
 def test_changed_axes_are_refused(store, measurement):
     sink = ArraySink(store, 0)
     sink.write(0, [ratio(0)])
-    with pytest.raises(ValueError, match=r"same at every step|same axes at every step"):
+    with pytest.raises(ValueError, match=r"has the same (axes|labels) at every step"):
         sink.write(1, [measurement])
     records = read(store)
     assert records.step.values.tolist() == [0]
@@ -283,8 +285,8 @@ def test_a_reader_in_the_middle_of_a_write_sees_the_steps_before_it(store, monke
     seen: list[xr.Dataset] = []
     sink = ArraySink(store, 0)
     sink.write(0, [ratio(0)])
-    commit = zarr.consolidate_metadata
-    monkeypatch.setattr(zarr, "consolidate_metadata", lambda *a, **k: (seen.append(read(store)), commit(*a, **k)))
+    commit = arrays._replace
+    monkeypatch.setattr(arrays, "_replace", lambda *a: (seen.append(read(store)), commit(*a)))
     sink.write(1, [ratio(1), size(1)])
     assert seen[0].step.values.tolist() == [0]
     assert set(seen[0].data_vars) == {"ratio"}
@@ -401,7 +403,7 @@ def test_killed_at_any_moment_no_step_is_torn_and_going_on_gives_what_was_due(st
 def test_what_a_torn_write_left_is_not_a_record_of_another_step(store, monkeypatch):
     ArraySink(store, 0).write(0, [ratio(0), size(0)])
     with monkeypatch.context() as patch:
-        patch.setattr(zarr, "consolidate_metadata", lambda *a, **k: (_ for _ in ()).throw(Killed))
+        patch.setattr(arrays, "_replace", lambda *a: (_ for _ in ()).throw(Killed))
         with pytest.raises(Killed):
             ArraySink(store, 0).write(7, [ratio(7), size(7)])
     assert read(store).step.values.tolist() == [0]

@@ -21,7 +21,7 @@ def make(ids: list[str], tokens: list[str], rows: list[list[float]], dtype: torc
     return {"id": ids, "token": tokens, "probabilities": torch.tensor(rows, dtype=dtype)}
 
 
-def test_each_exemplar_has_a_row_in_the_order_it_was_given(tmp_path):
+def test_each_exemplar_has_a_row_in_the_order_of_ids(tmp_path):
     path = tmp_path / "a folder" / "deeper" / "predictions.csv"
     batches = [
         make(["x/1", "x/0"], ["wug", "dax"], [[0.25, 0.75], [1, 0]]),
@@ -30,9 +30,9 @@ def test_each_exemplar_has_a_row_in_the_order_it_was_given(tmp_path):
     assert write_predictions(path, ["dax", "wug"], iter(batches)) == 3
     assert path.read_text().splitlines()[0] == "id,token,p_dax,p_wug"
     rows = read(path)
-    assert [(row["id"], row["token"]) for row in rows] == [("x/1", "wug"), ("x/0", "dax"), ("x/2", "dax")]
-    assert [float(row["p_dax"]) for row in rows] == pytest.approx([0.25, 1, 2 / 3], rel=1e-5)
-    assert [float(row["p_wug"]) for row in rows] == pytest.approx([0.75, 0, 1 / 3], rel=1e-5)
+    assert [(row["id"], row["token"]) for row in rows] == [("x/0", "dax"), ("x/1", "wug"), ("x/2", "dax")]
+    assert [float(row["p_dax"]) for row in rows] == pytest.approx([1, 0.25, 2 / 3], rel=1e-5)
+    assert [float(row["p_wug"]) for row in rows] == pytest.approx([0, 0.75, 1 / 3], rel=1e-5)
 
 
 def test_names_with_commas_quotes_and_accents_come_back(tmp_path):
