@@ -50,9 +50,8 @@ def summarise_run(folder: str | Path) -> tuple[list[str], Figure | None]:
     accuracy, confidence = curves.bank_accuracy.values, curves.bank_confidence.values
     rises = [(token, lasting_rise(steps, confidence[:, k], 0.5)) for k, token in enumerate(tokens)]
     shown = ", ".join(f"{token} {'never' if step is None else step}" for token, step in rises)
-    mean = (
-        float(np.ma.masked_invalid(accuracy[-1]).mean().filled(np.nan)) if np.isfinite(accuracy[-1]).any() else np.nan
-    )
+    known = accuracy[-1][np.isfinite(accuracy[-1])]
+    mean = known.mean() if len(known) else np.nan
     bank = (
         f"Bank      accuracy {mean:.3f} (chance {1 / len(tokens):.3f}); "
         f"probability of the right token 0.5 or more for good from step: {shown}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import signal
 import socket
@@ -71,11 +70,14 @@ def test_the_board_shows_the_pictures_and_curves_of_a_run(tmp_path):
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = browser.new_page(viewport={"width": 1400, "height": 1000})
         page.on("pageerror", lambda error: errors.append(str(error)))
-        page.goto(f"{address}/#timeseries")
-        page.get_by_text(re.compile("bank_accuracy")).first.wait_for(timeout=60_000)
-        page.goto(f"{address}/?tagFilter=rdm#timeseries")
-        picture = page.locator("img[src*=individualImage]").first
+        page.goto(f"{address}/?tagFilter=^(rdm|bank_accuracy_mean)$#timeseries")
+        picture = page.locator("image-card img").first
         picture.wait_for(timeout=60_000)
-        assert picture.evaluate("image => image.naturalWidth") > 300
+        page.locator("scalar-card").first.wait_for(timeout=60_000)
+        assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 300
+        assert "Step 20" in page.locator("image-card").first.inner_text()
+        assert page.locator("image-card mat-slider").count() == 1
+        kept = page.request.get(f"{address}/data/plugin/images/images?tag=rdm&run=smoke/version_0&sample=0").json()
+        assert [found["step"] for found in kept] == [0, 1, 2, 3, 6, 10, 18, 20]
         browser.close()
     assert errors == []
