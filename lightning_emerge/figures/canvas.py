@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -28,17 +30,22 @@ def to_pixels(figure: Figure) -> npt.NDArray[np.uint8]:
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def mosaic(
-    tiles: npt.NDArray[np.floating], columns: int, gap: int
-) -> tuple[npt.NDArray[np.floating], list[tuple[int, int]]]:
+def mosaic(tiles: npt.NDArray[Any], columns: int, gap: int) -> tuple[npt.NDArray[Any], list[tuple[int, int]]]:
     """Lays tiles (tile, y, x, channel) out in rows on white.
+
+    Args:
+        tiles: uint8, or floating from 0 to 1.
+        columns: tiles in a row.
+        gap: pixels between tiles.
 
     Returns:
         One picture (y, x, channel), and the (x, y) of each tile's upper left corner.
     """
     count, height, width, channels = tiles.shape
     rows = -(-count // columns)
-    sheet = np.ones((rows * (height + gap) - gap, columns * (width + gap) - gap, channels))
+    white = 255 if tiles.dtype == np.uint8 else 1
+    shape = (rows * (height + gap) - gap, columns * (width + gap) - gap, channels)
+    sheet = np.full(shape, white, dtype=tiles.dtype)
     corners = [((k % columns) * (width + gap), (k // columns) * (height + gap)) for k in range(count)]
     for tile, (x, y) in zip(tiles, corners, strict=True):
         sheet[y : y + height, x : x + width] = tile

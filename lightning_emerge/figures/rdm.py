@@ -32,9 +32,9 @@ def draw_rdms(measurement: Measurement) -> Figure:
     size = len(tokens)
     columns = min(4, len(values))
     gap = max(2, size // 5)
-    sheet, corners = mosaic(colours(scale(np.ma.masked_invalid(values)))[..., :3], columns, gap)
+    sheet, corners = mosaic(colours(scale(np.ma.masked_invalid(values)), bytes=True)[..., :3], columns, gap)
     rows = -(-len(values) // columns)
-    figure = new_figure(2.15 * columns + 1.6, 2.25 * rows + 0.7)
+    figure = new_figure(1.85 * columns + 1.5, 1.95 * rows + 0.7)
     axes = figure.subplots()
     axes.imshow(sheet, interpolation="nearest")
     for (x, y), layer in zip(corners, layer_axis.labels, strict=True):
@@ -68,7 +68,8 @@ def draw_rdm_steps(
     size, (count, rows) = len(tokens), rdms.shape[:2]
     gap = max(2, size // 12)
     colours, scale = _colours()
-    tiles = colours(scale(np.ma.masked_invalid(rdms.swapaxes(0, 1).reshape(-1, size, size))))[..., :3]
+    flat = rdms.swapaxes(0, 1).reshape(-1, size, size)
+    tiles = colours(scale(np.ma.masked_invalid(flat)), bytes=True)[..., :3]
     sheet, corners = mosaic(tiles, count, gap)
     figure = new_figure(1.45 * count + 2.1, 1.4 * rows + 1.0)
     axes = figure.subplots()
