@@ -11,8 +11,8 @@ BIN_EDGES = tuple(round(-10 + 0.25 * k, 2) for k in range(45))
 
 
 def norm(tensor: Float[Tensor, ...]) -> Float[Tensor, ""]:
-    """Computes the Euclidean (L2, for a matrix Frobenius) norm over all entries, in float64."""
-    return tensor.double().square().sum().sqrt()
+    """Computes the Euclidean (L2, for a matrix Frobenius) norm over all entries, in float64 where the device has it."""
+    return _wide(tensor).square().sum().sqrt()
 
 
 def update_ratio(update: Float[Tensor, "*shape"], weight: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
@@ -34,7 +34,12 @@ def magnitude_histogram(gradient: Float[Tensor, ...]) -> Float[Tensor, " bin"]:
     """
     low, high = BIN_EDGES[0], BIN_EDGES[-1]
     entries = gradient.flatten()
-    exponent = entries[~entries.isnan()].abs().double().log10().clamp(low, high)
+    exponent = _wide(entries[~entries.isnan()]).abs().log10().clamp(low, high)
     bins = len(BIN_EDGES) - 1
     position = ((exponent - low) * (bins / (high - low))).long().clamp(max=bins - 1)
     return torch.bincount(position, minlength=bins).float()
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    # Apple's GPUs have no float64.
+    return tensor.float() if tensor.device.type == "mps" else tensor.double()
