@@ -15,7 +15,6 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.seed import isolate_rng
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from matplotlib.figure import Figure
@@ -25,7 +24,7 @@ from lightning_emerge.figures.canvas import to_pixels
 from lightning_emerge.records import Capture, Measurement, Picture, Sink, StimulusBank
 from lightning_emerge.schedules import LogSpaced, Schedule
 from lightning_emerge.sinks.arrays import STORE, ArraySink
-from lightning_emerge.sinks.tensorboard import TensorBoardSink
+from lightning_emerge.sinks.tensorboard import TensorBoardSink, tensorboard_sinks
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ class Probe(Callback, ABC):
             self.check(pl_module)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        probes = [callback for callback in _callbacks(trainer) if isinstance(callback, Probe)]
+        probes = probes_of(trainer)
         if probes[0] is self:
             self._conductor = _Conductor(trainer, pl_module, probes)
             self._conductor.look(trainer.global_step)
@@ -131,19 +130,28 @@ class Probe(Callback, ABC):
         self._conductor = None
 
 
+def probes_of(trainer: Trainer) -> list[Probe]:
+    """Finds the probes among a trainer's callbacks, in their order."""
+    callbacks: list[Callback] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
+    return [callback for callback in callbacks if isinstance(callback, Probe)]
+
+
 @dataclass
 class _Member:
-    """A probe in a run: its layers, the end of its measurements' names, and whether it is still on."""
+    """A probe in a run: its layers, and the end of its measurements' names."""
 
     probe: Probe
     layers: tuple[str, ...]
     suffix: str = ""
-    on: bool = True
     last: int = -1  # step of its last look at the bank or the weights
 
     @property
     def name(self) -> str:
         return type(self.probe).__name__
+
+    @property
+    def on(self) -> bool:
+        return self.probe.failed_at is None
 
 
 @dataclass
@@ -167,9 +175,11 @@ class _Conductor:
     def __init__(self, trainer: Trainer, module: LightningModule, probes: Sequence[Probe]) -> None:
         self.module = module
         self.members = [_Member(probe, probe.check(module), _suffix(probe, probes)) for probe in probes]
+        for probe in probes:
+            probe.failed_at = None
         self.parameters = dict(module.named_parameters())
-        layers = {layer for member in self.members if _weighs(member) for layer in member.layers}
-        self.weight_names = looking.weight_names(module, [name for name in self._order() if name in layers])
+        self.order = tuple(looking.find_layers(module))
+        self.weight_names = looking.weight_names(module, self._union([m for m in self.members if _weighs(m)]))
         self.bank = _find_bank(trainer) if any(probe.needs.bank for probe in probes) else None
         self.step = trainer.global_step
         self.before: _Before | None = None
@@ -211,8 +221,14 @@ class _Conductor:
         def finish() -> Taken:
             weights = {layer: self.parameters[self.weight_names[layer]].detach() for layer in before.weights}
             updates = {layer: weights[layer] - old for layer, old in before.weights.items()}
-            layers = tuple(before.weights)
-            return Capture(before.step, layers, None, {}, None, before.weights, before.gradients, updates), None
+            capture = Capture(
+                before.step,
+                tuple(before.weights),
+                weights=before.weights,
+                gradients=before.gradients,
+                updates=updates,
+            )
+            return capture, None
 
         with isolate_rng():
             self._report(before.step, before.members, finish)
@@ -282,7 +298,6 @@ class _Conductor:
             error = failures.get(number, RuntimeError("it failed in another process"))
             if member.probe.on_error == "raise":
                 raise error
-            member.on = False
             member.probe.failed_at = step
             where = "".join(traceback.format_tb(error.__traceback__)[-1:]).strip()
             rank_zero_warn(
@@ -305,12 +320,9 @@ class _Conductor:
                     f"{type(error).__name__}: {error}"
                 )
 
-    def _order(self) -> list[str]:
-        return list(looking.find_layers(self.module))
-
     def _union(self, members: Sequence[_Member]) -> tuple[str, ...]:
         wanted = {layer for member in members for layer in member.layers}
-        return tuple(layer for layer in self._order() if layer in wanted)
+        return tuple(layer for layer in self.order if layer in wanted)
 
 
 def _weighs(member: _Member) -> bool:
@@ -342,10 +354,6 @@ def _measure(member: _Member, capture: Capture, *, draw: bool) -> Result:
     return named, {name: to_pixels(figure) for name, figure in drawn.items() if figure is not None}
 
 
-def _callbacks(trainer: Trainer) -> list[Callback]:
-    return list(trainer.callbacks)  # pyright: ignore[reportAttributeAccessIssue]
-
-
 def _find_bank(trainer: Trainer) -> StimulusBank:
     data = getattr(trainer, "datamodule", None)
     if not hasattr(data, "stimulus_bank"):
@@ -360,8 +368,7 @@ def _open_sinks(trainer: Trainer) -> list[Sink]:
     folder = trainer.log_dir  # a collective: every process asks
     if not trainer.is_global_zero or trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
         return []
-    writers = [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
-    boards = [TensorBoardSink(writer) for writer in writers]
+    boards = tensorboard_sinks(trainer.loggers)
     try:
         return [ArraySink(Path(folder or trainer.default_root_dir) / STORE, trainer.global_step), *boards]
     except (OSError, ValueError) as error:

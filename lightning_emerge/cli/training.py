@@ -15,16 +15,15 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import TensorBoardLogger
 
 from lightning_emerge.analysis.emergence import summarise_run
 from lightning_emerge.cli.errors import UserError, explain
 from lightning_emerge.data.datamodule import ExemplarDataModule
 from lightning_emerge.figures.canvas import to_pixels
 from lightning_emerge.models.classifier import TokenClassifier
-from lightning_emerge.probe import Probe
+from lightning_emerge.probe import probes_of
 from lightning_emerge.sinks.predictions import write_predictions
-from lightning_emerge.sinks.tensorboard import TensorBoardSink
+from lightning_emerge.sinks.tensorboard import tensorboard_sinks
 
 _MISTAKES = (ValueError, TypeError, OSError, ImportError, MisconfigurationException)
 _DESCRIPTION = "Train a network and watch how it comes to know what it knows. `lightning board DIR` opens the runs."
@@ -130,9 +129,8 @@ class EmergeCLI(LightningCLI):
             if self.datamodule is not None:
                 self.model.check_data(self.datamodule)
             self.model.configure_optimizers()
-        for callback in self.trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
-            if isinstance(callback, Probe):
-                callback.check(self.model)
+        for probe in probes_of(self.trainer):
+            probe.check(self.model)
 
     @rank_zero_only
     def _summarise(self, folder: str, seconds: float) -> None:
@@ -145,18 +143,15 @@ class EmergeCLI(LightningCLI):
             path = Path(folder) / "emergence.png"
             picture.savefig(path)
             lines.append(f"Picture   {path}")
-            for logger in self.trainer.loggers:
-                if isinstance(logger, TensorBoardLogger):
-                    sink = TensorBoardSink(logger.experiment)
-                    sink.write(self.trainer.global_step, [], {"emergence": to_pixels(picture)})
-                    logger.experiment.close()
+            for sink in tensorboard_sinks(self.trainer.loggers):
+                sink.write(self.trainer.global_step, [], {"emergence": to_pixels(picture)})
+                sink.close()
         for line in [*lines, *self._failures()]:
             print(line)
         print(f"Look      lightning board {folder}")
 
     def _failures(self) -> list[str]:
-        callbacks = self.trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
-        failed = [probe for probe in callbacks if isinstance(probe, Probe) and probe.failed_at is not None]
+        failed = [probe for probe in probes_of(self.trainer) if probe.failed_at is not None]
         return [f"Failed    {type(probe).__name__} is off since step {probe.failed_at}" for probe in failed]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import cos, radians, sin
 
@@ -145,12 +145,14 @@ def _render_block(
 
 @dataclass(frozen=True)
 class _Frame:
-    """Where each exemplar's token lies in its image; all arrays are (exemplar, 1, 1)."""
+    """Where each exemplar's token lies in its image; arrays are (exemplar, 1, 1) but for `turn`."""
 
     x: Array
     y: Array
     half: Array
-    turn: npt.NDArray[np.float64]
+    turn: npt.NDArray[np.float64]  # (exemplar,)
+    cosine: Array
+    sine: Array
 
     @classmethod
     def of(cls, draws: _Draws, nuisances: Nuisances) -> _Frame:
@@ -158,16 +160,15 @@ class _Frame:
         shift = draws.shift * np.float32(2 * nuisances.position)
         half = (np.float32(low) + draws.scale * np.float32(high - low)) * np.float32(2 / 3)
         turn = np.array([radians(nuisances.rotation * float(turn)) for turn in draws.turn])
-        return cls(shift[:, :1, None], shift[:, 1:, None], half[:, None, None], turn)
+        return cls(shift[:, :1, None], shift[:, 1:, None], half[:, None, None], turn, *_cos_sin(turn))
 
     def to_part(
         self, x: Array, y: Array, place: tuple[float, float], pose: float, jitter: Array
     ) -> tuple[Array, Array, Array]:
         """Pixels in the part's own frame (radius 1), and that radius in units of half the image."""
         at_x, at_y = np.float32(place[0]) + jitter[:, :1, None], np.float32(place[1]) + jitter[:, 1:, None]
-        c, s = _cos_sin(self.turn)
-        centre_x = self.x + self.half * (c * at_x - s * at_y)
-        centre_y = self.y + self.half * (s * at_x + c * at_y)
+        centre_x = self.x + self.half * (self.cosine * at_x - self.sine * at_y)
+        centre_y = self.y + self.half * (self.sine * at_x + self.cosine * at_y)
         c, s = _cos_sin(self.turn + radians(pose))
         radius = self.half * np.float32(0.42)
         dx, dy = (x - centre_x) / radius, (y - centre_y) / radius
@@ -176,8 +177,7 @@ class _Frame:
 
 def _cos_sin(angles: npt.NDArray[np.float64]) -> tuple[Array, Array]:
     # One angle at a time: a vectorised cosine may round otherwise than a single one.
-    def column(function: object) -> Array:
-        assert callable(function)
+    def column(function: Callable[[float], float]) -> Array:
         return np.array([function(float(a)) for a in angles], dtype=np.float32)[:, None, None]
 
     return column(cos), column(sin)

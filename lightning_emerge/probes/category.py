@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar, final
+from typing import ClassVar, Literal, final
 
 from lightning_emerge.measures.category import accuracy_by_token, confidence_by_token
 from lightning_emerge.probe import Needs, Probe
 from lightning_emerge.records import Axis, Capture, Measurement, to_array
+from lightning_emerge.schedules import Schedule
 
 
 @final
 class CategoryProbe(Probe):
     """Measures accuracy and confidence on the stimulus bank by token: the curves of their emergence.
 
-    Records `bank_accuracy` and `bank_confidence` (token), and `bank_accuracy_mean`. It has no use for `layers`.
+    Records `bank_accuracy` and `bank_confidence` (token), and `bank_accuracy_mean`.
+
+    Args:
+        schedule: as for any probe.
+        on_error: as for any probe.
     """
 
     needs: ClassVar = Needs(outputs=True)
+
+    def __init__(self, schedule: Schedule | None = None, on_error: Literal["report", "raise"] = "report") -> None:
+        super().__init__(schedule, on_error=on_error)
 
     def measure(self, capture: Capture) -> Iterable[Measurement]:
         bank, logits = capture.bank, capture.outputs

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import final
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 
 from lightning_emerge.figures.canvas import to_pixels
 from lightning_emerge.figures.confusion import draw_confusion
 from lightning_emerge.records import Axis, Measurement, to_array
-from lightning_emerge.sinks.tensorboard import TensorBoardSink
+from lightning_emerge.sinks.tensorboard import tensorboard_sinks
 
 
 @final
@@ -44,6 +43,5 @@ class ConfusionPicture(Callback):
             {"val": "Validation", "test": "Test"}[split],
         )
         pixels = to_pixels(draw_confusion(measurement))
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                TensorBoardSink(logger.experiment).write(trainer.global_step, [], {measurement.name: pixels})
+        for sink in tensorboard_sinks(trainer.loggers):
+            sink.write(trainer.global_step, [], {measurement.name: pixels})

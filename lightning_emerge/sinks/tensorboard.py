@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from lightning_emerge.records import Axis, Measurement, Picture
+
+
+def tensorboard_sinks(loggers: Iterable[Logger]) -> list[TensorBoardSink]:
+    """Makes a sink for each of the loggers that write to TensorBoard."""
+    return [TensorBoardSink(logger.experiment) for logger in loggers if isinstance(logger, TensorBoardLogger)]
 
 
 class TensorBoardSink:
@@ -43,6 +49,10 @@ class TensorBoardSink:
 
     def check(self, measurement: Measurement) -> None:
         """Does nothing: TensorBoard takes each step by itself."""
+
+    def close(self) -> None:
+        """Closes the event file; a later write opens another."""
+        self._writer.close()
 
     def _write_scalars(self, step: int, measurement: Measurement) -> None:
         if not measurement.axes:

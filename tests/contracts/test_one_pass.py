@@ -21,8 +21,9 @@ def test_probes_that_are_due_share_one_pass(copies, make_data, make_model, make_
     model = make_model()
     seen = _count_bank_passes(model)
     probes = [
-        kind(le.At([0, 2]), layers=layers)
-        for kind, layers in ((le.SimilarityProbe, ["conv*"]), (le.SimilarityProbe, ["fc1"]), (le.CategoryProbe, None))
+        le.SimilarityProbe(le.At([0, 2]), ["conv*"]),
+        le.SimilarityProbe(le.At([0, 2]), ["fc1"]),
+        le.CategoryProbe(le.At([0, 2])),
     ]
     trainer = make_trainer(probes[:copies], max_steps=3, logger=False, default_root_dir=tmp_path)
     trainer.fit(model, datamodule=make_data())
