@@ -9,7 +9,7 @@ VENV := .venv
 BIN  := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fit test unit lint format types layers docs pictures bench board clean
+.PHONY: help setup fit test unit lint format types layers docs pictures presets bench board clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ docs: $(VENV)/.docs ## build the documentation into docs/_build/html
 
 pictures: $(VENV)/.dev ## draw the documentation's pictures from a run in RUNS (needs Chromium)
 	$(BIN)/python docs/pictures.py $(RUNS)
+
+presets: $(VENV)/.dev ## measure how hard the tokens are, and draw it (a quarter of an hour)
+	$(BIN)/python docs/presets.py
 
 bench: $(VENV)/.dev ## measure speed, as ratios in one run
 	$(BIN)/python tests/bench/bench.py $(ARGS)

@@ -22,9 +22,9 @@ from matplotlib.figure import Figure
 import lightning_emerge as le
 from lightning_emerge.analysis.emergence import summarise_run
 from lightning_emerge.board.launch import tensorboard_command
-from lightning_emerge.figures.canvas import mosaic, new_figure
 from lightning_emerge.figures.kernels import draw_kernels
 from lightning_emerge.figures.rdm import draw_rdm_steps, draw_rdms
+from lightning_emerge.probes.contact import contact_sheet
 
 FOLDER = Path(__file__).parent / "pictures"
 LAYERS = ("conv1_1", "conv2_2", "conv3_3", "conv4_3", "conv5_3", "fc2", "fc3")
@@ -45,7 +45,7 @@ def draw_records(run: Path) -> None:
     save("rdm", draw_rdms(measurement(records.rdm.isel(step=-1), ("layer", "stimulus", "stimulus_b"))))
     names = ("filter", "channel", "y", "x")
     save("kernels", draw_kernels(measurement(records.kernels.isel(step=-1), names)))
-    wanted = [0, 50, 79, 100, 126, 200, int(records.step[-1])]
+    wanted = [0, 56, 79, 112, 141, 200, int(records.step[-1])]
     steps = [int(records.step.sel(step=step, method="nearest")) for step in wanted]
     rdms = records.rdm.sel(step=steps, layer=list(LAYERS)).values
     tokens = [str(token) for token in records.stimulus_token.values]
@@ -64,22 +64,10 @@ def measurement(array: xr.DataArray, names: tuple[str, ...]) -> le.Measurement:
     return le.Measurement(str(array.name), array.values, axes, int(array.step), attributes["units"], about=about)
 
 
-def draw_exemplars(columns: int = 12) -> None:
-    data = le.TokenDataModule(val_exemplars=columns)
+def draw_exemplars() -> None:
+    data = le.TokenDataModule()
     data.setup("fit")
-    images = data.val_dataloader().dataset.images.numpy().transpose(0, 2, 3, 1) / 255
-    sheet, corners = mosaic(images, columns, 3)
-    figure = new_figure(9, 4.1)
-    axes = figure.subplots()
-    axes.imshow(sheet, interpolation="nearest")
-    size = data.image_size
-    axes.set_yticks([corners[row * columns][1] + size / 2 for row in range(len(data.tokens))], data.tokens)
-    axes.set_xticks([corners[column][0] + size / 2 for column in range(columns)], [str(k) for k in range(columns)])
-    axes.set_xlabel("validation exemplar (index)")
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
-    axes.set_title(f"Exemplars of the five tokens, {size} x {size} pixels", fontsize=10)
-    save("exemplars", figure)
+    save("exemplars", contact_sheet(data))
 
 
 def shoot_board(run: Path) -> None:
@@ -101,8 +89,8 @@ def shoot_board(run: Path) -> None:
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
             page = browser.new_page(viewport={"width": 1500, "height": 1000})
-            page.goto(f"{address}/?smoothing=0&tagFilter=^(emergence|rdm|kernels|val/confusion)$#timeseries")
-            page.locator("image-card img").nth(3).wait_for(timeout=120_000)
+            page.goto(f"{address}/?smoothing=0&tagFilter=^(exemplars|emergence|rdm|kernels|val/confusion)$#timeseries")
+            page.locator("image-card img").nth(4).wait_for(timeout=120_000)
             page.get_by_role("button", name="Settings").first.click()
             time.sleep(3)
             page.screenshot(path=str(FOLDER / "tensorboard.png"))

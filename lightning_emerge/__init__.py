@@ -4,13 +4,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lightning_emerge.data.grammars import read_grammar
+    from lightning_emerge.data.nuisances import Nuisances
     from lightning_emerge.data.photographs import FolderDataModule
     from lightning_emerge.data.synthetic import TokenDataModule
+    from lightning_emerge.data.tokens import Grammar, Part, Token
+    from lightning_emerge.data.vision import VisionDataModule
     from lightning_emerge.models.classifier import TokenClassifier
     from lightning_emerge.models.vgg import VGG
     from lightning_emerge.probe import Needs, Probe
     from lightning_emerge.probes.category import CategoryProbe
     from lightning_emerge.probes.confusion import ConfusionPicture
+    from lightning_emerge.probes.contact import ContactSheet
     from lightning_emerge.probes.filters import FilterProbe
     from lightning_emerge.probes.gradient import GradientProbe
     from lightning_emerge.probes.similarity import SimilarityProbe
@@ -25,21 +30,28 @@ _HOMES = {
     "Capture": "records",
     "CategoryProbe": "probes.category",
     "ConfusionPicture": "probes.confusion",
+    "ContactSheet": "probes.contact",
     "EverySteps": "schedules",
     "FilterProbe": "probes.filters",
     "FolderDataModule": "data.photographs",
     "GradientProbe": "probes.gradient",
+    "Grammar": "data.tokens",
     "LogSpaced": "schedules",
     "Measurement": "records",
     "Needs": "probe",
+    "Nuisances": "data.nuisances",
+    "Part": "data.tokens",
     "Probe": "probe",
     "Schedule": "schedules",
     "SimilarityProbe": "probes.similarity",
     "StimulusBank": "records",
+    "Token": "data.tokens",
     "TokenClassifier": "models.classifier",
     "TokenDataModule": "data.synthetic",
     "VGG": "models.vgg",
+    "VisionDataModule": "data.vision",
     "open_run": "sinks.arrays",
+    "read_grammar": "data.grammars",
 }
 
 __all__ = [
@@ -50,20 +62,27 @@ __all__ = [
     "Capture",
     "CategoryProbe",
     "ConfusionPicture",
+    "ContactSheet",
     "EverySteps",
     "FilterProbe",
     "FolderDataModule",
     "GradientProbe",
+    "Grammar",
     "LogSpaced",
     "Measurement",
     "Needs",
+    "Nuisances",
+    "Part",
     "Probe",
     "Schedule",
     "SimilarityProbe",
     "StimulusBank",
+    "Token",
     "TokenClassifier",
     "TokenDataModule",
+    "VisionDataModule",
     "open_run",
+    "read_grammar",
 ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 
 # Small networks: threads cost more than they bring, most of all on a busy machine. Inherited by what tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Nothing that tests decode goes into the user's own cache.
+os.environ["XDG_CACHE_HOME"] = str(Path(tempfile.gettempdir()) / "lightning_emerge_tests")
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The command line, where everything is put together: `lightning fit | validate | test | predict | board`."""
+"""The command line, where everything is put together: `lightning fit | validate | test | predict | board | ...`."""
 
 from __future__ import annotations
 
@@ -25,6 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             from lightning_emerge.cli.board import open_board
 
             open_board(words[1:])
+        elif words[:1] in (["data"], ["sheet"]):
+            from lightning_emerge.cli.data import draw_sheet, write_data
+
+            (write_data if words[0] == "data" else draw_sheet)(words[1:])
         else:
             from lightning_emerge.cli.training import run
 

@@ -9,10 +9,38 @@ from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import TypeVar
+
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+_MISTAKES = (ValueError, TypeError, OSError, ImportError, MisconfigurationException)
+_Made = TypeVar("_Made")
 
 
 class UserError(Exception):
     """A mistake in what the user wrote, to be shown without a traceback."""
+
+
+def forgive(step: Callable[[], _Made], *also: type[Exception]) -> _Made:
+    """Runs a step in which what goes wrong is the user's to mend, and says it in one line.
+
+    Args:
+        step: what to run.
+        also: further errors that the user can mend at this step.
+
+    Raises:
+        UserError: if the step raises what the user can mend.
+    """
+    mistakes = (*_MISTAKES, *also)
+    try:
+        return step()
+    except mistakes as error:
+        root: BaseException = error
+        while root.__cause__ is not None:
+            root = root.__cause__
+        if not isinstance(root, mistakes):
+            raise
+        raise UserError(explain(str(root), [])) from error
 
 
 def explain(message: str, options: Sequence[str]) -> str:
@@ -103,12 +131,14 @@ def _missing_file(found: re.Match[str], _message: str, _options: Sequence[str]) 
 
 
 def _unknown_command(found: re.Match[str], _message: str, _options: Sequence[str]) -> str:
-    names = [*re.findall(r"'(\w+)'", found[2]), "board"]
+    names = [*re.findall(r"'(\w+)'", found[2]), "board", "data", "sheet"]
     return f"The commands are {', '.join(names)}; got {found[1]!r}.{nearest(found[1], names)}"
 
 
 def _missing(found: re.Match[str], _message: str, _options: Sequence[str]) -> str:
     keys = ", ".join(key.strip().split(".")[-1] for key in found[1].split(","))
+    if keys == "out":
+        return "--out names what to write; it is missing."
     return f"A model and data are needed; missing: {keys}. Give a configuration, such as --config configs/vgg5.yaml."
 
 

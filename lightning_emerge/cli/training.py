@@ -5,28 +5,30 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from argparse import Action
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from lightning_emerge.analysis.emergence import summarise_run
-from lightning_emerge.cli.errors import UserError, explain
+from lightning_emerge.cli.errors import forgive
+from lightning_emerge.cli.parser import Parser
 from lightning_emerge.data.datamodule import ExemplarDataModule
 from lightning_emerge.figures.canvas import to_pixels
 from lightning_emerge.models.classifier import TokenClassifier
 from lightning_emerge.probe import probes_of
+from lightning_emerge.probes.contact import ContactSheet
 from lightning_emerge.sinks.predictions import write_predictions
 from lightning_emerge.sinks.tensorboard import tensorboard_sinks
 
-_MISTAKES = (ValueError, TypeError, OSError, ImportError, MisconfigurationException)
-_DESCRIPTION = "Train a network and watch how it comes to know what it knows. `lightning board DIR` opens the runs."
+_DESCRIPTION = (
+    "Train a network and watch how it comes to know what it knows. `lightning board DIR` opens the runs; "
+    "`lightning sheet` draws the exemplars, and `lightning data` writes them as an image folder."
+)
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -43,31 +45,13 @@ def run(arguments: Sequence[str]) -> None:
         subclass_mode_model=True,
         subclass_mode_data=True,
         auto_configure_optimizers=False,
-        parser_class=_Parser,
+        parser_class=Parser,
         parser_kwargs={"description": _DESCRIPTION, "version": version("lightning_emerge")},
+        trainer_defaults={"callbacks": [ContactSheet()]},
         # A run that is gone on with in its own folder has its configuration there already.
         save_config_kwargs={"overwrite": True},
         args=list(arguments),
     )
-
-
-class _Parser(LightningArgumentParser):
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        # An abbreviation would let a misspelt option through.
-        super().__init__(*args, allow_abbrev=False, **kwargs)
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        if not self.exit_on_error:
-            super().error(message, ex)
-        raise UserError(explain(message, _option_names(self)))
-
-
-def _option_names(parser: Any) -> list[str]:
-    actions: list[Action] = list(parser._actions)
-    for action in parser._actions:
-        if isinstance(action.choices, dict):
-            actions += [inner for choice in action.choices.values() for inner in getattr(choice, "_actions", ())]
-    return sorted({name[2:] for action in actions for name in action.option_strings if name.startswith("--")})
 
 
 class EmergeCLI(LightningCLI):
@@ -83,7 +67,8 @@ class EmergeCLI(LightningCLI):
             super().parse_arguments(parser, args)
 
     def instantiate_classes(self) -> None:
-        _forgive(super().instantiate_classes)
+        # A data set of torchvision that is not on disk raises a RuntimeError.
+        forgive(super().instantiate_classes, RuntimeError)
 
     def before_fit(self) -> None:
         self._prepare("fit")
@@ -113,7 +98,7 @@ class EmergeCLI(LightningCLI):
         print(f"\n{rows} predictions are in {path}")
 
     def _prepare(self, stage: str) -> None:
-        _forgive(lambda: self._check(stage))
+        forgive(lambda: self._check(stage))
         self._held.release()
 
     def _check(self, stage: str) -> None:
@@ -153,19 +138,6 @@ class EmergeCLI(LightningCLI):
     def _failures(self) -> list[str]:
         failed = [probe for probe in probes_of(self.trainer) if probe.failed_at is not None]
         return [f"Failed    {type(probe).__name__} is off since step {probe.failed_at}" for probe in failed]
-
-
-def _forgive(step: Callable[[], None]) -> None:
-    """Runs a step in which what goes wrong is the user's to mend, and says it in one line."""
-    try:
-        step()
-    except _MISTAKES as error:
-        root: BaseException = error
-        while root.__cause__ is not None:
-            root = root.__cause__
-        if not isinstance(root, _MISTAKES):
-            raise
-        raise UserError(explain(str(root), [])) from error
 
 
 class _Held(logging.Filter):

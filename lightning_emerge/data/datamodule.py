@@ -20,17 +20,18 @@ class ExemplarDataModule(LightningDataModule, ABC):
         image_size: side of the square images in pixels, at least 8.
         batch_size: exemplars in a batch, over all processes, at least 1.
         seed: of the exemplars and of their order, at least 0.
+        num_workers: processes that prepare batches beside the training process, at least 0. Batches are the same.
 
     Raises:
         ValueError: if an argument is out of its range.
     """
 
-    def __init__(self, image_size: int, batch_size: int, seed: int) -> None:
+    def __init__(self, image_size: int, batch_size: int, seed: int, num_workers: int) -> None:
         super().__init__()
-        for name, value, lowest in (("image_size", image_size, 8), ("batch_size", batch_size, 1), ("seed", seed, 0)):
-            if value < lowest:
-                raise ValueError(f"data.{name} is at least {lowest}; got {value}.")
-        self.image_size, self.batch_size, self.seed = image_size, batch_size, seed
+        check_lowest(
+            image_size=(image_size, 8), batch_size=(batch_size, 1), seed=(seed, 0), num_workers=(num_workers, 0)
+        )
+        self.image_size, self.batch_size, self.seed, self.num_workers = image_size, batch_size, seed, num_workers
         self._splits: Mapping[str, Exemplars] = {}
 
     @property
@@ -65,7 +66,17 @@ class ExemplarDataModule(LightningDataModule, ABC):
     def stimulus_bank(self) -> StimulusBank:
         """The exemplars that probes look at, the same in every run with the same data; `setup` comes first."""
         bank = self._splits["bank"]
-        return StimulusBank(normalise(bank.images), bank.labels, bank.ids, self.tokens)
+        return StimulusBank(normalise(bank.pixels()), bank.labels, tuple(bank.ids), self.tokens)
+
+    def examples(self, split: str, count: int) -> torch.Tensor:
+        """The first exemplars of each token in a split, uint8 (token, exemplar, channel, y, x); `setup` comes first.
+
+        There are as many of each as the token with the fewest has, and `count` at most.
+        """
+        exemplars = self._splits[split]
+        own = [(exemplars.labels == label).nonzero()[:count, 0] for label in range(len(self.tokens))]
+        fewest = min(map(len, own))
+        return torch.stack([exemplars.images[at[:fewest]] for at in own])
 
     def train_dataloader(self) -> DataLoader[Batch]:
         return self._loader("train")
@@ -82,8 +93,14 @@ class ExemplarDataModule(LightningDataModule, ABC):
     def _loader(self, split: str) -> DataLoader[Batch]:
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         order = self._order(split, rank, world_size)
-        # The order gives whole batches of indices: one look-up a batch, nothing left for worker processes to do.
-        return DataLoader(self._splits[split], sampler=order, batch_size=None, pin_memory=torch.cuda.is_available())
+        # The order gives whole batches of indices, so that each batch is one look-up.
+        return DataLoader(
+            self._splits[split],
+            sampler=order,
+            batch_size=None,
+            num_workers=self.num_workers,
+            pin_memory=torch.cuda.is_available(),
+        )
 
     def _order(self, split: str, rank: int, world_size: int) -> BatchOrder:
         training = split == "train"
@@ -91,3 +108,14 @@ class ExemplarDataModule(LightningDataModule, ABC):
         return BatchOrder(
             len(self._splits[split]), size, rank=rank, world_size=world_size, seed=self.seed, training=training
         )
+
+
+def check_lowest(**arguments: tuple[int, int]) -> None:
+    """Compares arguments of a data module, each given with its lowest value.
+
+    Raises:
+        ValueError: if one is lower.
+    """
+    for name, (value, lowest) in arguments.items():
+        if value < lowest:
+            raise ValueError(f"data.{name} is at least {lowest}; got {value}.")

@@ -1,10 +1,10 @@
-"""Exemplars in memory, and the order in which they are visited."""
+"""Exemplars, and the order in which they are visited."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import NamedTuple, Protocol, TypedDict
 
 import numpy as np
 import torch
@@ -22,6 +22,29 @@ class Batch(TypedDict):
     id: list[str]
 
 
+class Visit(NamedTuple):
+    """Which exemplars are looked up together, and in which epoch."""
+
+    indices: list[int]
+    epoch: int
+
+
+class Images(Protocol):
+    """uint8 images (exemplar, channel, y, x), in memory or made when they are asked for."""
+
+    def __getitem__(self, indices: torch.Tensor, /) -> torch.Tensor:
+        """The images at these positions."""
+        ...
+
+
+class Augment(Protocol):
+    """Changes uint8 images (exemplar, channel, y, x) as a function of their positions and the epoch alone."""
+
+    def __call__(self, images: torch.Tensor, visit: Visit, /) -> torch.Tensor:
+        """The changed images, of the same shape and type."""
+        ...
+
+
 def normalise(images: torch.Tensor) -> torch.Tensor:
     """Maps uint8 pixels to the float32 values that the network gets."""
     return (images.float() / 255 - MEAN) / DEVIATION
@@ -32,24 +55,33 @@ class Exemplars(Dataset[Batch]):
     """One split: images, labels and ids, looked up a whole batch at a time.
 
     Attributes:
-        images: uint8 tensor (exemplar, channel, y, x).
+        images: uint8, (exemplar, channel, y, x): a tensor, or what makes one when asked.
         labels: int64 tensor (exemplar,).
         ids: one unique name an exemplar.
+        augment: what changes the images at each visit, if anything does.
     """
 
-    images: torch.Tensor
+    images: Images
     labels: torch.Tensor
-    ids: tuple[str, ...]
+    ids: Sequence[str]
+    augment: Augment | None = None
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.labels)
 
-    def __getitem__(self, indices: Sequence[int]) -> Batch:
-        at = torch.as_tensor(indices)
-        return Batch(image=normalise(self.images[at]), label=self.labels[at], id=[self.ids[i] for i in indices])
+    def __getitem__(self, visit: Visit) -> Batch:
+        at = torch.as_tensor(visit.indices)
+        images = self.images[at]
+        if self.augment is not None:
+            images = self.augment(images, visit)
+        return Batch(image=normalise(images), label=self.labels[at], id=[self.ids[i] for i in visit.indices])
+
+    def pixels(self) -> torch.Tensor:
+        """All images as they are, uint8 (exemplar, channel, y, x)."""
+        return self.images[torch.arange(len(self))]
 
 
-class BatchOrder(DistributedSampler[list[int]]):
+class BatchOrder(DistributedSampler[Visit]):
     """Batches of exemplars whose union over ranks does not depend on the number of ranks.
 
     Each batch of the whole run is dealt out to the ranks in turn, so one rank and several take the same optimizer
@@ -84,15 +116,15 @@ class BatchOrder(DistributedSampler[list[int]]):
                 f"over {world_size} process(es). Lower data.batch_size, or give more exemplars."
             )
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def __iter__(self) -> Iterator[Visit]:
         if self.shuffle:
             order = np.random.default_rng((self.seed, self.epoch)).permutation(self.size)
             batches = [order[k * self.batch_size : (k + 1) * self.batch_size] for k in range(len(self))]
         else:
             # Every batch spans all tokens, so that a part of them is a fair sample.
-            batches = [np.arange(self.size)[k :: len(self)] for k in range(len(self))]
+            batches = [np.arange(k, self.size, len(self)) for k in range(len(self))]
         for batch in batches:
-            yield batch[self.rank :: self.num_replicas].tolist()
+            yield Visit(batch[self.rank :: self.num_replicas].tolist(), self.epoch)
 
     def __len__(self) -> int:
         return self.size // self.batch_size if self.shuffle else -(-self.size // self.batch_size)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import resource
 import statistics
 import tempfile
 import time
@@ -79,19 +80,45 @@ def bench_rdm(rounds: int) -> dict[str, dict[str, float]]:
 
 
 def bench_rendering(rounds: int) -> dict[str, dict[str, float]]:
-    """Rendering 500 exemplars at 64 x 64 over drawing the random numbers that their noise alone needs."""
-    from lightning_emerge.data.render import Nuisances, render
-    from lightning_emerge.data.tokens import DEFAULT_GRAMMAR
+    """Rendering at 64 x 64 over writing as many bytes, and at 10^6 exemplars a token over at 10^3."""
+    from lightning_emerge.data.dataset import Visit
 
-    token = DEFAULT_GRAMMAR.tokens[0]
+    few, many = _rendered(1000), _rendered(1_000_000)
+    canvas = np.random.default_rng(0).random((1000, 3, 64, 64), dtype=np.float32)
+    token = few.tokens[0]
+    random = np.random.default_rng(0)
 
-    def work() -> None:
-        render(token, 0, range(500), split="train", seed=0, size=64, nuisances=Nuisances())
+    def visit(data: le.TokenDataModule) -> Callable[[], None]:
+        exemplars = data.train_dataloader().dataset
 
-    def floor() -> None:
-        np.random.default_rng(0).standard_normal((500, 3, 64, 64), dtype=np.float32)
+        def run() -> None:
+            for _ in range(16):
+                exemplars[Visit(random.integers(0, len(exemplars), 64).tolist(), 0)]
 
-    return {"render 500 at 64 x 64 / their noise": paired(work, floor, rounds)}
+        return run
+
+    figures = {
+        "render 1,000 at 64 x 64 / floats to bytes": paired(
+            lambda: few.images("train", token, range(1000)), lambda: canvas.astype(np.uint8), rounds
+        ),
+        "visit 1,024 of 10^6 a token / of 10^3": paired(visit(many), visit(few), rounds),
+    }
+    before = _resident()
+    for _ in range(10):
+        visit(many)()
+    figures["visit 10,240 of 10^6 a token: memory"] = {"mib": _resident() - before}
+    return figures
+
+
+def _rendered(exemplars: int) -> le.TokenDataModule:
+    data = le.TokenDataModule(exemplars, image_size=64, cache_mib=0)
+    data.setup("fit")
+    return data
+
+
+def _resident() -> float:
+    """Resident memory of this process in MiB."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
 
 
 def bench_fit(rounds: int) -> dict[str, dict[str, float]]:
@@ -145,7 +172,10 @@ def main() -> None:
     for bench in (bench_rdm, bench_rendering, bench_looks, bench_fit):
         for name, figure in bench(wanted.rounds if bench is not bench_fit else 2).items():
             figures[name] = figure
-            print(f"{name:45} {figure['ratio']:7.2f} {figure['ms']:9.1f} {figure['floor_ms']:9.1f}", flush=True)
+            if "mib" in figure:
+                print(f"{name:45} {figure['mib']:24.1f} MiB more", flush=True)
+            else:
+                print(f"{name:45} {figure['ratio']:7.2f} {figure['ms']:9.1f} {figure['floor_ms']:9.1f}", flush=True)
     wanted.json.parent.mkdir(parents=True, exist_ok=True)
     wanted.json.write_text(json.dumps({"conditions": _conditions(), "figures": figures}, indent=2))
     print(f"\n{wanted.json}")

@@ -36,7 +36,7 @@ def _fails(
         (["--trainer.max_epoch", "3"], ["--trainer.max_epoch.", "--trainer.max_epochs?"]),
         (["--trainer.max_epochs", "three"], ["trainer.max_epochs is int or null", "'three'"]),
         (["--data.exemplar", "600"], ["TokenDataModule", "'exemplar'", "Did you mean exemplars?"]),
-        (["--data.exemplars", "499"], ["at least 500", "499"]),
+        (["--data.exemplars", "499"], ["at least data.min_exemplars (500)", "499"]),
         (["--data.batch_size", "0"], ["batch_size is at least 1", "got 0"]),
         (["--data.nuisances.rotation", "90"], ["nuisances.rotation lies in 0 to 45", "90"]),
         (["--data.nuisances.rotaton", "9"], ["rotaton", "Did you mean rotation?"]),

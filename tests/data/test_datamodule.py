@@ -5,7 +5,8 @@ import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
-from lightning_emerge.data.datamodule import ExemplarDataModule
+from lightning_emerge.data.datamodule import ExemplarDataModule, check_lowest
+from lightning_emerge.data.dataset import Exemplars, Visit, normalise
 from lightning_emerge.data.synthetic import TokenDataModule
 
 
@@ -25,7 +26,7 @@ def ids(loader) -> list[list[str]]:
     return [batch["id"] for batch in loader]
 
 
-@pytest.mark.parametrize(("name", "lowest"), [("image_size", 8), ("batch_size", 1), ("seed", 0)])
+@pytest.mark.parametrize(("name", "lowest"), [("image_size", 8), ("batch_size", 1), ("seed", 0), ("num_workers", 0)])
 def test_an_argument_below_its_lowest_value_is_refused(name, lowest):
     make(**{name: lowest})
     with pytest.raises(ValueError, match=rf"data\.{name} is at least {lowest}; got {lowest - 1}\."):
@@ -34,7 +35,94 @@ def test_an_argument_below_its_lowest_value_is_refused(name, lowest):
 
 def test_it_is_abstract():
     with pytest.raises(TypeError, match="abstract"):
-        ExemplarDataModule(image_size=8, batch_size=1, seed=0)
+        ExemplarDataModule(image_size=8, batch_size=1, seed=0, num_workers=0)
+
+
+def test_the_first_of_several_arguments_that_are_too_low_is_named():
+    check_lowest(one=(1, 1), other=(0, 0))
+    with pytest.raises(ValueError, match=r"^data\.other is at least 4; got 3\.$"):
+        check_lowest(one=(1, 1), other=(3, 4), third=(0, 9))
+
+
+class Few(ExemplarDataModule):
+    """Two tokens, of the first of which there are fewer; the epoch is added to each training image."""
+
+    tokens = ("a", "b")
+
+    def load(self):
+        def split(name, labels, augment=None):
+            images = torch.arange(len(labels), dtype=torch.uint8)[:, None, None, None].repeat(1, 3, 8, 8)
+            return Exemplars(images, torch.tensor(labels), tuple(f"{name}/{k}" for k in range(len(labels))), augment)
+
+        labels = [1, 0, 1, 1, 0, 1]
+        splits = {name: split(name, labels) for name in ("val", "test", "bank")}
+        return {"train": split("train", labels, lambda images, visit: images + 10 * visit.epoch), **splits}
+
+
+def few(**changes) -> Few:
+    module = Few(**{"image_size": 8, "batch_size": 3, "seed": 0, "num_workers": 0, **changes})
+    module.setup("fit")
+    return module
+
+
+class TestExamples:
+    @pytest.mark.parametrize(("count", "positions"), [(1, [[1], [0]]), (2, [[1, 4], [0, 2]]), (9, [[1, 4], [0, 2]])])
+    def test_they_are_the_first_of_each_token_as_many_as_the_token_with_the_fewest_has(self, count, positions):
+        for split in ("train", "val"):
+            examples = few().examples(split, count)
+            assert examples.dtype == torch.uint8
+            assert examples.shape == (2, len(positions[0]), 3, 8, 8)
+            assert examples[:, :, 0, 0, 0].tolist() == positions
+
+    def test_of_rendered_tokens_they_are_what_is_rendered(self, data):
+        examples = data.examples("test", 3)
+        for token, own in zip(data.tokens, examples, strict=True):
+            assert torch.equal(own, torch.from_numpy(data.images("test", token, range(3))))
+
+
+class TestEpochs:
+    def batches(self, module: Few, epoch: int) -> list:
+        loader = module.train_dataloader()
+        loader.sampler.set_epoch(epoch)
+        return list(loader)
+
+    @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # there may be fewer cores
+    @pytest.mark.parametrize("num_workers", [0, 2])
+    def test_what_augments_learns_the_epoch_in_worker_processes_too(self, num_workers):
+        module = few(num_workers=num_workers)
+        for epoch in (0, 3):
+            for batch in self.batches(module, epoch):
+                positions = torch.tensor([int(one.split("/")[1]) for one in batch["id"]])
+                expected = normalise(positions + 10 * epoch)[:, None, None, None].expand(-1, 3, 8, 8)
+                torch.testing.assert_close(batch["image"], expected)
+
+    def test_the_bank_and_evaluation_are_not_augmented(self):
+        module = few()
+        torch.testing.assert_close(module.stimulus_bank().images[:, 0, 0, 0], normalise(torch.arange(6)))
+        loader = module.val_dataloader()
+        loader.sampler.set_epoch(4)
+        assert sorted(torch.cat([batch["image"][:, 0, 0, 0] for batch in loader])) == sorted(normalise(torch.arange(6)))
+
+
+@pytest.mark.parametrize(("count", "allowed"), [(1, True), (3, True), (2, False)])
+def test_processes_that_cannot_share_a_batch_are_refused_before_training(count, allowed):
+    module = few()
+    if allowed:
+        module.check_processes(count)
+    else:
+        with pytest.raises(ValueError, match="batch_size 3 with 2 processes"):
+            module.check_processes(count)
+
+
+def test_more_processes_than_there_are_exemplars_are_refused_before_training():
+    with pytest.raises(ValueError, match="6 exemplars are too few"):
+        few(batch_size=7).check_processes(7)
+
+
+def test_an_exemplar_is_looked_up_by_a_visit(data):
+    batch = data.val_dataloader().dataset[Visit([0, 31], 0)]
+    assert batch["id"] == ["val/dax/000000", "val/wug/000001"]
+    assert batch["label"].tolist() == [0, 1]
 
 
 def test_image_shape_is_the_shape_of_a_batch_s_image(data):

@@ -1,26 +1,26 @@
 import os
 import re
-import struct
-import zlib
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torchvision.transforms import v2
 
 from lightning_emerge.data.dataset import Exemplars
 from lightning_emerge.data.photographs import FolderDataModule
 
-RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+RED = (255, 0, 0)
 ANIMALS = {"ant": 40, "bee": 55, "cow": 31}
 FLOWERS = Path(os.environ.get("LIGHTNING_EMERGE_FLOWERS", Path(__file__).parents[3] / "shared/data/flowers5"))
 
 
-def fill(root: Path, **counts: int) -> Path:
+def fill(root: Path, seed: int = 0, **counts: int) -> Path:
     """Writes so many different little photographs of each token."""
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(seed)
     for token, count in counts.items():
         (root / token).mkdir(parents=True)
         for number in range(count):
@@ -29,41 +29,22 @@ def fill(root: Path, **counts: int) -> Path:
 
 
 def make(root: Path, **arguments) -> FolderDataModule:
-    return FolderDataModule(str(root), **{"image_size": 8, "min_exemplars": 5, "bank_exemplars": 2, **arguments})
+    return FolderDataModule(
+        str(root), **{"image_size": 8, "min_exemplars": 5, "bank_exemplars": 2, "cache": None, **arguments}
+    )
 
 
 def split_of(module: FolderDataModule) -> dict[str, str]:
     return {one: split for split, exemplars in module.load().items() for one in exemplars.ids}
 
 
-def pixels(splits: Mapping[str, Exemplars], name: str) -> np.ndarray:
-    images = {one: image for split in splits.values() for one, image in zip(split.ids, split.images, strict=True)}
-    return images[name].numpy().transpose(1, 2, 0).astype(int)
-
-
-def read(tmp_path: Path, name: str, size: int = 8) -> np.ndarray:
-    """Puts `tmp_path/name` among ordinary photographs and returns the pixels (y, x, channel) that it became."""
-    root = fill(tmp_path / "root", one=6, two=6)
-    (tmp_path / name).rename(root / "one" / name)
-    return pixels(make(root, image_size=size).load(), f"one/{name}")
-
-
-def halves(left: tuple[int, int, int], right: tuple[int, int, int]) -> Image.Image:
-    image = Image.new("RGB", (16, 16), left)
-    image.paste(right, (8, 0, 16, 16))
-    return image
-
-
-def png(pixels: np.ndarray, colour_type: int) -> bytes:
-    """A 16-bit PNG, written by the book (RFC 2083), as Pillow writes none of more than one channel."""
-
-    def chunk(name: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-
-    height, width = pixels.shape[:2]
-    header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+def images_of(splits: Mapping[str, Exemplars]) -> dict[str, np.ndarray]:
+    """Pixels (y, x, channel) by id."""
+    return {
+        one: image.numpy().transpose(1, 2, 0)
+        for split in splits.values()
+        for one, image in zip(split.ids, split.pixels(), strict=True)
+    }
 
 
 class TestSplit:
@@ -123,11 +104,13 @@ class TestSplit:
         assert set(moves) <= {("bank", "val"), ("val", "test"), ("test", "train")}
         assert {one for one in before if before[one] != after[one]} <= {one for one in before if one.startswith("ant")}
 
-    def test_one_photograph_under_two_names_is_in_one_split_only(self, root):
-        for number in range(40):
-            (root / f"ant/copy_{number}.png").write_bytes((root / f"ant/{number:03d}.png").read_bytes())
+    def test_one_photograph_under_two_names_or_tokens_is_trained_on(self, root):
+        for number in range(20):
+            content = (root / f"ant/{number:03d}.png").read_bytes()
+            (root / f"{'ant' if number % 2 else 'bee'}/copy_{number}.png").write_bytes(content)
         splits = split_of(make(root))
-        assert {splits[f"ant/{k:03d}.png"] == splits[f"ant/copy_{k}.png"] for k in range(40)} == {True}
+        assert {splits[f"ant/{k:03d}.png"] for k in range(20)} == {"train"}
+        assert {split for one, split in splits.items() if "copy" in one} == {"train"}
 
     def test_other_files_and_hidden_ones_are_no_photographs(self, root):
         (root / "ant" / "notes.txt").write_text("seen at noon")
@@ -143,65 +126,112 @@ class TestSplit:
         assert "ant/LOUD.JPG" in split_of(make(root))
 
 
-class TestDecoding:
-    @pytest.mark.parametrize(("orientation", "top", "left"), [(1, 0, RED), (3, 0, BLUE), (6, RED, 0), (8, BLUE, 0)])
-    def test_turned_as_its_exif_says(self, tmp_path, orientation, top, left):
-        exif = Image.Exif()
-        exif[0x0112] = orientation
-        halves(RED, BLUE).save(tmp_path / "turned.png", exif=exif)
-        image = read(tmp_path, "turned.png", size=16)
-        strip, colour = (image[:6], top) if top else (image[:, :6], left)
-        assert (strip == colour).all()
+class TestGivenSplits:
+    """A folder with train, val, test and bank in it."""
 
-    def test_cropped_in_the_middle(self, tmp_path):
-        wide = Image.new("RGB", (64, 32), GREEN)
-        wide.paste(RED, (16, 0, 48, 32))
-        wide.save(tmp_path / "wide.png")
-        assert (read(tmp_path, "wide.png")[:, 1:-1] == RED).all()
+    @pytest.fixture
+    def root(self, tmp_path):
+        for number, (split, count) in enumerate({"train": 7, "val": 3, "test": 4, "bank": 2}.items()):
+            fill(tmp_path / split, seed=number, dax=count, wug=count + (split == "train"))
+        (tmp_path / "train" / "latents.parquet").write_bytes(b"PAR1")
+        (tmp_path / "grammar.yaml").write_text("tokens: []")
+        return tmp_path
 
-    @pytest.mark.parametrize(
-        ("mode", "suffix"),
-        [
-            *(("RGB", suffix) for suffix in ("png", "jpg", "tif", "bmp", "gif", "webp")),
-            *(("RGBA", suffix) for suffix in ("png", "tif", "webp")),
-            *(("P", suffix) for suffix in ("png", "tif", "bmp", "gif")),
-            *(("CMYK", suffix) for suffix in ("jpg", "tif")),
-        ],
-    )
-    def test_colours_come_through_every_mode_and_format(self, tmp_path, mode, suffix):
-        halves((220, 30, 40), (10, 60, 200)).convert(mode).save(tmp_path / f"image.{suffix}")
-        image = read(tmp_path, f"image.{suffix}", size=16)
-        for part, colour in ((image[:, :6], (220, 30, 40)), (image[:, -6:], (10, 60, 200))):
-            np.testing.assert_allclose(part.mean(axis=(0, 1)), colour, atol=12)
+    def test_splits_are_as_they_are(self, root):
+        splits = make(root).load()
+        for split, count in {"train": 7, "val": 3, "test": 4, "bank": 2}.items():
+            many = count + (split == "train")
+            dax, wug = ([f"{split}/{t}/{k:03d}.png" for k in range(n)] for t, n in (("dax", count), ("wug", many)))
+            assert splits[split].ids == (*dax, *wug)
+            assert splits[split].labels.tolist() == [0] * count + [1] * many
 
-    @pytest.mark.parametrize("mode", ["L", "LA", "1"])
-    def test_grey_becomes_three_equal_channels(self, tmp_path, mode):
-        halves((255, 255, 255), (0, 0, 0)).convert(mode).save(tmp_path / "grey.png")
-        image = read(tmp_path, "grey.png", size=16)
-        assert (image[:, :6] == 255).all()
-        assert (image[:, -6:] == 0).all()
+    def test_pixels_of_the_size_asked_for_come_back_exactly(self, root):
+        for path in root.rglob("*.png"):
+            random = np.random.default_rng(len(path.as_posix()))
+            Image.fromarray(random.integers(0, 256, (24, 24, 3), np.uint8)).save(path)
+        found = images_of(make(root, image_size=24).load())
+        for path in root.rglob("*.png"):
+            assert (found[path.relative_to(root).as_posix()] == np.asarray(Image.open(path))).all()
 
-    def test_a_palette_with_transparency_does_not_warn(self, tmp_path):
-        halves(RED, BLUE).convert("P").save(tmp_path / "palette.png", transparency=bytes(range(256)))
-        np.testing.assert_allclose(read(tmp_path, "palette.png", size=16)[:, :6].mean(axis=(0, 1)), RED, atol=12)
+    def test_shares_and_the_size_of_the_bank_are_not_used(self, root):
+        before = make(root).load()
+        after = make(root, val_share=0.4, test_share=0.4, bank_exemplars=50, seed=3).load()
+        assert {split: one.ids for split, one in before.items()} == {split: one.ids for split, one in after.items()}
 
-    @pytest.mark.parametrize("suffix", ["png", "tif"])
-    def test_16_bit_grey_keeps_its_shades(self, tmp_path, suffix):
-        ramp = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
-        Image.fromarray(ramp).save(tmp_path / f"deep.{suffix}")
-        image = read(tmp_path, f"deep.{suffix}", size=16)
-        np.testing.assert_allclose(image, np.repeat(ramp[..., None] / 257, 3, axis=2), atol=1)
+    def test_a_dense_sample_is_asked_of_training_alone(self, root):
+        assert make(root, min_exemplars=7).tokens == ("dax", "wug")
+        with pytest.raises(ValueError, match=r"min_exemplars \(8\).*train/dax has 7"):
+            make(root, min_exemplars=8)
 
-    @pytest.mark.parametrize(("colour_type", "channels"), [(2, 3), (6, 4)])
-    def test_16_bit_colour_keeps_its_shades(self, tmp_path, colour_type, channels):
-        deep = np.random.default_rng(0).integers(0, 65536, (16, 16, channels)).astype(np.uint16)
-        (tmp_path / "deep.png").write_bytes(png(deep, colour_type))
-        np.testing.assert_allclose(read(tmp_path, "deep.png", size=16), deep[..., :3] / 257, atol=1)
+    def test_the_bank_is_its_folder(self, root):
+        module = make(root)
+        module.setup("fit")
+        bank = module.stimulus_bank()
+        assert bank.ids == ("bank/dax/000.png", "bank/dax/001.png", "bank/wug/000.png", "bank/wug/001.png")
+        assert bank.tokens == ("dax", "wug")
 
-    def test_the_first_picture_of_an_animation(self, tmp_path):
-        frames = [Image.new("RGB", (16, 16), colour) for colour in (RED, BLUE)]
-        frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
-        np.testing.assert_allclose(read(tmp_path, "moving.gif"), np.broadcast_to(RED, (8, 8, 3)), atol=4)
+    def test_a_broken_file_in_any_of_them_is_named(self, root):
+        for split in ("train", "val", "test", "bank"):
+            (root / split / "wug/000.png").write_bytes(b"text")
+        with pytest.raises(ValueError, match="4 cannot") as caught:
+            make(root).load()
+        assert all(
+            f"{split}/wug/000.png (not an image)" in str(caught.value) for split in ("train", "val", "test", "bank")
+        )
+
+
+class TestCache:
+    def test_a_second_start_gives_the_same_without_decoding(self, tmp_path, monkeypatch):
+        root, cache = fill(tmp_path / "root", one=9, two=9), str(tmp_path / "cache")
+        first = make(root, cache=cache).load()
+        monkeypatch.delattr("lightning_emerge.data.cache.decode")
+        second = make(root, cache=cache).load()
+        assert (images_of(make(root, cache=cache, seed=1).load()).keys()) == images_of(first).keys()
+        for split, exemplars in first.items():
+            assert exemplars.ids == second[split].ids
+            assert exemplars.pixels().equal(second[split].pixels())
+
+    def test_a_photograph_that_changed_is_read_anew(self, tmp_path):
+        root, cache = fill(tmp_path / "root", one=9, two=9), str(tmp_path / "cache")
+        make(root, cache=cache).load()
+        stamp = (root / "one/000.png").stat()
+        Image.new("RGB", (9, 9), RED).save(root / "one/000.png")
+        os.utime(root / "one/000.png", ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+        assert (images_of(make(root, cache=cache).load())["one/000.png"] == RED).all()
+
+    def test_without_one_nothing_is_written(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+        make(fill(tmp_path / "root", one=9, two=9)).load()
+        assert {path.name for path in tmp_path.iterdir()} == {"root"}
+
+    def test_by_default_it_is_in_the_cache_home(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+        FolderDataModule(str(fill(tmp_path / "root", one=9, two=9)), 8, min_exemplars=5, bank_exemplars=2).load()
+        assert sum(path.is_file() for path in (tmp_path / "home/lightning_emerge").rglob("*")) == 18
+
+
+class TestAugmentations:
+    def test_they_change_training_alone(self, tmp_path):
+        root = fill(tmp_path / "root", one=20, two=20)
+        plain, changed = make(root, batch_size=4), make(root, batch_size=4, augmentations=[v2.RandomInvert(p=1.0)])
+        for module in (plain, changed):
+            module.setup("fit")
+        for name, sign in (("train", -1), ("val", 1), ("test", 1), ("predict", 1)):
+            one, other = (next(iter(getattr(m, f"{name}_dataloader")())) for m in (plain, changed))
+            assert one["id"] == other["id"]
+            torch.testing.assert_close(one["image"], sign * other["image"])
+        assert plain.stimulus_bank().images.equal(changed.stimulus_bank().images)
+
+    def test_they_are_tried_before_training(self, tmp_path):
+        module = make(fill(tmp_path / "root", one=9, two=9), augmentations=[v2.ToDtype(torch.float32)])
+        with pytest.raises(
+            ValueError, match=r"data\.augmentations give uint8.*got float32 \(3, 8, 8\)\. Leave ToDtype"
+        ):
+            module.setup("fit")
+
+    def test_without_any_images_are_what_was_decoded(self, tmp_path):
+        root = fill(tmp_path / "root", one=9, two=9)
+        assert make(root).load()["train"].augment is make(root, augmentations=[]).load()["train"].augment is None
 
 
 class TestBrokenFiles:
@@ -282,53 +312,26 @@ class TestRefusals:
             for number in range(count):
                 (tmp_path / "root" / token / f"{number}.png").write_bytes(tiny)
         with pytest.raises(ValueError, match=r"min_exemplars \(500\).*two has 499"):
-            FolderDataModule(str(tmp_path / "root"))
+            FolderDataModule(str(tmp_path / "root"), cache=None)
         (tmp_path / "root" / "two" / "499.png").write_bytes(tiny)
-        assert FolderDataModule(str(tmp_path / "root")).tokens == ("one", "two")
+        assert FolderDataModule(str(tmp_path / "root"), cache=None).tokens == ("one", "two")
 
     def test_too_few_is_refused_before_anything_is_decoded(self, tmp_path):
         root = fill(tmp_path / "root", one=6, two=4)
         with pytest.raises(ValueError, match=r"min_exemplars \(5\).*two has 4"):
             make(root)
 
-    def test_an_empty_folder_is_named(self, tmp_path):
-        root = fill(tmp_path / "root", one=6, two=6, empty=0)
-        with pytest.raises(ValueError, match=r"folder holds photographs .*empty has none"):
-            make(root)
-
     def test_nothing_left_to_train_on_is_refused(self, tmp_path):
         root = fill(tmp_path / "root", one=40, two=6)
-        with pytest.raises(ValueError, match=r"leave no photograph of 'two' to train on.*bank_exemplars \(4\)"):
+        with pytest.raises(ValueError, match=r"leave no exemplar of 'two' to train on.*bank_exemplars \(4\)"):
             make(root, bank_exemplars=4)
-
-    @pytest.mark.parametrize("count", [0, 1])
-    def test_fewer_than_two_folders_are_refused(self, tmp_path, count):
-        root = tmp_path / "root"
-        root.mkdir()
-        fill(root, **dict.fromkeys(["one"][:count], 6))
-        with pytest.raises(FileNotFoundError, match=rf"at least two; .*root has {count}"):
-            make(root)
-
-    def test_a_missing_root_is_named_with_its_near_match(self, tmp_path):
-        fill(tmp_path / "flowers", one=6, two=6)
-        with pytest.raises(FileNotFoundError, match=r"flower5 is none\. Did you mean .*/flowers\?"):
-            make(tmp_path / "flower5")
-
-    def test_a_missing_root_like_nothing_else_has_no_hint(self, tmp_path):
-        with pytest.raises(FileNotFoundError, match=r"zebras is none\.$"):
-            make(tmp_path / "nowhere" / "zebras")
-
-    def test_a_file_is_no_root(self, tmp_path):
-        (tmp_path / "file").write_text("")
-        with pytest.raises(FileNotFoundError, match="file is none"):
-            make(tmp_path / "file")
 
 
 @pytest.fixture(scope="module")
 def flowers() -> Mapping[str, Exemplars]:
     if not FLOWERS.is_dir():
         pytest.skip(f"the real photographs are not here: no folder {FLOWERS}; set LIGHTNING_EMERGE_FLOWERS")
-    return FolderDataModule(str(FLOWERS), image_size=32).load()
+    return FolderDataModule(str(FLOWERS), image_size=32, cache=None).load()
 
 
 class TestRealPhotographs:

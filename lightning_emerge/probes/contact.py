@@ -1,0 +1,58 @@
+"""ContactSheet: what the network is to learn, drawn before it begins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import final
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from matplotlib.figure import Figure
+
+from lightning_emerge.data.datamodule import ExemplarDataModule
+from lightning_emerge.data.nuisances import LIMITS, Nuisances
+from lightning_emerge.data.synthetic import TokenDataModule
+from lightning_emerge.figures.canvas import to_pixels
+from lightning_emerge.figures.sheet import Sheet, Span, draw_sheet
+from lightning_emerge.sinks.tensorboard import tensorboard_sinks
+
+_COLUMNS = 10
+
+
+@final
+class ContactSheet(Callback):
+    """Draws the contact sheet of the data into the run's folder (`exemplars.png`) and into TensorBoard.
+
+    `lightning fit` has one always. Data modules that are not of this package have no sheet.
+    """
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        folder = trainer.log_dir  # asked of all processes: it is process zero's
+        data: object = getattr(trainer, "datamodule", None)
+        if not (isinstance(data, ExemplarDataModule) and trainer.is_global_zero and trainer.loggers and folder):
+            return
+        figure = contact_sheet(data)
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        figure.savefig(Path(folder) / "exemplars.png")
+        for sink in tensorboard_sinks(trainer.loggers):
+            sink.write(trainer.global_step, [], {"exemplars": to_pixels(figure)})
+
+
+def contact_sheet(data: ExemplarDataModule) -> Figure:
+    """Draws training exemplars of each token and, of rendered tokens, parts and nuisances; `setup` comes first."""
+    images = data.examples("train", _COLUMNS).numpy()
+    size = data.image_size
+    title = f"Training exemplars, {size} x {size} pixels"
+    if not isinstance(data, TokenDataModule):
+        return draw_sheet(Sheet(images, data.tokens, title))
+    table = data.grammar.table()
+    parts = [str(part) for part in table.parts]
+    return draw_sheet(Sheet(images, data.tokens, title, parts, table.stands, _spans(data.nuisances)))
+
+
+def _spans(nuisances: Nuisances) -> dict[str, Span]:
+    spans: dict[str, Span] = {}
+    for name, value in nuisances.values().items():
+        low, high = value if name == "scale" else (value if name == "noise" else 0.0, value)
+        limit = LIMITS[name]
+        spans[name] = Span(low, high, limit.lowest, limit.highest, limit.unit)
+    return spans
