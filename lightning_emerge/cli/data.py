@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from argparse import SUPPRESS
 from collections.abc import Sequence
+from errno import EACCES
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ def write_data(arguments: Sequence[str]) -> None:
     data, out = _read("data", about, "folder to write, or to complete", arguments)
     if not isinstance(data, TokenDataModule):
         raise UserError(f"`lightning data` writes rendered tokens; {type(data).__name__} reads images that are there.")
+    _make(out)
     forgive(lambda: claim(data, out))
     total = sum(data.counts.values()) * len(data.tokens)
     with tqdm(total=total, unit="exemplar", dynamic_ncols=True) as bar:
@@ -48,9 +51,20 @@ def draw_sheet(arguments: Sequence[str]) -> None:
     if not isinstance(data, ExemplarDataModule):
         raise UserError(f"`lightning sheet` draws data modules of this package; {type(data).__name__} is none.")
     forgive(lambda: data.setup("fit"))
-    out.parent.mkdir(parents=True, exist_ok=True)
+    _make(out.parent)
     forgive(lambda: contact_sheet(data).savefig(out))
     print(out)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(EACCES, os.strerror(EACCES))
+    except OSError as error:
+        raise UserError(
+            f"--out lies where a folder can be made and written; {folder} cannot: {error.strerror}. Name another place."
+        ) from error
 
 
 def _read(command: str, about: str, out: str, arguments: Sequence[str]) -> tuple[LightningDataModule, Path]:

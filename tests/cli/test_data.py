@@ -104,3 +104,15 @@ def test_photographs_are_not_written_out_again(tmp_path, monkeypatch, capfd):
         main(["data", "--config", "folder.yaml", "--out", "new"])
     assert "writes rendered tokens; FolderDataModule reads images that are there" in capfd.readouterr().err
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(("command", "out"), [("data", "here"), ("data", "here/below"), ("sheet", "here/sheet.png")])
+def test_a_place_that_cannot_be_written(command, out, tmp_path, monkeypatch, capfd):
+    (tmp_path / "here").write_text("a file")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        main([command, "--config", SMOKE, *FEW, "--out", out])
+    said = capfd.readouterr().err
+    assert "--out lies where a folder can be made" in said
+    assert "Name another place" in said
+    assert (tmp_path / "here").read_text() == "a file"
