@@ -109,6 +109,7 @@ class Measurement:
         unit: unit of the values; "1" for a pure number.
         source: the class that measured it.
         about: one sentence a reader of the record can understand without this package.
+        probe: JSON of the probe's class path and arguments; the engine fills it in.
 
     Raises:
         ValueError: if values and axes disagree, or two axes have the same name.
@@ -122,6 +123,7 @@ class Measurement:
     unit: str = "1"
     source: str = ""
     about: str = ""
+    probe: str = ""
 
     def __post_init__(self) -> None:
         names = [axis.name for axis in self.axes]
