@@ -7,20 +7,21 @@ if TYPE_CHECKING:
     from lightning_emerge.data.grammars import read_grammar
     from lightning_emerge.data.nuisances import Nuisances
     from lightning_emerge.data.photographs import FolderDataModule
+    from lightning_emerge.data.stimuli import Stimuli
     from lightning_emerge.data.synthetic import TokenDataModule
     from lightning_emerge.data.tokens import Grammar, Part, Token
     from lightning_emerge.data.vision import VisionDataModule
     from lightning_emerge.models.classifier import TokenClassifier
     from lightning_emerge.models.vgg import VGG
-    from lightning_emerge.probe import Needs, Probe
+    from lightning_emerge.probe import Probe
     from lightning_emerge.probes.category import CategoryProbe
     from lightning_emerge.probes.confusion import ConfusionPicture
     from lightning_emerge.probes.contact import ContactSheet
     from lightning_emerge.probes.filters import FilterProbe
     from lightning_emerge.probes.gradient import GradientProbe
     from lightning_emerge.probes.similarity import SimilarityProbe
-    from lightning_emerge.records import Axis, Capture, Measurement, StimulusBank
-    from lightning_emerge.schedules import AnyOf, At, EverySteps, LogSpaced, Schedule
+    from lightning_emerge.records import Axis, Capture, Measurement, Needs, StimulusBank
+    from lightning_emerge.schedules import AnyOf, At, Epochs, EverySteps, LogSpaced, Schedule
     from lightning_emerge.sinks.arrays import open_run
 
 _HOMES = {
@@ -31,6 +32,7 @@ _HOMES = {
     "CategoryProbe": "probes.category",
     "ConfusionPicture": "probes.confusion",
     "ContactSheet": "probes.contact",
+    "Epochs": "schedules",
     "EverySteps": "schedules",
     "FilterProbe": "probes.filters",
     "FolderDataModule": "data.photographs",
@@ -38,12 +40,13 @@ _HOMES = {
     "Grammar": "data.tokens",
     "LogSpaced": "schedules",
     "Measurement": "records",
-    "Needs": "probe",
+    "Needs": "records",
     "Nuisances": "data.nuisances",
     "Part": "data.tokens",
     "Probe": "probe",
     "Schedule": "schedules",
     "SimilarityProbe": "probes.similarity",
+    "Stimuli": "data.stimuli",
     "StimulusBank": "records",
     "Token": "data.tokens",
     "TokenClassifier": "models.classifier",
@@ -63,6 +66,7 @@ __all__ = [
     "CategoryProbe",
     "ConfusionPicture",
     "ContactSheet",
+    "Epochs",
     "EverySteps",
     "FilterProbe",
     "FolderDataModule",
@@ -76,6 +80,7 @@ __all__ = [
     "Probe",
     "Schedule",
     "SimilarityProbe",
+    "Stimuli",
     "StimulusBank",
     "Token",
     "TokenClassifier",

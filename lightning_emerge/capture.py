@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import partial
@@ -12,12 +14,13 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.nn.functional import cross_entropy
 from torch.nn.modules.loss import _Loss  # pyright: ignore[reportPrivateUsage]
 from torchmetrics import Metric, MetricCollection
 
 from lightning_emerge.records import StimulusBank
 
-_CHUNK = 256
+_CHUNK = 64
 
 
 def find_layers(module: nn.Module) -> dict[str, nn.Module]:
@@ -26,10 +29,11 @@ def find_layers(module: nn.Module) -> dict[str, nn.Module]:
     Names are those of `named_modules` without what all layers with weights begin with: `network.conv3_2` is `conv3_2`
     when all the weights lie under `network`. Losses and metrics are left out, with what is in them.
     """
-    aside = [name for name, layer in module.named_modules() if isinstance(layer, _Loss | Metric | MetricCollection)]
+    modules = {_plain(name): layer for name, layer in module.named_modules()}
+    aside = [name for name, layer in modules.items() if isinstance(layer, _Loss | Metric | MetricCollection)]
     layers = {
         name: layer
-        for name, layer in module.named_modules()
+        for name, layer in modules.items()
         if name and not any(name == other or name.startswith(f"{other}.") for other in aside)
     }
     prefix = _shared_prefix([name for name, layer in layers.items() if _own_weights(layer)])
@@ -97,44 +101,126 @@ def weight_names(module: nn.Module, layers: Sequence[str]) -> dict[str, str]:
     return {layer: names[id(found[0])] for layer, found in weights.items()}
 
 
+@dataclass
+class Pass:
+    """What one pass of this process' share of the bank leaves.
+
+    Attributes:
+        outputs: float32 tensor (stimulus, ...), what the module returned.
+        activations: layer -> float32 tensor (stimulus, ...), its output.
+        pooled: layer -> float32 tensor (stimulus, channel), its output's mean over all further axes.
+        gradients: layer -> tensor like its weight. The sum over processes is the gradient of the bank's mean
+            cross-entropy.
+    """
+
+    outputs: torch.Tensor = field(default_factory=lambda: torch.empty(0))
+    activations: dict[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
+    pooled: dict[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
+    gradients: dict[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
+
+
 def run_bank(
-    module: nn.Module, bank: StimulusBank, layers: Sequence[str]
-) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    module: nn.Module,
+    bank: StimulusBank,
+    layers: Sequence[str],
+    *,
+    pooled: Sequence[str] = (),
+    gradients: Sequence[str] = (),
+) -> Pass:
     """Sends this process' share of the bank through the network once.
 
-    The network is in evaluation mode meanwhile, without gradients or autocasting; each submodule's mode is put back and
-    every hook is removed, whatever happens. With several processes, process r takes stimuli r, r + n, r + 2n, ...
+    The network is in evaluation mode and not compiled meanwhile, without autocasting; each submodule's mode is put back
+    and every hook is removed, whatever happens. With several processes, process r takes stimuli r, r + n, r + 2n, ...
 
     Args:
         module: called with images (stimulus, channel, y, x).
         bank: the stimuli.
         layers: names from `find_layers` whose outputs to keep.
-
-    Returns:
-        Layer -> its output (stimulus, ...) and the module's own output, for this process' stimuli.
+        pooled: names of layers whose outputs to keep averaged over places.
+        gradients: names of layers with respect to whose weights to take the gradient of the bank's loss.
 
     Raises:
         ValueError: if a layer is not reached, or gives something else than one tensor.
     """
     rank, world_size = _place()
-    images = bank.images[rank::world_size]
+    images, labels = bank.images[rank::world_size], bank.labels[rank::world_size]
     modules = find_layers(module)
+    parameters = _parameters(module, gradients)
     device, dtype = _device(module), next((p.dtype for p in module.parameters()), torch.float32)
     in_place = any(getattr(layer, "inplace", False) for layer in module.modules())
-    kept: dict[str, list[torch.Tensor]] = {layer: [] for layer in layers}
-    outputs: list[torch.Tensor] = []
-    with _looking(module), _hooks({layer: modules[layer] for layer in layers}, copy=in_place) as seen:
-        for chunk in images.split(_CHUNK):
-            seen.clear()
-            outputs.append(_tensor("the network", module(chunk.to(device, dtype))))
+    watched = {layer: modules[layer] for layer in (*layers, *pooled)}
+    seen = Pass(gradients={layer: torch.zeros_like(weight) for layer, weight in parameters.items()})
+    start = 0
+    with _looking(module, list(parameters.values())), _hooks(watched, copy=in_place) as outputs:
+        for chunk, own in zip(images.split(_CHUNK), labels.split(_CHUNK), strict=True):
+            outputs.clear()
+            result = module(chunk.to(device, dtype))
+            answers = _tensor("the network", result)
+            _check_reached(watched, outputs)
             for layer in layers:
-                if layer not in seen:
-                    raise ValueError(f"A probe looks at layers that the images pass; {layer!r} was not reached.")
-                output, version = seen[layer]
-                kept[layer].append(_tensor(f"layer {layer!r}", output))
-                if output._version != version:
-                    raise ValueError(f"A probe looks at outputs that are not overwritten; {layer!r}'s is, in place.")
-    return {layer: torch.cat(parts) for layer, parts in kept.items()}, torch.cat(outputs)
+                rows = _tensor(f"layer {layer!r}", outputs[layer][0])
+                seen.activations[layer] = _keep(seen.activations.get(layer), rows, start, len(images))
+            for layer in pooled:
+                rows = _pool(_tensor(f"layer {layer!r}", outputs[layer][0]))
+                seen.pooled[layer] = _keep(seen.pooled.get(layer), rows, start, len(images))
+            seen.outputs = _keep(seen.outputs, answers, start, len(images))
+            if parameters:
+                _add_gradients(seen.gradients, parameters, result, own.to(device), len(bank))
+            start += len(chunk)
+    return seen
+
+
+def _keep(kept: torch.Tensor | None, rows: torch.Tensor, start: int, total: int) -> torch.Tensor:
+    """Puts rows where they belong; all memory is taken at once, as joining parts in the end would take it twice."""
+    if kept is None or not start:
+        kept = rows.new_empty((total, *rows.shape[1:]))
+    kept[start : start + len(rows)] = rows
+    return kept
+
+
+def _check_reached(watched: Mapping[str, nn.Module], outputs: Mapping[str, tuple[Any, int]]) -> None:
+    for layer in watched:
+        if layer not in outputs:
+            raise ValueError(f"A probe looks at layers that the images pass; {layer!r} was not reached.")
+        output, version = outputs[layer]
+        if getattr(output, "_version", version) != version:
+            raise ValueError(f"A probe looks at outputs that are not overwritten; {layer!r}'s is, in place.")
+
+
+def _pool(rows: torch.Tensor) -> torch.Tensor:
+    return rows.flatten(2).mean(dim=2) if rows.dim() > 2 else rows
+
+
+def _parameters(module: nn.Module, layers: Sequence[str]) -> dict[str, nn.Parameter]:
+    named = dict(module.named_parameters())
+    return {layer: named[name] for layer, name in weight_names(module, layers).items()}
+
+
+def _add_gradients(
+    sums: dict[str, torch.Tensor],
+    parameters: Mapping[str, nn.Parameter],
+    outputs: torch.Tensor,
+    labels: torch.Tensor,
+    total: int,
+) -> None:
+    loss = cross_entropy(outputs.float(), labels, reduction="sum") / total
+    # Not backward(): that would write into the gradients that training uses, and wake DDP's reducer.
+    found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+    for layer, gradient in zip(parameters, found, strict=True):
+        if gradient is not None:
+            sums[layer] += gradient
+
+
+def add_up(share: torch.Tensor) -> torch.Tensor | None:
+    """Adds the tensors of all processes. Every process calls it.
+
+    Returns:
+        The sum on process zero, None on the others.
+    """
+    rank, world_size = _place()
+    if world_size > 1:
+        dist.reduce(share, 0)
+    return share if rank == 0 else None
 
 
 def gather(rows: torch.Tensor, total: int) -> torch.Tensor | None:
@@ -168,6 +254,11 @@ def agree(failed: Sequence[bool], device: torch.device) -> list[bool]:
     return [bool(flag) for flag in flags.tolist()]
 
 
+def is_process_zero() -> bool:
+    """Whether this is the process that measures and writes."""
+    return _place()[0] == 0
+
+
 def _place() -> tuple[int, int]:
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank(), dist.get_world_size()
@@ -175,15 +266,26 @@ def _place() -> tuple[int, int]:
 
 
 @contextmanager
-def _looking(module: nn.Module) -> Iterator[None]:
+def _looking(module: nn.Module, weights: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Makes a module ready to be looked at, with gradients of some weights, and puts everything back."""
     modes = {layer: layer.training for layer in module.modules()}
+    frozen = [weight for weight in weights if not weight.requires_grad]
     try:
         module.eval()
-        with torch.no_grad(), torch.autocast(_device(module).type, enabled=False):
+        for weight in frozen:
+            weight.requires_grad_(True)
+        with torch.set_grad_enabled(bool(weights)), torch.autocast(_device(module).type, enabled=False), _eager():
             yield
     finally:
+        for weight in frozen:
+            weight.requires_grad_(False)
         for layer, mode in modes.items():
             layer.training = mode
+
+
+def _eager() -> AbstractContextManager[Any]:
+    """Sees to it that compiled modules run as they are written, since compiled ones pass new hooks by."""
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 
 @contextmanager
@@ -211,6 +313,11 @@ def _tensor(whose: str, output: Any) -> torch.Tensor:
     if not isinstance(output, torch.Tensor):
         raise ValueError(f"A probe looks at outputs that are one tensor; {whose} gives a {type(output).__name__}.")
     return output.detach().float()
+
+
+def _plain(name: str) -> str:
+    """A name as it is without torch.compile, which wraps a module in another."""
+    return ".".join(part for part in name.split(".") if part != "_orig_mod")
 
 
 def _matches(name: str, pattern: str) -> bool:

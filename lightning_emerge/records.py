@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
 import torch
 
 FloatArray: TypeAlias = npt.NDArray[np.floating[Any]]
@@ -25,12 +26,14 @@ class StimulusBank:
         labels: int64 tensor (stimulus,), the position of each stimulus' token in `tokens`.
         ids: one unique name a stimulus, in an order that is the same on every rank and in every run.
         tokens: the names of the tokens.
+        latents: what made each stimulus, one row a stimulus, or None if that is not known.
     """
 
     images: torch.Tensor
     labels: torch.Tensor
     ids: tuple[str, ...]
     tokens: tuple[str, ...]
+    latents: pd.DataFrame | None = None
 
     def __post_init__(self) -> None:
         sizes = {len(self.images), len(self.labels), len(self.ids)}
@@ -38,6 +41,11 @@ class StimulusBank:
             raise ValueError(
                 "A stimulus bank has one image, one label and one id a stimulus; got "
                 f"{len(self.images)} images, {len(self.labels)} labels and {len(self.ids)} ids."
+            )
+        if self.latents is not None and len(self.latents) != len(self.ids):
+            raise ValueError(
+                f"The latents of a stimulus bank have one row a stimulus; got {len(self.latents)} rows for "
+                f"{len(self.ids)} stimuli."
             )
         if len(set(self.ids)) != len(self.ids):
             raise ValueError("The ids of a stimulus bank are unique; got the same id twice.")
@@ -47,16 +55,68 @@ class StimulusBank:
 
 
 @dataclass(frozen=True)
+class Needs:
+    """What of the network a probe has to see; it gets what it asks for in its `Capture`.
+
+    Attributes:
+        activations: whole outputs of its layers on the stimulus bank.
+        pooled: the same, averaged over all places: one number a channel.
+        outputs: the network's own outputs on the stimulus bank.
+        bank_gradients: gradients of the bank's mean cross-entropy with respect to its layers' weights.
+        weights: its layers' weights.
+        images: the stimulus bank itself, without running it through the network.
+        latents: the table of what made each stimulus, in the bank.
+        training: gradients of a training batch and the update they led to, by layer. A probe that asks for these looks
+            at training batches, at the same steps, and not at the bank.
+
+    Raises:
+        ValueError: if a probe asks for training batches and for the bank.
+    """
+
+    activations: bool = False
+    pooled: bool = False
+    outputs: bool = False
+    bank_gradients: bool = False
+    weights: bool = False
+    images: bool = False
+    latents: bool = False
+    training: bool = False
+
+    def __post_init__(self) -> None:
+        if self.training and self.bank:
+            raise ValueError(
+                "A probe looks at training batches or at the stimulus bank; its needs name both. Write two probes."
+            )
+
+    @property
+    def passes(self) -> bool:
+        """Whether the bank has to go through the network."""
+        return self.activations or self.pooled or self.outputs or self.bank_gradients
+
+    @property
+    def bank(self) -> bool:
+        """Whether there has to be a bank."""
+        return self.passes or self.images or self.latents
+
+    @property
+    def of_weights(self) -> bool:
+        """Whether each of its layers has to hold a weight."""
+        return self.weights or self.training or self.bank_gradients
+
+
+@dataclass(frozen=True)
 class Capture:
     """What one look leaves of the network: as much of it as the probes that are due asked for.
 
     Attributes:
         step: optimizer steps taken when the look began; 0 is before the first update.
         layers: names of the layers that any due probe asked for, in the network's order.
-        bank: the stimuli that went through the network, or None if no due probe needed them.
+        bank: the stimuli, or None if no due probe needed them.
         activations: layer -> float32 tensor (stimulus, ...), the layer's output.
+        pooled: layer -> float32 tensor (stimulus, channel), the output's mean over all further axes.
         outputs: float32 tensor (stimulus, token), what the network's `forward` returned, or None.
         weights: layer -> tensor (out, in, ...), the layer's weight at `step`.
+        bank_gradients: layer -> tensor like `weights`, of the bank's mean cross-entropy in evaluation mode.
         gradients: layer -> tensor like `weights`, of the training batch's loss (unscaled, accumulated, averaged over
             ranks, before clipping). Empty unless the look was at a training batch.
         updates: layer -> tensor like `weights`, what the optimizer's step added to the weight.
@@ -66,8 +126,10 @@ class Capture:
     layers: tuple[str, ...]
     bank: StimulusBank | None = None
     activations: Mapping[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
+    pooled: Mapping[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
     outputs: torch.Tensor | None = None
     weights: Mapping[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
+    bank_gradients: Mapping[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
     gradients: Mapping[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
     updates: Mapping[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
 
@@ -148,15 +210,3 @@ def to_array(tensor: torch.Tensor) -> FloatArray:
     if tensor.dtype in (torch.bfloat16, torch.float16):
         tensor = tensor.float()
     return tensor.cpu().numpy().copy()
-
-
-class Sink(Protocol):
-    """Where measurements and pictures of one step go. Only process zero has sinks."""
-
-    def write(self, step: int, measurements: Sequence[Measurement], pictures: Mapping[str, Picture]) -> None:
-        """Stores what was measured and drawn at one step; a picture has its measurement's name."""
-        ...
-
-    def check(self, measurement: Measurement) -> None:
-        """Raises ValueError if a measurement could not be stored beside what is there already."""
-        ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from math import floor, log10
+from math import floor, inf, log10
 
 
 class Schedule(ABC):
@@ -13,6 +13,13 @@ class Schedule(ABC):
     @abstractmethod
     def __call__(self, step: int) -> bool:
         """Whether to look when `step` optimizer steps have been taken."""
+
+    def bind(self, steps_per_epoch: float) -> Schedule:
+        """Gives the schedule in steps alone, for a run whose epochs have so many optimizer steps."""
+        return self
+
+    def __or__(self, other: Schedule) -> AnyOf:
+        return AnyOf([self, other])
 
 
 class LogSpaced(Schedule):
@@ -57,6 +64,33 @@ class EverySteps(Schedule):
         return step % self.n == 0
 
 
+class Epochs(Schedule):
+    """Looks at step 0 and at the end of every n-th epoch.
+
+    Args:
+        n: epochs from one look to the next, at least 1.
+
+    Raises:
+        ValueError: if `n` is below 1.
+    """
+
+    def __init__(self, n: int = 1) -> None:
+        if n < 1:
+            raise ValueError(f"Epochs: n is at least 1; got {n}.")
+        self.n = n
+
+    def __call__(self, step: int) -> bool:
+        raise RuntimeError("Epochs does not know how many steps an epoch has; call bind(steps_per_epoch) first.")
+
+    def bind(self, steps_per_epoch: float) -> Schedule:
+        if not 1 <= steps_per_epoch < inf:
+            raise ValueError(
+                f"Epochs: an epoch has a known number of steps; got {steps_per_epoch}. "
+                "Give trainer.limit_train_batches, or use EverySteps."
+            )
+        return EverySteps(self.n * int(steps_per_epoch))
+
+
 class At(Schedule):
     """Looks at the steps listed.
 
@@ -93,3 +127,6 @@ class AnyOf(Schedule):
 
     def __call__(self, step: int) -> bool:
         return any(schedule(step) for schedule in self.schedules)
+
+    def bind(self, steps_per_epoch: float) -> Schedule:
+        return AnyOf([schedule.bind(steps_per_epoch) for schedule in self.schedules])

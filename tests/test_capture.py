@@ -54,6 +54,11 @@ def make_mlp(*, inplace: bool = False) -> nn.Sequential:
     return nn.Sequential(nn.Linear(4, 6), nn.ReLU(inplace), nn.Linear(6, 3))
 
 
+def both(network: nn.Module, bank: le.StimulusBank, layers: list[str]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    seen = run_bank(network, bank, layers)
+    return seen.activations, seen.outputs
+
+
 def make_bank(size: int, *shape: int) -> le.StimulusBank:
     images = torch.randn(size, *shape, generator=torch.Generator().manual_seed(1))
     labels = torch.arange(size) % 2
@@ -183,7 +188,7 @@ def test_layers_that_do_not_hold_one_weight_are_refused(layer, count):
 def test_activations_are_those_of_the_network_taken_apart():
     network, bank = make_vgg().eval(), make_bank(5, 3, 8, 8)
     wrapped = Wrapper(network)
-    activations, outputs = run_bank(wrapped, bank, ["conv1_1.conv", "conv1_1", "pool1", "conv2_1", "fc2"])
+    activations, outputs = both(wrapped, bank, ["conv1_1.conv", "conv1_1", "pool1", "conv2_1", "fc2"])
     with torch.no_grad():
         first = network.conv1_1.conv(bank.images)
         pooled = max_pool2d(first.clamp(min=0), 2)
@@ -203,19 +208,19 @@ def test_activations_are_those_of_the_network_taken_apart():
 
 def test_a_relu_in_place_does_not_overwrite_the_layer_before_it():
     network, bank = make_mlp(inplace=True), make_bank(5, 4)
-    activations, _ = run_bank(network, bank, ["0", "1"])
+    activations, _ = both(network, bank, ["0", "1"])
     expected = bank.images @ network[0].weight.T + network[0].bias
     torch.testing.assert_close(activations["1"], expected.clamp(min=0))
     torch.testing.assert_close(activations["0"], expected)
 
 
-@pytest.mark.parametrize("size", [1, 256, 257, 600])
+@pytest.mark.parametrize("size", [1, 64, 65, 300])
 def test_the_bank_passes_once_in_chunks(size):
     network, bank = make_mlp(), make_bank(size, 4)
     passed: list[torch.Tensor] = []
     network.register_forward_pre_hook(lambda _, inputs: passed.append(inputs[0]))
-    activations, outputs = run_bank(network, bank, ["0", "2"])
-    assert len(passed) == -(-size // 256)
+    activations, outputs = both(network, bank, ["0", "2"])
+    assert len(passed) == -(-size // 64)
     assert torch.equal(torch.cat(passed), bank.images)
     assert activations["0"].shape == (size, 6)
     torch.testing.assert_close(outputs, network(bank.images).detach())
@@ -263,16 +268,16 @@ def test_the_network_is_left_as_it_was(breaks):
 def test_looking_again_gives_the_same_and_draws_no_random_number():
     network, bank = make_mixed(), make_bank(9, 4)
     streams = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
-    first, second = run_bank(network, bank, ["2"])[1], run_bank(network, bank, ["2"])[1]
+    first, second = run_bank(network, bank, ["2"]).outputs, run_bank(network, bank, ["2"]).outputs
     assert torch.equal(first, second)
     assert torch.equal(torch.get_rng_state(), streams[0])
     assert (random.getstate(), np.random.get_state()[1].tolist()) == streams[1:]  # noqa: NPY002
 
 
 def test_a_bfloat16_network_gives_float32():
-    activations, outputs = run_bank(make_mlp().bfloat16(), make_bank(5, 4), ["0"])
+    activations, outputs = both(make_mlp().bfloat16(), make_bank(5, 4), ["0"])
     assert activations["0"].dtype == outputs.dtype == torch.float32
-    torch.testing.assert_close(outputs, run_bank(make_mlp(), make_bank(5, 4), [])[1], rtol=0.05, atol=0.05)
+    torch.testing.assert_close(outputs, run_bank(make_mlp(), make_bank(5, 4), []).outputs, rtol=0.05, atol=0.05)
 
 
 def test_gradients_and_autocasting_are_off():
@@ -283,9 +288,9 @@ def test_gradients_and_autocasting_are_off():
     with torch.autocast("cpu", torch.bfloat16):
         cast = run_bank(network, bank, ["0"])
     assert enabled == [False, False]
-    assert not cast[0]["0"].requires_grad
-    assert torch.equal(plain[0]["0"], cast[0]["0"])
-    assert torch.equal(plain[1], cast[1])
+    assert not cast.activations["0"].requires_grad
+    assert torch.equal(plain.activations["0"], cast.activations["0"])
+    assert torch.equal(plain.outputs, cast.outputs)
 
 
 class Branch(nn.Module):
@@ -315,6 +320,54 @@ def test_layers_that_give_no_tensor_are_refused(pair, layer, message):
     assert count_hooks(network) == 0
 
 
+def test_pooled_outputs_are_means_over_places():
+    network, bank = make_vgg(), make_bank(70, 3, 8, 8)
+    seen = run_bank(network, bank, ["conv1_1", "fc2"], pooled=["conv1_1", "fc2"])
+    expected = seen.activations["conv1_1"].double().sum(dim=(2, 3)) / 64
+    torch.testing.assert_close(seen.pooled["conv1_1"].double(), expected, rtol=1e-5, atol=1e-6)
+    assert torch.equal(seen.pooled["fc2"], seen.activations["fc2"])
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_gradients_on_the_bank_are_those_of_its_mean_loss_and_leave_no_trace(frozen):
+    network, bank = make_vgg(dropout=0.5, batch_norm=True), make_bank(70, 3, 8, 8)
+    weights = {"conv1_1": network.conv1_1.conv.weight, "fc1": network.fc1.linear.weight}
+    network.eval()
+    loss = torch.nn.functional.cross_entropy(network(bank.images), bank.labels)
+    expected = torch.autograd.grad(loss, list(weights.values()))
+    network.train()
+    weights["conv1_1"].requires_grad_(not frozen)
+    seen = run_bank(network, bank, [], gradients=list(weights))
+    for layer, gradient in zip(weights, expected, strict=True):
+        torch.testing.assert_close(seen.gradients[layer], gradient, rtol=1e-4, atol=1e-7)
+    assert all(parameter.grad is None for parameter in network.parameters())
+    assert weights["conv1_1"].requires_grad is not frozen
+    assert network.training
+
+
+class Compiled(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = torch.compile(make_mlp(), backend="eager")
+        self.head = nn.Linear(3, 2)
+        self.head.compile(backend="eager")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.net(x))
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute")
+def test_compiled_modules_are_looked_at_by_their_own_names():
+    network, bank = Compiled(), make_bank(5, 4)
+    expected = network(bank.images)
+    assert default_layers(network) == ("net.0", "net.2", "head")
+    seen = run_bank(network, bank, ["net.0", "net.2", "head"], gradients=["net.0"])
+    assert torch.equal(seen.outputs, expected)
+    assert torch.equal(seen.activations["head"], expected)
+    assert seen.activations["net.0"].shape == (5, 6)
+    assert torch.equal(network(bank.images), expected)
+
+
 # Processes
 
 
@@ -328,7 +381,7 @@ _PROCESSES = """
 # Imports once, then becomes the processes of each case in turn; the alarm ends a process that hangs.
 import os, signal, sys
 import torch, torch.distributed as dist
-from lightning_emerge.capture import agree, gather, run_bank
+from lightning_emerge.capture import add_up, agree, gather, run_bank
 from lightning_emerge.records import StimulusBank
 
 torch.set_num_threads(1)
@@ -341,12 +394,13 @@ def work(rank, world, size):
     network = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.ReLU(), torch.nn.Linear(6, 3))
     network.load_state_dict(given["state"])
     ids = tuple(str(k) for k in range(size))
-    bank = StimulusBank(given["images"][:size], torch.zeros(size, dtype=torch.int64), ids, ("a",))
-    activations, outputs = run_bank(network, bank, ["0"])
+    bank = StimulusBank(given["images"][:size], torch.arange(size) % 2, ids, ("a", "b"))
+    seen = run_bank(network, bank, ["0"], pooled=["0"], gradients=["2"])
     result = {
-        "share": len(outputs),
-        "rows": gather(activations["0"], size),
-        "outputs": gather(outputs, size),
+        "share": len(seen.outputs),
+        "rows": gather(seen.activations["0"], size),
+        "outputs": gather(seen.outputs, size),
+        "gradient": add_up(seen.gradients["2"]),
         "agree": agree([rank == world - 1, False, True, rank == 0], torch.device("cpu")),
     }
     torch.save(result, f"{folder}/{world}_{size}_{rank}.pt")
@@ -387,11 +441,15 @@ def test_many_processes_give_the_rows_of_one_in_the_banks_order(tmp_path: Path):
         check=False,
     )
     assert ended.returncode == 0, ended.stderr
-    alone, outputs = run_bank(network, bank, ["0"])
+    alone, outputs = both(network, bank, ["0"])
     for world, size in _CASES:
         results = [torch.load(tmp_path / f"{world}_{size}_{rank}.pt") for rank in range(world)]
         torch.testing.assert_close(results[0]["rows"], alone["0"][:size], rtol=0, atol=1e-6)
         torch.testing.assert_close(results[0]["outputs"], outputs[:size], rtol=0, atol=1e-6)
+        loss = torch.nn.functional.cross_entropy(network(bank.images[:size]), bank.labels[:size])
+        gradient = torch.autograd.grad(loss, network[2].weight)[0]
+        torch.testing.assert_close(results[0]["gradient"], gradient, rtol=0, atol=1e-6)
+        assert all(result["gradient"] is None for result in results[1:])
         assert all(result["rows"] is None and result["outputs"] is None for result in results[1:])
         assert sum(result["share"] for result in results) == size
         assert all(result["agree"] == [True, False, True, True] for result in results)

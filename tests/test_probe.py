@@ -218,7 +218,7 @@ def test_probes_work_on_any_lightning_module(make_trainer, tmp_path):
 
 
 def test_a_probe_of_activations_says_that_it_has_no_bank(make_trainer):
-    with pytest.raises(ValueError, match="stimulus bank, which the data module's method"):
+    with pytest.raises(ValueError, match="looks at a stimulus bank; there is no data module. Add lightning_emerge.Stimuli"):
         make_trainer([le.SimilarityProbe()]).fit(Plain(), _plain_loader())
 
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_emerge.schedules import AnyOf, At, EverySteps, LogSpaced, Schedule
+from lightning_emerge.schedules import AnyOf, At, Epochs, EverySteps, LogSpaced, Schedule
 
 PROPERTY = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 
@@ -108,3 +108,22 @@ class TestAnyOf:
 def test_a_schedule_of_one_s_own_needs_a_call():
     with pytest.raises(TypeError, match="abstract"):
         Schedule()
+
+
+def test_epochs_are_steps_once_their_length_is_known():
+    assert looks(Epochs(2).bind(3), 14) == [0, 6, 12]
+    assert looks(AnyOf([Epochs(), At([1])]).bind(4), 9) == [0, 1, 4, 8]
+    assert LogSpaced(5).bind(3).per_decade == 5
+
+
+def test_epochs_need_to_know_how_long_an_epoch_is():
+    with pytest.raises(RuntimeError, match="bind"):
+        Epochs()(3)
+    with pytest.raises(ValueError, match="a known number of steps; got inf"):
+        Epochs().bind(float("inf"))
+    with pytest.raises(ValueError, match="n is at least 1; got 0"):
+        Epochs(0)
+
+
+def test_schedules_are_joined_by_a_stroke():
+    assert looks(At([2]) | EverySteps(5) | At([3]), 11) == [0, 2, 3, 5, 10]

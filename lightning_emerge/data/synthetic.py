@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import overload
 
 import numpy as np
@@ -19,6 +19,7 @@ from lightning_emerge.data.nuisances import Nuisances
 from lightning_emerge.data.render import paint, part_masks, render
 from lightning_emerge.data.scenes import SPLITS, Scenes, draw_scenes
 from lightning_emerge.data.tokens import DEFAULT_GRAMMAR, Grammar, Token
+from lightning_emerge.records import StimulusBank
 
 _MOST = 1_000_000
 
@@ -97,6 +98,11 @@ class TokenDataModule(ExemplarDataModule):
                 exemplars = Exemplars(exemplars.pixels(), exemplars.labels, exemplars.ids)
             splits[split] = exemplars
         return {split: splits[split] for split in SPLITS}
+
+    def stimulus_bank(self) -> StimulusBank:
+        each = range(self.counts["bank"])
+        latents = pd.concat([self.latents("bank", token, each) for token in self.tokens], ignore_index=True)
+        return replace(super().stimulus_bank(), latents=latents)
 
     def images(self, split: str, token: str, indices: Sequence[int]) -> npt.NDArray[np.uint8]:
         """Renders some of a token's exemplars: uint8 (exemplar, channel, y, x)."""

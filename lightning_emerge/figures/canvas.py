@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ TOKEN_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9
 """Okabe & Ito's palette, which readers with any colour vision can tell apart; reused beyond eight tokens."""
 
 TOKEN_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+
+_ONE_AT_A_TIME = Lock()  # matplotlib's caches of fonts and formulas are shared by all threads
 
 EMPTY = 0.85
 """Grey level of what could not be measured."""
@@ -26,7 +29,8 @@ def new_figure(width: float, height: float) -> Figure:
 def to_pixels(figure: Figure) -> npt.NDArray[np.uint8]:
     """Draws a figure to an RGB array (y, x, channel)."""
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
+    with _ONE_AT_A_TIME:
+        canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import ClassVar, Literal, final
 
 from lightning_emerge.measures.category import accuracy_by_token, confidence_by_token
-from lightning_emerge.probe import Needs, Probe
-from lightning_emerge.records import Axis, Capture, Measurement, to_array
+from lightning_emerge.probe import Probe
+from lightning_emerge.records import Axis, Capture, Measurement, Needs, to_array
 from lightning_emerge.schedules import Schedule
 
 

@@ -11,8 +11,8 @@ from torch.nn.functional import pad
 
 from lightning_emerge.figures.kernels import draw_kernels
 from lightning_emerge.measures.filters import filter_norms
-from lightning_emerge.probe import Needs, Probe
-from lightning_emerge.records import Axis, Capture, Measurement, to_array
+from lightning_emerge.probe import Probe
+from lightning_emerge.records import Axis, Capture, Measurement, Needs, to_array
 
 
 @final

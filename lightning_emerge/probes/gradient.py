@@ -8,8 +8,8 @@ from typing import ClassVar, final
 import torch
 
 from lightning_emerge.measures.gradients import BIN_EDGES, magnitude_histogram, norm, update_ratio
-from lightning_emerge.probe import Needs, Probe
-from lightning_emerge.records import Axis, Capture, Measurement, to_array
+from lightning_emerge.probe import Probe
+from lightning_emerge.records import Axis, Capture, Measurement, Needs, to_array
 
 
 @final

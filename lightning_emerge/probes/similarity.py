@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from lightning_emerge.figures.rdm import draw_rdms
 from lightning_emerge.measures.rdm import correlation_rdm, token_distances
-from lightning_emerge.probe import Needs, Probe
-from lightning_emerge.records import Axis, Capture, Measurement, to_array
+from lightning_emerge.probe import Probe
+from lightning_emerge.records import Axis, Capture, Measurement, Needs, to_array
 
 
 @final

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from lightning_emerge.records import Axis, Measurement, Picture
@@ -47,8 +48,11 @@ class TensorBoardSink:
             self._writer.add_image(tag, pixels, step, dataformats="HWC")
         self._writer.flush()
 
-    def check(self, measurement: Measurement) -> None:
-        """Does nothing: TensorBoard takes each step by itself."""
+    def go_on(self, step: int) -> None:
+        """Tells TensorBoard to forget what an earlier process wrote beyond a step that the run goes on from."""
+        if step > 0 and self._writer.file_writer is not None:
+            start = SessionLog(status=SessionLog.START)
+            self._writer.file_writer.add_event(Event(session_log=start), step + 1)
 
     def close(self) -> None:
         """Closes the event file; a later write opens another."""

@@ -1,0 +1,125 @@
+"""`lightning replay`: probes over the checkpoints of a run that is over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.model_helpers import is_overridden
+from torch.utils.tensorboard.writer import SummaryWriter
+from tqdm import tqdm
+
+from lightning_emerge.cli.errors import UserError, forgive
+from lightning_emerge.cli.parser import Parser
+from lightning_emerge.engine.conductor import Sinks
+from lightning_emerge.engine.replay import list_checkpoints, replay
+from lightning_emerge.probe import Probe, find_bank, probes_of
+from lightning_emerge.sinks.arrays import STORE, ArraySink
+from lightning_emerge.sinks.tensorboard import TensorBoardSink
+
+_ABOUT = "Look with a configuration's probes at the checkpoints of a run."
+_ELSE = ("ckpt_path", "weights_only")
+
+
+def run_replay(arguments: Sequence[str]) -> None:
+    """Looks with a configuration's probes at the checkpoints in a folder.
+
+    Raises:
+        UserError: if the arguments, the configuration or the checkpoints are not as they have to be.
+    """
+    cli = _ReplayCLI(
+        LightningModule,
+        LightningDataModule,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        auto_configure_optimizers=False,
+        save_config_callback=None,
+        parser_class=Parser,
+        parser_kwargs={"prog": "lightning replay", "description": _ABOUT},
+        run=False,
+        args=list(arguments),
+    )
+    folder = Path(cli.config["checkpoints"])
+    if not folder.is_dir():
+        raise UserError(
+            f"--checkpoints is a folder of checkpoints, such as runs/vgg5/version_0/checkpoints; {folder} is none."
+        )
+    checkpoints = forgive(lambda: list_checkpoints(folder))
+    probes, left_out = _choose(probes_of(cli.trainer))
+    out = _choose_out(cli.config["out"], folder)
+    forgive(cli.prepare)
+    bank = forgive(lambda: find_bank(cli.trainer, probes))
+    for probe in probes:
+        forgive(lambda probe=probe: probe.check(cli.model))
+    sinks = forgive(lambda: Sinks([ArraySink(f"{out}/{STORE}", -1)], [TensorBoardSink(SummaryWriter(str(out)))]))
+    with tqdm(total=len(checkpoints), unit="checkpoint", dynamic_ncols=True) as bar:
+        conductor = forgive(lambda: replay(cli.model, probes, bank, checkpoints, sinks, bar.update))
+    for name in left_out:
+        print(f"Left out  {name}, which needs the training batch")
+    for probe in probes:
+        if probe.failed_at is not None:
+            print(f"Failed    {type(probe).__name__} is off since step {probe.failed_at}")
+    print("\n".join(conductor.costs.table()))
+    print(f"Records   {len(checkpoints)} checkpoints, steps {min(checkpoints)} to {max(checkpoints)}, in {out}/{STORE}")
+    print(f"Look      lightning board {out}")
+
+
+class _ReplayCLI(LightningCLI):
+    """Makes model, data and probes of a configuration as for a fit, and nothing else."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument("--checkpoints", type=str, required=True, help="folder of checkpoints (.ckpt)")
+        parser.add_argument(
+            "--out",
+            type=str,
+            default=None,
+            help="folder for the records; replay_N beside the checkpoints if none is given",
+        )
+        for name in _ELSE:  # a configuration that a run has saved has them
+            parser.add_argument(f"--{name}", type=Any, help="not used here")
+
+    def instantiate_classes(self) -> None:
+        forgive(super().instantiate_classes, RuntimeError)
+
+    def prepare(self) -> None:
+        """Sets data and model up as a fit does before it restores a checkpoint."""
+        trainer, model, data = self.trainer, self.model, self.datamodule
+        model.trainer = trainer
+        if data is not None:
+            trainer.datamodule = data  # pyright: ignore[reportAttributeAccessIssue]
+            data.trainer = trainer
+            data.prepare_data()
+            data.setup("fit")
+        model.setup("fit")
+        if is_overridden("configure_model", model, LightningModule):
+            model.configure_model()
+        # The fit's precision and device, since measurements depend on both.
+        trainer.precision_plugin.convert_module(model)
+        model.to(trainer.strategy.root_device)
+
+
+def _choose(probes: Sequence[Probe]) -> tuple[list[Probe], list[str]]:
+    chosen = [probe for probe in probes if not probe.needs.training]
+    left_out = [type(probe).__name__ for probe in probes if probe.needs.training]
+    if not chosen:
+        raise UserError(
+            "A replay looks with the probes among trainer.callbacks that do not need the training batch; there "
+            f"{'is none' if not left_out else 'is only ' + ', '.join(left_out)}."
+        )
+    return chosen, left_out
+
+
+def _choose_out(given: str | None, checkpoints: Path) -> str:
+    if given is None:
+        beside = checkpoints.resolve().parent
+        with suppress(ValueError):
+            beside = beside.relative_to(Path.cwd())
+        return str(next(path for path in (beside / f"replay_{number}" for number in count()) if not path.exists()))
+    if "://" not in given and (Path(given) / STORE).exists():
+        raise UserError(f"--out is a folder without records; {given} has some. Name another, or remove it.")
+    return given

@@ -1,0 +1,1 @@
+"""The engine: runs all probes of a fit or a replay, and writes what they find beside it."""

@@ -1,0 +1,360 @@
+"""The conductor: one pass of the bank a look for all probes that are due, the same on all processes."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from math import inf
+from typing import Any, ClassVar, Literal, Protocol
+
+import torch
+from lightning.pytorch.utilities.seed import isolate_rng
+from lightning_utilities.core.rank_zero import rank_zero_warn
+from matplotlib.figure import Figure
+from torch import nn
+
+from lightning_emerge import capture as looking
+from lightning_emerge.engine.costs import PASS, Costs
+from lightning_emerge.engine.writer import Findings, Writer
+from lightning_emerge.records import Capture, Measurement, Needs, StimulusBank
+from lightning_emerge.schedules import Schedule
+from lightning_emerge.sinks.arrays import ArraySink
+from lightning_emerge.sinks.tensorboard import TensorBoardSink
+
+
+class Looker(Protocol):
+    """A probe, as the conductor sees it."""
+
+    needs: ClassVar[Needs]
+    schedule: Schedule
+    on_error: Literal["report", "raise"]
+    failed_at: int | None
+
+    def check(self, module: nn.Module, /) -> tuple[str, ...]: ...
+    def measure(self, capture: Capture, /) -> Iterable[Measurement]: ...
+    def draw(self, measurement: Measurement, /) -> Figure | None: ...
+    def describe(self) -> str: ...
+
+
+@dataclass
+class Sinks:
+    """Where a run's findings go; only process zero has any."""
+
+    records: list[ArraySink] = field(default_factory=list[ArraySink])
+    boards: list[TensorBoardSink] = field(default_factory=list[TensorBoardSink])
+
+
+@dataclass
+class _Member:
+    """A probe in a run: its layers, its schedule in steps, and the end of its measurements' names."""
+
+    probe: Looker
+    layers: tuple[str, ...]
+    schedule: Schedule
+    suffix: str
+    settings: str
+    last: int = -1  # step of its last look at the bank or the weights
+    broken: Exception | None = None  # what its schedule raised
+
+    @property
+    def name(self) -> str:
+        return type(self.probe).__name__ + self.suffix
+
+    @property
+    def on(self) -> bool:
+        return self.probe.failed_at is None
+
+    def asks(self, steps: Iterable[int]) -> bool:
+        """Whether it is to look at one of these steps; a schedule that fails is reported by the look."""
+        try:
+            return any([self.schedule(step) for step in steps])
+        except Exception as error:
+            self.broken = error
+            return True
+
+
+@dataclass
+class _Before:
+    """What the weights and their gradients were when an optimizer's step began."""
+
+    step: int
+    members: list[_Member]
+    weights: dict[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
+    gradients: dict[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
+
+
+_Taken = tuple[Capture, Exception | None]
+"""A capture, and what went wrong if the bank could not be run."""
+
+
+class Conductor:
+    """Runs probes. All processes call its methods alike; only process zero measures and writes.
+
+    Args:
+        module: the network.
+        probes: what looks.
+        bank: what they look at; None if none of them needs it.
+        sinks: where findings go.
+        step: optimizer steps taken when it begins.
+        steps_per_epoch: for schedules in epochs.
+
+    Raises:
+        ValueError: if a probe's layers or schedule do not fit the run.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        probes: Sequence[Looker],
+        bank: StimulusBank | None,
+        sinks: Sinks,
+        *,
+        step: int,
+        steps_per_epoch: float = inf,
+    ) -> None:
+        self.module, self.bank = module, bank
+        self.members = [
+            _Member(
+                probe,
+                probe.check(module),
+                _bind(probe.schedule, steps_per_epoch),
+                _suffix(probe, probes),
+                probe.describe(),
+            )
+            for probe in probes
+        ]
+        for probe in probes:
+            probe.failed_at = None
+        self.device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
+        self.parameters = dict(module.named_parameters())
+        self.order = tuple(looking.find_layers(module))
+        self.weight_names = looking.weight_names(
+            module, self._union([m for m in self.members if m.probe.needs.of_weights])
+        )
+        self.step = step - 1
+        self.recorded = {done for sink in sinks.records for done in sink.steps}
+        self.before: _Before | None = None
+        self.owners: dict[str, _Member] = {}
+        self.axes: set[str] = {"step"}
+        self.finite = True
+        self.costs = Costs()
+        strict = any(probe.on_error == "raise" for probe in probes)
+        self.writer = (
+            Writer(sinks.records, sinks.boards, self.costs, strict=strict) if looking.is_process_zero() else None
+        )
+
+    def begin(self, step: int) -> None:
+        """Looks before the first step, unless the run goes on from a step that was looked at before it stopped."""
+        known = looking.agree([step in self.recorded], self.device)[0]
+        if known:
+            self.step = step
+        else:
+            self.look(step)
+
+    def look(self, step: int, *, last: bool = False) -> None:
+        """Looks at the bank and the weights with every probe that is due since the last look, or with all of them."""
+        steps = range(self.step + 1, step + 1)
+        self.step = step
+        due = [m for m in self.members if m.on and not m.probe.needs.training and m.last != step]
+        due = [m for m in due if last or m.asks(steps)]
+        if not due:
+            return
+        for member in due:
+            member.last = step
+        with isolate_rng():
+            self._report(step, due, lambda: self._capture(step, due))
+
+    def before_update(self, step: int) -> None:
+        """Keeps the training batch's gradients, and the weights they are for, if a probe that is due needs them."""
+        self.after_update()  # a second optimizer's step in the same batch ends that of the first
+        due = [m for m in self.members if m.on and m.probe.needs.training and m.asks([step])]
+        if not due:
+            return
+        self.before = _Before(step, due)
+        for layer in self._union(due):
+            parameter = self.parameters[self.weight_names[layer]]
+            gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            self.before.weights[layer] = parameter.detach().clone()
+            self.before.gradients[layer] = gradient.detach().clone()
+
+    def after_update(self) -> None:
+        """Measures the training batch that `before_update` kept, now that its update is known."""
+        before, self.before = self.before, None
+        if before is None:
+            return
+
+        def finish() -> _Taken:
+            weights = {layer: self.parameters[self.weight_names[layer]].detach() for layer in before.weights}
+            updates = {layer: weights[layer] - old for layer, old in before.weights.items()}
+            layers = tuple(before.weights)
+            capture = Capture(before.step, layers, weights=before.weights, gradients=before.gradients, updates=updates)
+            return capture, None
+
+        with isolate_rng():
+            self._report(before.step, before.members, finish)
+
+    def settle(self, *, show: bool = False) -> None:
+        """Waits until all that was found is written; every process calls it."""
+        if self.writer is not None:
+            self.writer.drain(show=show)
+        self._agree_on([])
+        self._say()
+
+    def close(self) -> None:
+        """Writes what is left; no other process need call it."""
+        if self.writer is not None:
+            self.writer.close()
+            self._say()
+
+    def _capture(self, step: int, due: Sequence[_Member]) -> _Taken:
+        """Runs the bank through the network once, for all that is asked for. Empty of activations but on rank zero."""
+        weighed = self._union([m for m in due if m.probe.needs.weights])
+        weights = {layer: self.parameters[self.weight_names[layer]].detach().clone() for layer in weighed}
+        capture = Capture(step, self._union(due), self.bank, weights=weights)
+        if not any(m.probe.needs.passes for m in due):
+            return capture, None
+        assert self.bank is not None
+        failure: Exception | None = None
+        seen = looking.Pass()
+        try:
+            seen = looking.run_bank(
+                self.module,
+                self.bank,
+                self._union([m for m in due if m.probe.needs.activations]),
+                pooled=self._union([m for m in due if m.probe.needs.pooled]),
+                gradients=self._union([m for m in due if m.probe.needs.bank_gradients]),
+            )
+        except Exception as error:
+            failure = error
+        if looking.agree([failure is not None], self.device)[0]:
+            return capture, failure or RuntimeError("another process could not run the stimulus bank")
+        total = len(self.bank)
+        found = {
+            "activations": {layer: looking.gather(rows, total) for layer, rows in seen.activations.items()},
+            "pooled": {layer: looking.gather(rows, total) for layer, rows in seen.pooled.items()},
+            "bank_gradients": {layer: looking.add_up(share) for layer, share in seen.gradients.items()},
+        }
+        outputs = looking.gather(seen.outputs, total)
+        if not looking.is_process_zero():
+            return capture, None
+        return replace(capture, outputs=outputs, **found), None  # pyright: ignore[reportArgumentType]
+
+    def _report(self, step: int, due: Sequence[_Member], take: Callable[[], _Taken]) -> None:
+        """Takes a capture, measures it and leaves it to the writer; what fails anywhere is switched off everywhere."""
+        with self.costs.spend(PASS):
+            capture, bank_failure = take()
+        failures: dict[int, Exception] = {}
+        findings: list[Findings] = []
+        for number, member in enumerate(due):
+            try:
+                if member.broken or (bank_failure and member.probe.needs.passes):
+                    raise member.broken or bank_failure or RuntimeError
+                if self.writer is not None:
+                    with self.costs.spend(member.name):
+                        findings.append(self._measure(member, capture, self.writer))
+            except Exception as error:
+                failures[number] = error
+        failed = self._agree_on([number in failures for number in range(len(due))])
+        self._switch_off(step, due, failed, failures)
+        if self.writer is not None:
+            self._look_for_nan(capture)
+            self.writer.put(step, findings)
+        self._say()
+
+    def _agree_on(self, failed: Sequence[bool]) -> list[bool]:
+        """Tells all processes what failed on one of them, and stops them all if the writer met what is to stop them."""
+        late = self.writer.error if self.writer is not None else None
+        *agreed, stop = looking.agree([*failed, late is not None], self.device)
+        if stop:
+            raise late or RuntimeError("process zero could not write what the probes found")
+        return agreed
+
+    def _measure(self, member: _Member, capture: Capture, writer: Writer) -> Findings:
+        """Measures what the probe asked for and no more, so that a look does not depend on which other probes look."""
+        measurements = list(member.probe.measure(_own(member, capture)))
+        named = [replace(found, name=found.name + member.suffix, probe=member.settings) for found in measurements]
+        for measurement in named:
+            self._check(member, measurement, writer)
+        drawings = {new.name: partial(member.probe.draw, old) for new, old in zip(named, measurements, strict=True)}
+        return Findings(member.name, named, drawings, member.probe.on_error == "raise")
+
+    def _check(self, member: _Member, measurement: Measurement, writer: Writer) -> None:
+        self.axes |= {axis.name for axis in measurement.axes}
+        if measurement.name in self.axes:
+            raise ValueError(f"A measurement is not named like an axis; got {measurement.name!r}. Rename one.")
+        owner = self.owners.setdefault(measurement.name, member)
+        if owner is not member:
+            raise ValueError(
+                f"Each measurement of a run has a name of its own; {measurement.name!r} comes from {owner.name} "
+                f"and from {member.name}. Rename one."
+            )
+        for sink in list(writer.records):
+            sink.check(measurement)
+
+    def _switch_off(
+        self, step: int, due: Sequence[_Member], failed: Sequence[bool], failures: dict[int, Exception]
+    ) -> None:
+        for number, member in enumerate(due):
+            if not failed[number]:
+                continue
+            error = failures.get(number, RuntimeError("it failed in another process"))
+            if member.probe.on_error == "raise":
+                raise error
+            member.probe.failed_at = step
+            where = "".join(traceback.format_tb(error.__traceback__)[-1:]).strip()
+            rank_zero_warn(
+                f"{member.name} failed at step {step} and is switched off; training goes on. "
+                f"{type(error).__name__}: {error} ({where})"
+            )
+
+    def _look_for_nan(self, capture: Capture) -> None:
+        seen: list[Any] = [capture.outputs, *capture.weights.values(), *capture.gradients.values()]
+        if not self.finite or all(values is None or bool(values.isfinite().all()) for values in seen):
+            return
+        self.finite = False
+        rank_zero_warn(
+            "Outputs, weights and gradients are finite while a network learns; at step "
+            f"{capture.step} some are NaN or infinite. Records go on, with NaN where nothing can be measured. Lower the "
+            "learning rate, or find where it begins with trainer.detect_anomaly."
+        )
+
+    def _say(self) -> None:
+        for report in self.writer.reports() if self.writer is not None else ():
+            rank_zero_warn(report)
+
+    def _union(self, members: Sequence[_Member]) -> tuple[str, ...]:
+        wanted = {layer for member in members for layer in member.layers}
+        return tuple(layer for layer in self.order if layer in wanted)
+
+
+def _own(member: _Member, capture: Capture) -> Capture:
+    layers, needs = member.layers, member.probe.needs
+
+    def of(wanted: bool, values: Any) -> dict[str, torch.Tensor]:
+        return {layer: values[layer] for layer in layers} if wanted else {}
+
+    return Capture(
+        capture.step,
+        layers,
+        capture.bank if needs.bank else None,
+        activations=of(needs.activations, capture.activations),
+        pooled=of(needs.pooled, capture.pooled),
+        outputs=capture.outputs if needs.outputs else None,
+        weights=of(needs.weights or needs.training, capture.weights),
+        bank_gradients=of(needs.bank_gradients, capture.bank_gradients),
+        gradients=of(needs.training, capture.gradients),
+        updates=of(needs.training, capture.updates),
+    )
+
+
+def _bind(schedule: Schedule, steps_per_epoch: float) -> Schedule:
+    # Any function of the step will do as a schedule.
+    return schedule.bind(steps_per_epoch) if isinstance(schedule, Schedule) else schedule
+
+
+def _suffix(probe: Looker, probes: Sequence[Looker]) -> str:
+    """Nothing for the first probe of its class, _2 for the second, so that each measurement has a name of its own."""
+    number = 1 + [other for other in probes if type(other) is type(probe)].index(probe)
+    return f"_{number}" if number > 1 else ""

@@ -1,0 +1,95 @@
+"""Replay: probes look at the checkpoints that a run has left, as they would have looked at the run."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from lightning_emerge.engine.conductor import Conductor, Looker, Sinks
+from lightning_emerge.records import StimulusBank
+
+
+def list_checkpoints(folder: Path) -> dict[int, Path]:
+    """Finds the checkpoints in a folder, by their optimizer step, in its order; one of each step.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: if a file is no checkpoint of Lightning's.
+    """
+    files = sorted(path for path in folder.glob("*.ckpt") if not path.name.startswith("."))
+    if not files:
+        raise FileNotFoundError(
+            f"--checkpoints is a folder of .ckpt files, which lightning_emerge.Checkpoints saves; {folder} has none."
+        )
+    steps = {int(_read(path)["global_step"]): path for path in files}
+    return dict(sorted(steps.items()))
+
+
+def replay(
+    module: nn.Module,
+    probes: Sequence[Looker],
+    bank: StimulusBank | None,
+    checkpoints: Mapping[int, Path],
+    sinks: Sinks,
+    advance: Callable[[], object],
+) -> Conductor:
+    """Looks with every probe at every checkpoint, whatever their schedules say.
+
+    Args:
+        module: what the checkpoints are of; it is left with the last one's weights.
+        probes: none of which needs the training batch.
+        bank: what they look at.
+        checkpoints: as `list_checkpoints` gives them.
+        sinks: where findings go; they are closed at the end.
+        advance: called after each checkpoint.
+
+    Returns:
+        The conductor, for what the looks cost.
+
+    Raises:
+        ValueError: if a checkpoint does not fit the module.
+    """
+    conductor = Conductor(module, probes, bank, sinks, step=next(iter(checkpoints)))
+    try:
+        for step, path in checkpoints.items():
+            _load(module, path)
+            conductor.look(step, last=True)
+            advance()
+        conductor.settle(show=True)
+    finally:
+        conductor.close()
+    return conductor
+
+
+def _load(module: nn.Module, path: Path) -> None:
+    try:
+        module.load_state_dict(_read(path)["state_dict"])
+    except RuntimeError as error:
+        first = str(error).strip().splitlines()[-1].strip()
+        raise ValueError(
+            f"A checkpoint is of the network that the configuration makes; {path} is not: {first}"
+        ) from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Reads tensors and plain values, and nothing that could run."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of old formats before it refuses them
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # what a damaged file raises is not known
+        first = str(error).strip().splitlines()[0][:200]
+        raise ValueError(
+            f"A checkpoint is a file of Lightning's that holds tensors and plain values; {path} cannot be read so: "
+            f"{type(error).__name__}: {first}"
+        ) from error
+    if not isinstance(checkpoint, dict) or not {"global_step", "state_dict"} <= checkpoint.keys():
+        raise ValueError(f"A checkpoint is a file of Lightning's; {path} has no global_step and state_dict.")
+    return checkpoint

@@ -1,0 +1,148 @@
+"""The writer: draws and writes beside training, in a queue that makes training wait rather than drops anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from queue import Queue
+from threading import Thread
+
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from lightning_emerge.engine.costs import WAIT, WRITE, Costs
+from lightning_emerge.figures.canvas import to_pixels
+from lightning_emerge.records import Measurement, Picture
+from lightning_emerge.sinks.arrays import ArraySink
+from lightning_emerge.sinks.tensorboard import TensorBoardSink
+
+_WAITING = 4
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What one probe measured at one look.
+
+    Attributes:
+        probe: its name in the run.
+        measurements: as they are recorded.
+        drawings: by measurement's name, what draws it.
+        raises: whether a drawing that fails stops training.
+    """
+
+    probe: str
+    measurements: Sequence[Measurement]
+    drawings: dict[str, Callable[[], Figure | None]] = field(default_factory=dict[str, Callable[[], Figure | None]])
+    raises: bool = False
+
+
+_Job = tuple[int, Sequence[Findings]]
+
+
+class Writer:
+    """Writes findings to sinks, and draws them if any sink is looked at, in a thread of its own.
+
+    What fails is told to the training thread, which asks for it: `reports` for what training survives, `error` for what
+    is to stop it. A sink that fails gets nothing more; a probe whose drawing fails is not drawn any more.
+
+    Args:
+        records: where measurements go.
+        boards: where measurements, pictures and costs go.
+        costs: where the time is noted.
+        strict: whether a sink that fails stops training.
+    """
+
+    def __init__(
+        self, records: Sequence[ArraySink], boards: Sequence[TensorBoardSink], costs: Costs, *, strict: bool = False
+    ) -> None:
+        self.records, self.boards = list(records), list(boards)
+        self.error: Exception | None = None
+        self._costs, self._strict = costs, strict
+        self._reports: list[str] = []
+        self._undrawn: set[str] = set()
+        self._queue: Queue[_Job | None] = Queue(_WAITING)
+        self._thread = Thread(target=self._work, name="lightning_emerge writer", daemon=True)
+        self._thread.start()
+
+    def put(self, step: int, findings: Sequence[Findings]) -> None:
+        """Leaves what was found at one step to be written; waits while too much is left already."""
+        with self._costs.spend(WAIT):
+            self._queue.put((step, findings))
+
+    def drain(self, *, show: bool = False) -> None:
+        """Waits until everything is written, with a progress line if it is to be shown and takes a while."""
+        with self._queue.all_tasks_done:
+            left = self._queue.unfinished_tasks
+            with tqdm(total=left, desc="Drawing and writing", unit="look", delay=0.5, disable=not show) as bar:
+                while self._queue.unfinished_tasks:
+                    self._queue.all_tasks_done.wait(0.2)
+                    bar.update(left - self._queue.unfinished_tasks - bar.n)
+
+    def close(self) -> None:
+        """Writes what is left and closes the sinks."""
+        self._queue.put(None)
+        self._thread.join()
+        for sink in (*self.records, *self.boards):
+            with suppress(OSError):
+                sink.close()
+
+    def reports(self) -> list[str]:
+        """Takes what has gone wrong since the last call."""
+        reports, self._reports = self._reports, []
+        return reports
+
+    def _work(self) -> None:
+        while (job := self._queue.get()) is not None:
+            try:
+                with self._costs.spend_beside(WRITE):
+                    self._write(*job)
+            finally:
+                self._queue.task_done()
+        self._queue.task_done()
+
+    def _write(self, step: int, findings: Sequence[Findings]) -> None:
+        measurements = [measurement for found in findings for measurement in found.measurements]
+        for sink in list(self.records):
+            try:
+                sink.write(step, measurements)
+            except Exception as error:
+                self.records.remove(sink)
+                self._fail_to_write(sink, step, error)
+        if not self.boards:
+            return
+        pictures = {name: pixels for found in findings for name, pixels in self._draw(step, found).items()}
+        for board in list(self.boards):
+            try:
+                board.write(step, [*measurements, *self._costs.measure(step)], pictures)
+            except Exception as error:
+                self.boards.remove(board)
+                self._fail_to_write(board, step, error)
+
+    def _draw(self, step: int, found: Findings) -> dict[str, Picture]:
+        pictures: dict[str, Picture] = {}
+        if found.probe in self._undrawn:
+            return pictures
+        try:
+            with self._costs.spend_beside(found.probe):
+                for name, draw in found.drawings.items():
+                    figure = draw()
+                    if figure is not None:
+                        pictures[name] = to_pixels(figure)
+        except Exception as error:
+            self._undrawn.add(found.probe)
+            if found.raises:
+                self.error = self.error or error
+            self._reports.append(
+                f"{found.probe} could not draw step {step}, so nothing more of it is drawn; it goes on measuring. "
+                f"{type(error).__name__}: {error}"
+            )
+        return pictures
+
+    def _fail_to_write(self, sink: ArraySink | TensorBoardSink, step: int, error: Exception) -> None:
+        if self._strict:
+            self.error = self.error or error
+        self._reports.append(
+            f"{type(sink).__name__} could not write step {step}, so nothing more goes there; what is there stays "
+            f"readable, and training goes on. {type(error).__name__}: {error}"
+        )

@@ -1,0 +1,206 @@
+"""Runs fits in one process and in several: imports once, then becomes the processes of each case in turn.
+
+    python ranks.py FOLDER      reads FOLDER/cases.json, leaves FOLDER/<case>_<rank>.pt and FOLDER/<case>/records.zarr
+
+With the variables of torchrun in the environment it is one process of one case, `python ranks.py FOLDER CASE`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import socket
+import sys
+import traceback
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy
+
+import lightning_emerge as le
+from lightning_emerge.records import to_array
+
+LIMIT = 60  # seconds a fit may take
+
+
+class Whole(le.Probe):
+    """Looks at all that the shipped probes leave out."""
+
+    needs = le.Needs(pooled=True, bank_gradients=True, latents=True)
+
+    def measure(self, capture):
+        layers = le.Axis("layer", capture.layers)
+        norms = torch.stack([capture.bank_gradients[layer].norm() for layer in capture.layers])
+        pooled = torch.stack([capture.pooled[layer].mean() for layer in capture.layers])
+        yield le.Measurement("bank_gradient_norm", to_array(norms), (layers,), capture.step)
+        yield le.Measurement("pooled_mean", to_array(pooled), (layers,), capture.step)
+
+
+class DrawsOneNumber(le.Probe):
+    """Breaks the promise to leave random streams alone, behind the engine's back."""
+
+    needs = le.Needs(weights=True)
+
+    def on_train_batch_end(self, *arguments):
+        super().on_train_batch_end(*arguments)
+        torch.rand(1)
+
+    def measure(self, capture):
+        return []
+
+
+class Failing(le.Probe):
+    """Raises on process zero, which is the only one that measures."""
+
+    needs = le.Needs(weights=True)
+
+    def measure(self, capture):
+        raise RuntimeError("planted in measure")
+
+
+class Fussy(le.TokenClassifier):
+    """A network that cannot be looked at in process one, from its third look on."""
+
+    looks = 0
+
+    def forward(self, images):
+        if not self.training:
+            self.looks += 1
+            if self.global_rank == 1 and self.looks > 2:
+                raise RuntimeError("planted in forward")
+        return super().forward(images)
+
+
+class Witness(Callback):
+    """Notes the order of the data, and everything that a probe could have changed, when training ends."""
+
+    def __init__(self) -> None:
+        self.order: list[str] = []
+        self.found: dict[str, Any] = {}
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self.order += batch["id"]
+
+    def on_train_end(self, trainer, pl_module):
+        moments = trainer.optimizers[0].state_dict()["state"]
+        modules = list(pl_module.modules())
+        self.found = {
+            **{f"model {name}": value.clone() for name, value in pl_module.state_dict().items()},
+            **{f"optimizer {k} {name}": v.clone() for k, row in moments.items() for name, v in row.items()},
+            "torch": torch.get_rng_state(),
+            "python": str(random.getstate()),
+            "numpy": str(np.random.get_state()[1].tolist()),  # noqa: NPY002
+            "order": self.order,
+            "modes": [module.training for module in modules],
+            "hooks": sum(len(module._forward_hooks) + len(module._backward_hooks) for module in modules),
+        }
+
+
+def make_probes(names: list[str], looks: le.Schedule) -> list[le.Probe]:
+    shipped = (le.CategoryProbe, le.GradientProbe, le.FilterProbe, le.SimilarityProbe, Whole)
+    kinds = {kind.__name__: kind for kind in (*shipped, DrawsOneNumber, Failing)}
+    if names == ["all"]:
+        return [kind(looks, on_error="raise") for kind in shipped]
+    return [kinds[name](looks) for name in names]
+
+
+def fit(folder: Path, case: dict[str, Any], **trainer: Any) -> dict[str, Any]:
+    """Fits as a case says and tells what came of it."""
+    seed_everything(0, verbose=False)
+    random_parts = {"batch_norm": True, "dropout": 0.5} if case.get("random") else {}
+    network = le.VGG(plan=[1, 1], width=4, head=[8], image_size=16, **random_parts)
+    kind = Fussy if case.get("fussy") else le.TokenClassifier
+    # A large eps, as Adam's first updates otherwise are the signs of gradients, and those of rounding errors too.
+    model = kind(network, lambda parameters: torch.optim.Adam(parameters, lr=1e-3, eps=1e-3))
+    data = le.TokenDataModule(val_exemplars=4, test_exemplars=4, bank_exemplars=7, image_size=16, batch_size=12)
+    witness = Witness()
+    probes = make_probes(case["probes"], le.EverySteps(7))
+    settings = {
+        "accelerator": "cpu",
+        "max_steps": case["steps"],
+        "limit_val_batches": 0,
+        "num_sanity_val_steps": 0,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "enable_checkpointing": False,
+        "logger": TensorBoardLogger(folder, name="", version=case["name"]),
+    }
+    fitted = Trainer(callbacks=[*probes, witness], **{**settings, **trainer})
+    error = ""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            fitted.fit(model, datamodule=data)
+        except Exception as raised:
+            error = f"{type(raised).__name__}: {raised}"
+    said = [str(warning.message) for warning in caught]
+    off = {type(probe).__name__: probe.failed_at for probe in probes}
+    return {**witness.found, "steps": fitted.global_step, "error": error, "said": said, "off": off}
+
+
+def work(folder: Path, case: dict[str, Any], rank: int, port: int) -> None:
+    world = case["world"]
+    torch.set_num_threads(1)
+    os.environ |= {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "GROUP_RANK": "0",
+        "WORLD_SIZE": str(world),
+        "LOCAL_WORLD_SIZE": str(world),
+        "TORCHELASTIC_RUN_ID": case["name"],
+        "TORCHELASTIC_USE_AGENT_STORE": "False",
+        "GLOO_SOCKET_IFNAME": "lo",
+    }
+    several = {"strategy": DDPStrategy(process_group_backend="gloo"), "devices": world} if world > 1 else {"devices": 1}
+    torch.save(fit(folder, case, **several), folder / f"{case['name']}_{rank}.pt")
+
+
+def become(folder: Path, case: dict[str, Any]) -> None:
+    """Forks the processes of a case and waits for them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    children: list[int] = []
+    for rank in range(case["world"]):
+        child = os.fork()
+        if child == 0:
+            signal.alarm(LIMIT)  # a process that hangs is killed, and its results are missing
+            try:
+                work(folder, case, rank, port)
+                sys.stderr.flush()
+                os._exit(0)
+            except BaseException:
+                traceback.print_exc()
+                sys.stderr.flush()
+                os._exit(1)
+        children.append(child)
+    codes = [os.waitpid(child, 0)[1] for child in children]
+    if any(codes):
+        sys.stderr.write(f"{case['name']}: ended with {codes}\n")
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    cases = json.loads((folder / "cases.json").read_text())
+    if len(sys.argv) > 2:
+        case = next(case for case in cases if case["name"] == sys.argv[2])
+        nodes = int(os.environ["WORLD_SIZE"]) // int(os.environ["LOCAL_WORLD_SIZE"])
+        strategy = DDPStrategy(process_group_backend="gloo")
+        found = fit(folder, case, strategy=strategy, devices=int(os.environ["LOCAL_WORLD_SIZE"]), num_nodes=nodes)
+        torch.save(found, folder / f"{case['name']}_{os.environ['RANK']}.pt")
+        return
+    for case in cases:
+        become(folder, case)
+
+
+if __name__ == "__main__":
+    main()

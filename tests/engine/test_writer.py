@@ -1,0 +1,149 @@
+"""The writer: in order, in the background, waiting rather than dropping, failing aloud."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from lightning_emerge.engine.costs import Costs
+from lightning_emerge.engine.writer import Findings, Writer
+from lightning_emerge.figures.canvas import new_figure
+from lightning_emerge.records import Measurement
+
+
+class Sink:
+    """Keeps what it is given; waits for `go`, and fails at a step if it is told to."""
+
+    def __init__(self, fails_at: int = -1) -> None:
+        self.go, self.fails_at = threading.Event(), fails_at
+        self.go.set()
+        self.got: list[tuple[int, list[str], list[str]]] = []
+        self.threads: set[str] = set()
+        self.closed = False
+
+    def write(self, step: int, measurements: Any, pictures: Any = ()) -> None:
+        self.go.wait(10)
+        if step == self.fails_at:
+            raise OSError(28, "No space left on device")
+        self.threads.add(threading.current_thread().name)
+        self.got.append((step, [found.name for found in measurements], list(pictures)))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def look(step: int, draw: Any = None, *, raises: bool = False) -> list[Findings]:
+    measurement = Measurement("thing", np.zeros(()), (), step)
+    return [Findings("Prober", [measurement], {"thing": draw} if draw else {}, raises)]
+
+
+def make(records: list[Sink], boards: list[Sink], *, strict: bool = False) -> Writer:
+    return Writer(records, boards, Costs(), strict=strict)  # pyright: ignore[reportArgumentType]
+
+
+def figure() -> Figure:
+    return new_figure(0.5, 0.5)
+
+
+def test_everything_is_written_in_order_in_another_thread():
+    record, board = Sink(), Sink()
+    writer = make([record], [board])
+    for step in range(30):
+        writer.put(step, look(step, figure))
+    writer.close()
+    assert record.got == [(step, ["thing"], []) for step in range(30)]
+    assert board.got == [(step, ["thing", "probe_seconds", "probe_share"], ["thing"]) for step in range(30)]
+    assert record.threads == {"lightning_emerge writer"}
+    assert record.closed
+    assert board.closed
+
+
+def test_it_waits_when_too_much_is_left_and_drops_nothing():
+    record = Sink()
+    record.go.clear()
+    writer = make([record], [])
+    for step in range(5):  # one in hand and four in the queue
+        writer.put(step, look(step))
+    waiting = threading.Thread(target=lambda: writer.put(5, look(5)))
+    waiting.start()
+    waiting.join(0.3)
+    assert waiting.is_alive()
+    record.go.set()
+    waiting.join(10)
+    assert not waiting.is_alive()
+    writer.close()
+    assert [step for step, _, _ in record.got] == list(range(6))
+
+
+def test_drain_comes_back_when_all_is_written_and_shows_how_far_it_is(capfd):
+    record = Sink()
+    record.go.clear()
+    writer = make([record], [])
+    for step in range(3):
+        writer.put(step, look(step))
+    threading.Timer(1.0, record.go.set).start()
+    writer.drain(show=True)
+    assert len(record.got) == 3
+    assert "Drawing and writing" in capfd.readouterr().err
+    began = time.monotonic()
+    writer.drain(show=True)
+    assert time.monotonic() - began < 0.5
+    assert capfd.readouterr().err == ""
+    writer.close()
+
+
+def test_a_sink_that_fails_gets_nothing_more_and_the_other_goes_on():
+    bad, good = Sink(fails_at=1), Sink()
+    writer = make([bad], [good])
+    for step in range(4):
+        writer.put(step, look(step))
+    writer.drain()
+    (report,) = writer.reports()
+    assert "Sink could not write step 1, so nothing more goes there" in report
+    assert "No space left" in report
+    assert writer.reports() == []
+    assert writer.error is None
+    writer.close()
+    assert [step for step, _, _ in bad.got] == [0]
+    assert [step for step, _, _ in good.got] == [0, 1, 2, 3]
+
+
+def test_a_strict_writer_keeps_the_error():
+    writer = make([Sink(fails_at=1)], [], strict=True)
+    writer.put(1, look(1))
+    writer.drain()
+    assert isinstance(writer.error, OSError)
+    writer.close()
+
+
+@pytest.mark.parametrize("raises", [False, True])
+def test_a_drawing_that_fails_costs_the_picture_alone(raises):
+    def fail() -> Figure:
+        raise RuntimeError("no ink")
+
+    record, board = Sink(), Sink()
+    writer = make([record], [board])
+    for step in range(3):
+        writer.put(step, look(step, fail, raises=raises))
+    writer.drain()
+    (report,) = writer.reports()
+    assert "Prober could not draw step 0" in report
+    assert (str(writer.error) == "no ink") is raises
+    assert len(record.got) == 3
+    assert [pictures for _, _, pictures in board.got] == [[], [], []]
+    writer.close()
+
+
+def test_nothing_is_drawn_for_nobody():
+    def fail() -> Figure:
+        raise AssertionError
+
+    writer = make([Sink()], [])
+    writer.put(0, look(0, fail))
+    writer.close()
+    assert writer.reports() == []

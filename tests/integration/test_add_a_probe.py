@@ -1,0 +1,77 @@
+"""docs/add-a-probe.md: its code, run as a reader would run it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import lightning_emerge as le
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "add-a-probe.md").read_text(encoding="utf-8")
+
+
+def _blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+
+
+def _run(folder: Path, *command: str) -> str:
+    ended = subprocess.run(
+        [sys.executable, *command], cwd=folder, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the page says to save, and the run that it says to make."""
+    folder = tmp_path_factory.mktemp("reader")
+    (folder / "my_probes.py").write_text(_blocks("python")[0])
+    (folder / "my_probe.yaml").write_text(_blocks("yaml")[0])
+    (folder / "configs").symlink_to(ROOT / "configs")
+    _run(folder, "-m", "lightning_emerge", *_words(_blocks("sh")[0]))
+    return folder
+
+
+def _words(command: str) -> list[str]:
+    return command.replace("\\\n", " ").split()[1:]
+
+
+@pytest.mark.slow
+def test_the_probe_is_recorded_and_drawn(home):
+    run = home / "runs" / "smoke" / "version_0"
+    silence = le.open_run(run).silence
+    assert silence.shape == (8, 8)
+    assert 0 < float(silence.mean()) < 1
+    events = EventAccumulator(str(run), {"images": 0, "scalars": 0})
+    events.Reload()
+    assert len(events.Images("silence")) == 8
+    assert len(events.Scalars("silence/conv1_1")) == 8
+
+
+@pytest.mark.slow
+def test_replay_gives_what_it_gave_live(home):
+    said = _run(home, "-m", "lightning_emerge", *_words(_blocks("sh")[1]))
+    assert "GradientProbe, which needs the training batch" in said
+    run = home / "runs" / "smoke" / "version_0"
+    live, replayed = le.open_run(run).load(), le.open_run(run / "replay_0").load()
+    common = np.intersect1d(live.step, replayed.step)
+    assert common.tolist()[:2] == [0, 1]
+    assert common.tolist()[-1] == 20
+    np.testing.assert_array_equal(replayed.silence.sel(step=common), live.silence.sel(step=common))
+
+
+@pytest.mark.slow
+def test_a_plain_trainer_and_a_resnet(home):
+    printed = _run(home, "-c", _blocks("python")[2])
+    assert re.search(r"\[0?\.\d+ ", printed)
+    said = _run(home, "-c", _blocks("python")[3])
+    assert re.search(r"layer\s+conv1\s+layer1\s+layer2\s+layer3\s+layer4", said)
+    assert "NaN" not in said
