@@ -200,7 +200,8 @@ def _open_sinks(trainer: Trainer, module: LightningModule) -> Sinks:
     if trainer.is_global_zero:
         sinks.boards = tensorboard_sinks(trainer.loggers)
         try:
-            sinks.records = [ArraySink(f"{folder or trainer.default_root_dir}/{STORE}", trainer.global_step)]
+            step = trainer.global_step if trainer.global_step or trainer.ckpt_path else None
+            sinks.records = [ArraySink(f"{folder or trainer.default_root_dir}/{STORE}", step)]
         except OSError as error:
             rank_zero_warn(f"No records are kept, as their store could not be opened; training goes on. {error}")
         except ValueError as error:
@@ -218,7 +219,7 @@ def _arguments(kind: type, args: Sequence[Any], kwargs: Mapping[str, Any]) -> di
     except TypeError:  # __init__ is about to say what is wrong
         return {}
     bound.apply_defaults()
-    return {name: value for name, value in list(bound.arguments.items())[1:]}
+    return dict(list(bound.arguments.items())[1:])
 
 
 def _plain(value: Any) -> Any:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import threading
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.data import DataLoader, TensorDataset
 
 import lightning_emerge as le
@@ -218,7 +222,7 @@ def test_probes_work_on_any_lightning_module(make_trainer, tmp_path):
 
 
 def test_a_probe_of_activations_says_that_it_has_no_bank(make_trainer):
-    with pytest.raises(ValueError, match="looks at a stimulus bank; there is no data module. Add lightning_emerge.Stimuli"):
+    with pytest.raises(ValueError, match=r"there is no data module\. Add lightning_emerge\.Stimuli"):
         make_trainer([le.SimilarityProbe()]).fit(Plain(), _plain_loader())
 
 
@@ -264,3 +268,265 @@ def test_a_probe_whose_measurements_cannot_be_stored_is_off_and_the_others_are_k
     with pytest.warns(UserWarning, match=f"Namesake failed at step {step} and is switched off.*{words}"):
         trainer.fit(make_model(), datamodule=make_data())
     assert le.open_run(tmp_path / "run").same.values.ravel().tolist() == [1.0] * 6
+
+
+# What a probe can ask for
+
+
+class Collector(le.Probe):
+    """Keeps the captures it is given; its needs are its own."""
+
+    needs = le.Needs()
+
+    def __init__(self, needs: le.Needs, schedule: le.Schedule, layers: list[str] | None = None) -> None:
+        super().__init__(schedule, layers, on_error="raise")
+        self.needs = needs  # pyright: ignore[reportAttributeAccessIssue]
+        self.captures: list[le.Capture] = []
+
+    def measure(self, capture: le.Capture) -> Iterable[le.Measurement]:
+        self.captures.append(capture)
+        return []
+
+
+FIELDS = ("activations", "pooled", "weights", "bank_gradients", "gradients", "updates")
+
+
+@pytest.mark.parametrize(
+    ("needs", "filled"),
+    [
+        (le.Needs(pooled=True), {"pooled", "bank"}),
+        (le.Needs(bank_gradients=True), {"bank_gradients", "bank"}),
+        (le.Needs(bank_gradients=True, weights=True), {"bank_gradients", "bank", "weights"}),
+        (le.Needs(images=True), {"bank"}),
+        (le.Needs(latents=True), {"bank"}),
+        (le.Needs(weights=True, training=True), {"weights", "gradients", "updates"}),
+        (le.Needs(activations=True, pooled=True, outputs=True), {"activations", "pooled", "outputs", "bank"}),
+    ],
+)
+def test_each_need_fills_its_part_of_the_capture_and_no_other(needs, filled, make_data, make_model, make_trainer):
+    probe = Collector(needs, le.At([0]), ["conv1_1", "fc1"])
+    others = [le.SimilarityProbe(le.At([0])), Collector(le.Needs(bank_gradients=True), le.At([0]), ["fc2"])]
+    make_trainer([*others, probe], max_steps=1).fit(make_model(), datamodule=make_data())
+    capture = probe.captures[0]
+    got = {name for name in FIELDS if getattr(capture, name)}
+    got |= {name for name in ("outputs", "bank") if getattr(capture, name) is not None}
+    assert got == filled
+    assert all(set(getattr(capture, name)) == {"conv1_1", "fc1"} for name in got & set(FIELDS))
+
+
+def test_gradients_on_the_bank_do_not_meet_those_of_training(make_data, make_model, make_trainer):
+    probes = [Collector(le.Needs(bank_gradients=True), le.EverySteps(1)), Trainee(le.EverySteps(1))]
+    watched, alone = Trainee(le.EverySteps(1)), probes[1]
+    make_trainer(probes).fit(make_model(), datamodule=make_data())
+    make_trainer([watched], fast_dev_run=5).fit(make_model(), datamodule=make_data())
+    for a, b in zip(alone.captures, watched.captures, strict=True):
+        assert all(torch.equal(a.gradients[layer], b.gradients[layer]) for layer in a.layers)
+
+
+def test_a_probe_looks_at_training_batches_or_at_the_bank():
+    with pytest.raises(ValueError, match="Write two probes"):
+        le.Needs(training=True, pooled=True)
+
+
+def test_latents_are_those_of_the_stimuli(make_data, make_model, make_trainer):
+    probe = Collector(le.Needs(latents=True), le.At([0]))
+    make_trainer([probe], max_steps=1).fit(make_model(), datamodule=make_data())
+    bank = probe.captures[0].bank
+    assert bank.latents["id"].tolist() == list(bank.ids)
+    assert bank.latents["label"].tolist() == bank.labels.tolist()
+
+
+def test_a_bank_without_latents_is_refused_by_a_probe_of_latents(make_data, make_model, make_trainer):
+    stimuli = le.Stimuli(torch.zeros(4, 3, 16, 16))
+    trainer = make_trainer([stimuli, Collector(le.Needs(latents=True), le.At([0]))])
+    with pytest.raises(ValueError, match="needs the latents of each stimulus"):
+        trainer.fit(make_model(), datamodule=make_data())
+    assert trainer.global_step == 0
+
+
+def test_stimuli_come_before_the_data_modules_bank_and_are_one(make_data, make_model, make_trainer):
+    probe, stimuli = Collector(le.Needs(outputs=True), le.At([0])), le.Stimuli(torch.zeros(4, 3, 16, 16))
+    make_trainer([probe, stimuli], max_steps=1).fit(make_model(), datamodule=make_data())
+    assert probe.captures[0].outputs.shape == (4, 5)
+    with pytest.raises(ValueError, match="one stimulus bank; got 2 Stimuli"):
+        make_trainer([probe, stimuli, le.Stimuli(torch.zeros(4, 3, 16, 16))]).fit(make_model(), datamodule=make_data())
+
+
+# When it looks
+
+
+def test_epochs_are_counted_in_optimizer_steps(make_data, make_model, make_trainer):
+    probe = Recorder(le.Epochs(1))
+    trainer = make_trainer([probe], max_steps=-1, max_epochs=3, limit_train_batches=7, accumulate_grad_batches=2)
+    trainer.fit(make_model(), datamodule=make_data())
+    assert _steps(probe) == [0, 4, 8, 12]
+
+
+def test_any_function_of_the_step_is_a_schedule(make_data, make_model, make_trainer):
+    probe = Recorder(lambda step: step == 3)  # pyright: ignore[reportArgumentType]
+    make_trainer([probe]).fit(make_model(), datamodule=make_data())
+    assert _steps(probe) == [3, 5]
+
+
+def test_a_schedule_that_fails_is_reported_like_a_probe_that_fails(make_data, make_model, make_trainer):
+    probe, other = Recorder(lambda step: 1 // (3 - step) >= 0 and step == 0), Recorder(le.EverySteps(1))  # pyright: ignore[reportArgumentType]
+    with pytest.warns(UserWarning, match="Recorder failed at step 3 and is switched off.*ZeroDivisionError"):
+        make_trainer([probe, other]).fit(make_model(), datamodule=make_data())
+    assert _steps(probe) == [0]
+    assert _steps(other) == [0, 1, 2, 3, 4, 5]
+
+
+class TwoOptimizers(le.TokenClassifier):
+    """Steps twice a batch, by hand: first the convolutions, then the rest."""
+
+    automatic_optimization = False
+
+    def configure_optimizers(self):
+        groups = {True: [], False: []}
+        for name, parameter in self.network.named_parameters():
+            groups[name.startswith("conv")].append(parameter)
+        return [torch.optim.SGD(groups[True], lr=0.1), torch.optim.SGD(groups[False], lr=0.1)]
+
+    def training_step(self, batch, batch_idx):
+        for optimizer in self.optimizers():
+            optimizer.zero_grad()
+            self.manual_backward(torch.nn.functional.cross_entropy(self(batch["image"]), batch["label"]))
+            optimizer.step()
+
+
+def test_two_optimizers_make_two_steps_a_batch(make_data, make_model, make_trainer):
+    model, probe, trainee = make_model(dropout=0, batch_norm=False), Recorder(le.At([3])), Trainee(le.At([0, 1]))
+    model.__class__ = TwoOptimizers
+    TwoOptimizers.automatic_optimization = False
+    model.automatic_optimization = False
+    make_trainer([probe, trainee], max_steps=6).fit(model, datamodule=make_data())
+    assert _steps(probe) == [4, 6]  # step 3 is inside the second batch, and seen at its end
+    assert _steps(trainee) == [0, 1]
+    first, second = (capture.updates for capture in trainee.captures)
+    assert first["conv1_1"].abs().sum() > 0
+    assert first["fc1"].abs().sum() == 0
+    assert second["conv1_1"].abs().sum() == 0
+    assert second["fc1"].abs().sum() > 0
+
+
+# Around it
+
+
+@pytest.mark.parametrize(
+    "changes", [{"fast_dev_run": True}, {"limit_train_batches": 2, "max_epochs": 1, "max_steps": -1}]
+)
+def test_short_runs(changes, make_data, make_model, make_trainer, tmp_path):
+    probe = Recorder(le.EverySteps(1))
+    make_trainer([probe], **changes).fit(make_model(), datamodule=make_data())
+    assert _steps(probe) == ([0, 1] if "fast_dev_run" in changes else [0, 1, 2])
+    assert (tmp_path / "run" / "records.zarr").exists() == ("fast_dev_run" not in changes)
+
+
+def test_records_are_in_the_first_loggers_folder_and_curves_in_every_tensorboard(
+    make_data, make_model, make_trainer, tmp_path
+):
+    loggers = [CSVLogger(tmp_path, "csv", 0), TensorBoardLogger(tmp_path, "a", 0), TensorBoardLogger(tmp_path, "b", 0)]
+    make_trainer([le.CategoryProbe(le.At([0]))], logger=loggers).fit(make_model(), datamodule=make_data())
+    assert le.open_run(tmp_path / "csv/version_0").step.values.tolist() == [0, 5]
+    for name in "ab":
+        events = EventAccumulator(str(tmp_path / name / "version_0"))
+        events.Reload()
+        assert [event.step for event in events.Scalars("bank_accuracy_mean")] == [0, 5]
+
+
+def test_what_a_probe_costs_is_in_tensorboard_and_in_a_table(make_data, make_model, make_trainer, tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        make_trainer([le.CategoryProbe(le.EverySteps(1))]).fit(make_model(), datamodule=make_data())
+    events = EventAccumulator(str(tmp_path / "run"))
+    events.Reload()
+    seconds = [event.value for event in events.Scalars("probe_seconds/CategoryProbe")]
+    assert len(seconds) == 6
+    assert seconds == sorted(seconds)
+    assert all(0 <= event.value <= 1 for event in events.Scalars("probe_share/CategoryProbe"))
+    (table,) = [record.getMessage() for record in caplog.records if "What the probes cost" in record.getMessage()]
+    assert {line.split()[0] for line in table.splitlines()[2:]} >= {"CategoryProbe", "bank", "writing", "all"}
+    assert "probe_seconds" not in le.open_run(tmp_path / "run")
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute")
+def test_a_compiled_module_gives_the_records_of_a_plain_one(make_data, make_model, make_trainer, tmp_path):
+    def records(name: str, wrap: Any) -> Any:
+        torch._dynamo.reset()
+        probes = [le.SimilarityProbe(le.EverySteps(2), on_error="raise"), le.GradientProbe(on_error="raise")]
+        logger = TensorBoardLogger(tmp_path, name, 0)
+        make_trainer(probes, logger=logger).fit(wrap(make_model(dropout=0)), datamodule=make_data())
+        return le.open_run(tmp_path / name / "version_0").load()
+
+    def inside(model: le.TokenClassifier) -> le.TokenClassifier:
+        model.network = torch.compile(model.network, backend="eager")
+        return model
+
+    plain = records("plain", lambda model: model)
+    for name, wrap in (("whole", lambda model: torch.compile(model, backend="eager")), ("inside", inside)):
+        compiled = records(name, wrap)
+        assert compiled.layer.values.tolist() == plain.layer.values.tolist()
+        np.testing.assert_allclose(compiled.rdm, plain.rdm, atol=1e-5)
+        np.testing.assert_allclose(compiled.gradient_norm, plain.gradient_norm, rtol=1e-4)
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
+def test_lower_precision_is_recorded_in_full(precision, make_data, make_model, make_trainer, tmp_path, all_probes):
+    make_trainer(all_probes(le.EverySteps(2)), precision=precision).fit(make_model(), datamodule=make_data())
+    records = le.open_run(tmp_path / "run").load()
+    assert np.isfinite(records.rdm.values).all()
+    assert records.rdm.dtype == np.float32
+
+
+def test_a_network_that_turns_to_nan_is_said_once_and_recorded_on(make_data, make_model, make_trainer, tmp_path):
+    model = make_model(batch_norm=False)
+    model._optimizer = lambda parameters: torch.optim.SGD(parameters, lr=1e30)
+    kinds = (le.CategoryProbe, le.GradientProbe, le.FilterProbe, le.SimilarityProbe)
+    probes = [kind(le.EverySteps(1)) for kind in kinds]
+    with pytest.warns(UserWarning, match="NaN or infinite") as caught:
+        make_trainer(probes).fit(model, datamodule=make_data())
+    said = [str(warning.message) for warning in caught if "NaN or infinite" in str(warning.message)]
+    assert len(said) == 1
+    assert [probe.failed_at for probe in probes] == [None] * 4
+    records = le.open_run(tmp_path / "run").load()
+    assert records.step.values.tolist() == [0, 1, 2, 3, 4, 5]
+    assert np.isnan(records.rdm.sel(step=5).values).any()
+
+
+def test_what_was_found_before_an_interruption_is_written(make_data, make_model, make_trainer, tmp_path):
+    class Stop(Callback):
+        def on_train_batch_end(self, trainer, *arguments):
+            if trainer.global_step == 3:
+                raise RuntimeError("pulled the plug")
+
+    with pytest.raises(RuntimeError, match="pulled the plug"):
+        make_trainer([le.SimilarityProbe(le.EverySteps(1)), Stop()]).fit(make_model(), datamodule=make_data())
+    assert le.open_run(tmp_path / "run").step.values.tolist() == [0, 1, 2, 3]
+    assert not [thread for thread in threading.enumerate() if thread.name == "lightning_emerge writer"]
+
+
+def test_a_record_says_with_what_its_probe_was_made(make_data, make_model, make_trainer, tmp_path):
+    probe = le.SimilarityProbe(le.At([2]) | le.LogSpaced(3), layers=["conv*"])
+    make_trainer([probe]).fit(make_model(), datamodule=make_data())
+    settings = json.loads(le.open_run(tmp_path / "run").rdm.attrs["probe"])
+    assert settings["class_path"] == "lightning_emerge.probes.similarity.SimilarityProbe"
+    schedules = settings["init_args"]["schedule"]["init_args"]["schedules"]
+    assert [schedule["init_args"] for schedule in schedules] == [{"steps": [2]}, {"per_decade": 3}]
+    assert settings["init_args"]["layers"] == ["conv*"]
+
+
+def test_two_runs_in_one_folder_are_refused_before_training(make_data, make_model, make_trainer, tmp_path):
+    class Second(Callback):
+        said = ""
+
+        def on_train_batch_end(self, *arguments):
+            if not self.said:
+                trainer = make_trainer([le.FilterProbe()])
+                with pytest.raises(ValueError, match=r"records\.zarr") as refused:
+                    trainer.fit(make_model(), datamodule=make_data())
+                self.said = str(refused.value)
+                assert trainer.global_step == 0
+
+    second = Second()
+    make_trainer([le.FilterProbe(le.EverySteps(1)), second]).fit(make_model(), datamodule=make_data())
+    assert "another version" in second.said
+    assert le.open_run(tmp_path / "run").step.values.tolist() == [0, 1, 2, 3, 4, 5]

@@ -56,7 +56,7 @@ def run_replay(arguments: Sequence[str]) -> None:
     bank = forgive(lambda: find_bank(cli.trainer, probes))
     for probe in probes:
         forgive(lambda probe=probe: probe.check(cli.model))
-    sinks = forgive(lambda: Sinks([ArraySink(f"{out}/{STORE}", -1)], [TensorBoardSink(SummaryWriter(str(out)))]))
+    sinks = forgive(lambda: Sinks([ArraySink(f"{out}/{STORE}", None)], [TensorBoardSink(SummaryWriter(str(out)))]))
     with tqdm(total=len(checkpoints), unit="checkpoint", dynamic_ncols=True) as bar:
         conductor = forgive(lambda: replay(cli.model, probes, bank, checkpoints, sinks, bar.update))
     for name in left_out:

@@ -69,7 +69,7 @@ class _Member:
     def asks(self, steps: Iterable[int]) -> bool:
         """Whether it is to look at one of these steps; a schedule that fails is reported by the look."""
         try:
-            return any([self.schedule(step) for step in steps])
+            return any(list(map(self.schedule, steps)))  # all of them, so that the same ones fail in every process
         except Exception as error:
             self.broken = error
             return True
@@ -315,9 +315,9 @@ class Conductor:
             return
         self.finite = False
         rank_zero_warn(
-            "Outputs, weights and gradients are finite while a network learns; at step "
-            f"{capture.step} some are NaN or infinite. Records go on, with NaN where nothing can be measured. Lower the "
-            "learning rate, or find where it begins with trainer.detect_anomaly."
+            f"Outputs, weights and gradients are finite while a network learns; at step {capture.step} some are NaN or "
+            "infinite. Records go on, with NaN where nothing can be measured. Lower the learning rate, or find where "
+            "it begins with trainer.detect_anomaly."
         )
 
     def _say(self) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ import numpy.typing as npt
 import xarray as xr
 import zarr
 
-from lightning_emerge.records import Axis, Label, Measurement, Picture
+from lightning_emerge.records import Axis, Label, Measurement
+from lightning_emerge.sinks.storage import Folder, Lock
 
 STORE = "records.zarr"
 _METADATA = "zarr.json"
@@ -34,66 +35,88 @@ class ArraySink:
     is. Whatever a killed run left beyond that is not a record, and is swept away when the run is resumed.
 
     Args:
-        path: folder of the store; made if need be.
-        step: where the run stands. Steps recorded beyond it, by a run that went on from here before, are dropped.
+        path: folder of the store, or an fsspec URL; made if need be.
+        step: where the run stands. Steps recorded beyond it, by a run that went on from here before, are dropped. None
+            for a run that begins anew.
 
     Raises:
-        ValueError: if there is a store that this class did not write.
+        ValueError: if there is a store that this class did not write, one that is damaged, one that another run is
+            writing, or, for a new run, one with records of an earlier run.
+        OSError: if the folder cannot be written.
     """
 
-    def __init__(self, path: Path, step: int) -> None:
-        self.path = path
-        if not (path / _METADATA).is_file():
-            _create(path)
-        self._root = _read_root(path)
-        with _quiet():
-            steps = np.asarray(zarr.open_array(path / "step", mode="r")[:]).tolist()
-        committed = [int(done) for done in steps[: self._committed()["step"]["shape"][0]]]
-        self._steps = [done for done in committed if done <= step]
+    def __init__(self, path: str | Path, step: int | None) -> None:
+        self._folder = Folder(path)
+        self._lock = _take(self._folder)
+        try:
+            self._open(step)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, step: int | None) -> None:
+        folder = self._folder
+        if step is None and folder.exists(_METADATA):
+            _check_empty(folder)
+            folder.remove()
+        if not folder.exists(_METADATA):
+            with _said(folder):
+                _create(folder)
+        self._root = _read_root(folder)
+        committed = self._read_steps()
+        self._steps = committed if step is None else [done for done in committed if done <= step]
         self._known_labels: dict[str, npt.NDArray[Any]] = {}
         for metadata in self._committed().values():
             if metadata["dimension_names"][0] == "step":
                 metadata["shape"][0] = len(self._steps)
-        if len(self._steps) < len(committed):
-            _replace(path / _METADATA, self._root)
-        self._sweep()
+        with _said(folder):
+            if len(self._steps) < len(committed):
+                folder.put(_METADATA, _encode(self._root))
+            self._sweep()
         with _quiet():
-            self._group = zarr.open_group(path, mode="r+", zarr_format=3, use_consolidated=False)
+            self._group = zarr.open_group(folder.store(), mode="r+", zarr_format=3, use_consolidated=False)
+        self._declared = self._read_declared()
 
     @property
     def steps(self) -> tuple[int, ...]:
         """The steps that are committed."""
         return tuple(self._steps)
 
-    def write(
-        self, step: int, measurements: Sequence[Measurement], pictures: Mapping[str, Picture] | None = None
-    ) -> None:
-        """Stores what was measured at one step and commits it. Pictures are drawn from measurements, so none is kept.
+    def close(self) -> None:
+        """Lets other runs write to the store."""
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            lock.release()
+
+    def write(self, step: int, measurements: Sequence[Measurement]) -> None:
+        """Stores what was measured at one step and commits it.
 
         Raises:
             ValueError: if the step lies before one that is committed and is not committed itself, or if `check` refuses
                 a measurement; nothing is stored then.
+            OSError: if the disk is full or cannot be written; the store is as it was before then.
         """
         if step not in self._steps and self._steps and step < self._steps[-1]:
             raise ValueError(f"Records are written in the order of steps; got step {step} after {self._steps[-1]}.")
+        for measurement in measurements:
+            self.check(measurement)
         before = list(self._steps)
         if step not in before:
             self._steps.append(step)
         try:
             with _quiet():
                 for measurement in measurements:
-                    self.check(measurement)
                     self._put(self._steps.index(step), measurement)
                 self._commit()
         except BaseException:
             self._steps = before
-            self._root = _read_root(self.path)
+            self._root = _read_root(self._folder)
             with suppress(OSError):
                 self._sweep()
             raise
 
     def check(self, measurement: Measurement) -> None:
-        """Compares a measurement with what is stored under its name.
+        """Compares a measurement with the first of its name. It reads nothing, so another thread may write meanwhile.
 
         Raises:
             ValueError: if its axes are not those of an earlier step, or its name cannot be that of an array.
@@ -101,23 +124,42 @@ class ArraySink:
         name = measurement.name
         if not name or "/" in name:
             raise ValueError(f"The name of a measurement is a word without '/'; got {name!r}.")
-        if name not in self._group:
-            return
-        array = self._array(name)
-        dimensions = _dimensions(array)
-        if dimensions[0] != "step" or name == "step":
+        axes = tuple((axis.name, _as_array(axis.labels)) for axis in measurement.axes)
+        named = {"step", *(axis for declared in [axes, *self._declared.values()] for axis, _ in declared)}
+        if name in named or any(name == f"{axis}_of_{measure}" for measure in self._declared for axis in named):
             raise ValueError(f"A measurement is not named like an axis; got {name!r}.")
-        shape = measurement.values.shape
-        if array.shape[1:] != shape:
+        declared = self._declared.setdefault(name, axes)
+        shape, before = ([len(labels) for _, labels in known] for known in (axes, declared))
+        if shape != before:
             raise ValueError(
-                f"A measurement has the same axes at every step; {name!r} was {array.shape[1:]}, is {shape}."
+                f"A measurement has the same axes at every step; {name!r} was {tuple(before)}, is {tuple(shape)}."
             )
-        for axis, dimension in zip(measurement.axes, dimensions[1:], strict=True):
-            known = dimension in (axis.name, f"{axis.name}_of_{name}")
-            if not known or not np.array_equal(self._labels(str(dimension)), _as_array(axis.labels)):
-                raise ValueError(
-                    f"An axis has the same labels at every step; those of {axis.name!r} of {name!r} changed."
-                )
+        for (axis, labels), (known, known_labels) in zip(axes, declared, strict=True):
+            if axis != known or not np.array_equal(labels, known_labels):
+                raise ValueError(f"An axis has the same labels at every step; those of {axis!r} of {name!r} changed.")
+
+    def _read_steps(self) -> list[int]:
+        count = self._committed()["step"]["shape"][0]
+        try:
+            with _quiet():
+                array = zarr.open_array(self._folder.store(read_only=True), path="step", mode="r")
+                steps = [int(step) for step in np.asarray(array[:])[:count]]
+        except Exception as error:  # what a damaged store raises is not known
+            raise _damaged(self._folder, error) from error
+        if len(steps) < count or any(after <= before for before, after in pairwise(steps)):
+            raise _damaged(self._folder, f"its steps are {steps}")
+        return steps
+
+    def _read_declared(self) -> dict[str, tuple[tuple[str, npt.NDArray[Any]], ...]]:
+        declared: dict[str, tuple[tuple[str, npt.NDArray[Any]], ...]] = {}
+        try:
+            for name, metadata in self._committed().items():
+                step, *axes = metadata["dimension_names"]
+                if step == "step" and name != "step":
+                    declared[name] = tuple((axis.removesuffix(f"_of_{name}"), self._labels(axis)) for axis in axes)
+        except Exception as error:
+            raise _damaged(self._folder, error) from error
+        return declared
 
     def _put(self, row: int, measurement: Measurement) -> None:
         name, values = measurement.name, measurement.values
@@ -130,7 +172,7 @@ class ArraySink:
                 dtype=values.dtype,
                 fill_value=np.nan,
                 dimension_names=["step", *(self._axis(axis, name) for axis in measurement.axes)],
-                attributes={"units": measurement.unit, "source": measurement.source, "long_name": measurement.about},
+                attributes=_attributes(measurement),
             )
         array = self._array(name)
         array.resize(shape)
@@ -180,8 +222,8 @@ class ArraySink:
         steps[count - 1] = self._steps[-1]
         names = sorted(name for name, _ in self._group.arrays())
         self._committed().clear()
-        self._committed().update({name: json.loads((self.path / name / _METADATA).read_text()) for name in names})
-        _replace(self.path / _METADATA, self._root)
+        self._committed().update({name: json.loads(self._folder.read(f"{name}/{_METADATA}")) for name in names})
+        self._folder.put(_METADATA, _encode(self._root))
 
     def _committed(self) -> dict[str, dict[str, Any]]:
         return self._root["consolidated_metadata"]["metadata"]
@@ -189,72 +231,142 @@ class ArraySink:
     def _sweep(self) -> None:
         """Removes what is there beyond what is committed."""
         self._known_labels.clear()
-        committed = self._committed()
-        for folder in [child for child in self.path.iterdir() if child.is_dir() and child.name not in committed]:
-            shutil.rmtree(folder)
+        folder, committed = self._folder, self._committed()
+        for name in folder.names():
+            if name != _METADATA and name not in committed:
+                folder.remove(name)
         for name, metadata in committed.items():
-            own = self.path / name / _METADATA
-            if json.loads(own.read_text()) != metadata:
-                _replace(own, metadata)
-            if metadata["dimension_names"][0] == "step":
-                for chunk in (self.path / name / "c").glob("*"):
-                    if not chunk.name.isdigit() or int(chunk.name) >= metadata["shape"][0]:
-                        shutil.rmtree(chunk) if chunk.is_dir() else chunk.unlink()
+            if _read_metadata(folder, name) != metadata:
+                folder.put(f"{name}/{_METADATA}", _encode(metadata))
+            count = metadata["shape"][0] if metadata["dimension_names"][0] == "step" else 1
+            others = [other for other in folder.names(name) if other not in (_METADATA, "c")]
+            chunks = [chunk for chunk in folder.names(f"{name}/c") if not chunk.isdigit() or int(chunk) >= count]
+            for path in [*others, *(f"c/{chunk}" for chunk in chunks)]:
+                folder.remove(f"{name}/{path}")
 
 
-def _create(path: Path) -> None:
-    """Makes a store with no steps in it, all at once."""
-    new = path.with_name(f".{path.name}.new")
-    shutil.rmtree(new, ignore_errors=True)
+def _take(folder: Folder) -> Lock | None:
+    try:
+        with _said(folder):
+            return folder.lock()
+    except BlockingIOError:
+        raise ValueError(
+            f"One run at a time writes to a store; another is writing {folder} now. Wait for it, or give this run "
+            "another version or folder."
+        ) from None
+
+
+def _check_empty(folder: Folder) -> None:
+    """Refuses to begin a new run where an earlier one has left records; step 0 alone is no loss."""
+    count = _read_root(folder)["consolidated_metadata"]["metadata"]["step"]["shape"][0]
+    if count > 1:
+        raise ValueError(
+            f"A new run begins in a folder without records; {folder} has {count} steps of an earlier run. Go on with "
+            "that run from its checkpoint, give this one another version or folder, or move the records away."
+        )
+
+
+def _attributes(measurement: Measurement) -> dict[str, Any]:
+    attributes = {
+        "units": measurement.unit,
+        "source": measurement.source,
+        "long_name": measurement.about,
+        "version": version(_PACKAGE),
+    }
+    return attributes | ({"probe": measurement.probe} if measurement.probe else {})
+
+
+def _create(folder: Folder) -> None:
+    """Makes a store with no steps in it; the group's metadata come last, so that it is there whole or not at all."""
+    for name in folder.names():
+        folder.remove(name)
+    # Made in memory, as Zarr would put a group's metadata of its own beside the array at once.
+    made: dict[str, Any] = {}
     with _quiet():
-        group = zarr.open_group(new, mode="w", zarr_format=3)
-        group.create_array(
-            "step",
+        zarr.create_array(
+            made,
+            name="step",
             shape=(0,),
             chunks=(1,),
             dtype=np.int64,
             dimension_names=("step",),
             attributes={"units": "optimizer steps"},
         )
+    folder.put(f"step/{_METADATA}", made[f"step/{_METADATA}"].to_bytes())
     attributes = {"package": _PACKAGE, "version": version(_PACKAGE), "about": _ABOUT, "coordinates": ""}
-    members = {"step": json.loads((new / "step" / _METADATA).read_text())}
+    members = {"step": _read_metadata(folder, "step")}
     consolidated = {"kind": "inline", "must_understand": False, "metadata": members}
     root = {"zarr_format": 3, "node_type": "group", "attributes": attributes, "consolidated_metadata": consolidated}
-    _replace(new / _METADATA, root)
-    new.rename(path)
+    folder.put(_METADATA, _encode(root))
 
 
-def _read_root(path: Path) -> dict[str, Any]:
-    root = json.loads((path / _METADATA).read_text())
-    if root.get("attributes", {}).get("package") != _PACKAGE or "consolidated_metadata" not in root:
-        raise ValueError(f"{path} is a store that {_PACKAGE} did not write; move it away.")
+def _read_root(folder: Folder) -> dict[str, Any]:
+    try:
+        root = json.loads(folder.read(_METADATA))
+    except ValueError as error:
+        raise _damaged(folder, error) from error
+    ours = isinstance(root, dict) and isinstance(root.get("attributes"), dict)
+    if not ours or root["attributes"].get("package") != _PACKAGE or "consolidated_metadata" not in root:
+        raise ValueError(
+            f"Records lie in a store that {_PACKAGE} wrote; it did not write {folder}. Move that away, or name another."
+        )
     return root
 
 
-def _replace(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes JSON so that a reader finds either the old file or the new one."""
-    new = path.with_name(f".{path.name}.new")
-    new.write_text(json.dumps(content, indent=2))
-    new.replace(path)
+def _read_metadata(folder: Folder, name: str) -> dict[str, Any] | None:
+    try:
+        return json.loads(folder.read(f"{name}/{_METADATA}"))
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def _encode(content: Mapping[str, Any]) -> bytes:
+    return json.dumps(content, indent=2).encode()
+
+
+def _damaged(folder: Folder, why: object) -> ValueError:
+    return ValueError(f"Records are read as they were written; those in {folder} are damaged: {why}. Move them away.")
 
 
 def open_run(path: str | Path) -> xr.Dataset:
     """Opens a run's records, lazily; a run that is still being written shows the steps that are complete.
 
     Args:
-        path: the run's folder, or the store in it.
+        path: the run's folder, or the store in it; or an fsspec URL of one of them.
 
     Returns:
-        One variable a measure with axes (step, ...), its unit in the attribute `units`.
+        One variable a measure with axes (step, ...), its unit in the attribute `units`, and what its probe was
+        made with in `probe`.
 
     Raises:
         FileNotFoundError: if there are no records.
+        ValueError: if they are damaged, or not of this package.
     """
-    path = Path(path)
-    store = path if path.name == STORE else path / STORE
-    if not (store / _METADATA).is_file():
+    url = str(path).rstrip("/")
+    folder = Folder(url if url.rsplit("/", 1)[-1] == STORE else f"{url}/{STORE}")
+    if not folder.exists(_METADATA):
         raise FileNotFoundError(f"A run's folder holds {STORE}, which its probes write; there is none in {path}.")
-    return xr.open_zarr(store)
+    _read_root(folder)
+    try:
+        with _quiet():
+            return xr.open_zarr(folder.store(read_only=True), zarr_format=3, consolidated=True)
+    except Exception as error:  # what a damaged store raises is not known
+        raise _damaged(folder, error) from error
+
+
+@contextmanager
+def _said(folder: Folder) -> Iterator[None]:
+    """Says of a disk that fails which rule it breaks, and what to do."""
+    try:
+        yield
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"A run's records are written to {folder}, which cannot be written ({error.strerror or error}). "
+            "Free space there, or give the run another folder.",
+        ) from error
 
 
 def _dimensions(array: zarr.Array[Any]) -> list[str | None]:

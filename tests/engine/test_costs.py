@@ -35,9 +35,14 @@ def test_seconds_and_shares(clock):
 
 def test_time_is_counted_when_a_look_fails(clock):
     costs = Costs()
-    with pytest.raises(RuntimeError), costs.spend("A"):
-        clock[0] += 2
-        raise RuntimeError
+
+    def fail() -> None:
+        with costs.spend("A"):
+            clock[0] += 2
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert costs.rows["A"].seconds == 2
 
 

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,8 +21,8 @@ import zarr
 from zarr.storage import LocalStore
 
 from lightning_emerge.records import Axis, FloatArray, Measurement
-from lightning_emerge.sinks import arrays
 from lightning_emerge.sinks.arrays import STORE, ArraySink, open_run
+from lightning_emerge.sinks.storage import Folder
 
 NAN = float("nan")
 LAYER = Axis("layer", ["conv1_1", "fc1"])
@@ -75,7 +80,12 @@ def test_xarray_reads_dimensions_coordinates_notes_and_units(store):
     assert records.stimulus_token.dims == ("stimulus",)
     assert records.stimulus_token.values.tolist() == ["dax", "wug", "wug"]
     assert records.bin.values.tolist() == [-10, -9.75]
-    assert records.rdm.attrs == {"units": "1 - Pearson r", "source": "SomeProbe", "long_name": "About rdm"}
+    assert records.rdm.attrs == {
+        "units": "1 - Pearson r",
+        "source": "SomeProbe",
+        "long_name": "About rdm",
+        "version": version("lightning_emerge"),
+    }
     assert records.bin.attrs["units"] == "log10 of the magnitude"
     assert records.step.attrs["units"] == "optimizer steps"
     assert records.attrs["package"] == "lightning_emerge"
@@ -248,6 +258,7 @@ def test_a_run_that_goes_on_from_a_step_drops_what_lay_beyond(store, step, kept)
     sink = ArraySink(store, 0)
     for done in (0, 3, 6, 9):
         sink.write(done, [ratio(done), size(done)])
+    sink.close()
     sink = ArraySink(store, step)
     assert list(sink.steps) == kept
     records = read(store)
@@ -261,9 +272,9 @@ def test_a_run_that_goes_on_from_a_step_drops_what_lay_beyond(store, step, kept)
 
 def test_going_on_at_a_step_that_is_recorded_writes_it_once(store):
     for start, steps in ((0, (0, 1, 2)), (2, (2, 3))):
-        sink = ArraySink(store, start)
-        for step in steps:
-            sink.write(step, [ratio(step)])
+        with closing(ArraySink(store, start)) as sink:
+            for step in steps:
+                sink.write(step, [ratio(step)])
     assert read(store).step.values.tolist() == [0, 1, 2, 3]
     np.testing.assert_array_equal(values(read(store), "ratio")[:, 0], [0.25, 1.25, 2.25, 3.25])
 
@@ -285,8 +296,8 @@ def test_a_reader_in_the_middle_of_a_write_sees_the_steps_before_it(store, monke
     seen: list[xr.Dataset] = []
     sink = ArraySink(store, 0)
     sink.write(0, [ratio(0)])
-    commit = arrays._replace
-    monkeypatch.setattr(arrays, "_replace", lambda *a: (seen.append(read(store)), commit(*a)))
+    commit = Folder.put
+    monkeypatch.setattr(Folder, "put", lambda *a: (seen.append(read(store)), commit(*a)))
     sink.write(1, [ratio(1), size(1)])
     assert seen[0].step.values.tolist() == [0]
     assert set(seen[0].data_vars) == {"ratio"}
@@ -318,23 +329,38 @@ class Killed(Exception):
     pass
 
 
+def _count(changes: list[int], moment: int) -> None:
+    changes[0] += 1
+    if changes[0] > moment:
+        raise Killed
+
+
+def _later(method: Callable[..., Any], changes: list[int], moment: int) -> Callable[..., object]:
+    async def change(*arguments: object, **keywords: object) -> object:
+        _count(changes, moment)
+        return await method(*arguments, **keywords)
+
+    return change
+
+
+def _at_once(method: Callable[..., object], changes: list[int], moment: int) -> Callable[..., object]:
+    def change(*arguments: object, **keywords: object) -> object:
+        _count(changes, moment)
+        return method(*arguments, **keywords)
+
+    return change
+
+
 @contextmanager
 def killed(moment: int) -> Iterator[list[int]]:
     """Lets so many changes of files through and no more, as if the process ended there; says how many there were."""
     changes = [0]
 
-    def stop(method: Callable[..., object]) -> Callable[..., object]:
-        async def change(*arguments: object, **keywords: object) -> object:
-            changes[0] += 1
-            if changes[0] > moment:
-                raise Killed
-            return await method(*arguments, **keywords)  # pyright: ignore[reportGeneralTypeIssues]
-
-        return change
-
     with pytest.MonkeyPatch.context() as patch:
         for name in ("set", "set_if_not_exists", "delete", "delete_dir"):
-            patch.setattr(LocalStore, name, stop(getattr(LocalStore, name)))
+            patch.setattr(LocalStore, name, _later(getattr(LocalStore, name), changes, moment))
+        for name in ("put", "remove"):
+            patch.setattr(Folder, name, _at_once(getattr(Folder, name), changes, moment))
         with suppress(Killed):
             yield changes
 
@@ -345,9 +371,9 @@ Story = Sequence[tuple[int, Sequence[tuple[int, Sequence[Measurement]]]]]
 
 def tell(store: Path, story: Story) -> None:
     for start, writes in story:
-        sink = ArraySink(store, start)
-        for step, measurements in writes:
-            sink.write(step, measurements)
+        with closing(ArraySink(store, start)) as sink:
+            for step, measurements in writes:
+                sink.write(step, measurements)
 
 
 STORIES: dict[str, tuple[Story, Story]] = {
@@ -403,12 +429,239 @@ def test_killed_at_any_moment_no_step_is_torn_and_going_on_gives_what_was_due(st
 def test_what_a_torn_write_left_is_not_a_record_of_another_step(store, monkeypatch):
     ArraySink(store, 0).write(0, [ratio(0), size(0)])
     with monkeypatch.context() as patch:
-        patch.setattr(arrays, "_replace", lambda *a: (_ for _ in ()).throw(Killed))
+        sink = ArraySink(store, 0)
+        patch.setattr(Folder, "put", lambda *a: (_ for _ in ()).throw(Killed))
         with pytest.raises(Killed):
-            ArraySink(store, 0).write(7, [ratio(7), size(7)])
+            sink.write(7, [ratio(7), size(7)])
+        sink.close()
     assert read(store).step.values.tolist() == [0]
     sink = ArraySink(store, 3)
     assert sink.steps == (0,)
     sink.write(4, [ratio(4)])
     np.testing.assert_array_equal(read(store)["ratio"], [[0.25, 0.5], [4.25, 4.5]])
     np.testing.assert_array_equal(read(store)["size"], [-1, NAN])
+
+
+# A run that begins anew
+
+
+def test_a_new_run_does_not_write_over_the_records_of_another(store):
+    with closing(ArraySink(store, None)) as sink:
+        sink.write(0, [ratio(0)])
+        sink.write(1, [ratio(1)])
+    with pytest.raises(ValueError, match="has 2 steps of an earlier run"):
+        ArraySink(store, None)
+    assert read(store).step.values.tolist() == [0, 1]
+    with closing(ArraySink(store, 1)) as sink:  # the lock was let go
+        assert sink.steps == (0, 1)
+
+
+def test_a_new_run_begins_again_where_one_was_killed_at_step_0(store):
+    with closing(ArraySink(store, None)) as sink:
+        sink.write(0, [ratio(0)])
+    with closing(ArraySink(store, None)) as sink:
+        assert sink.steps == ()
+        sink.write(0, [size(0)])
+    assert set(read(store).data_vars) == {"size"}
+
+
+# Checks beside writing
+
+
+def test_a_check_touches_no_file(store, monkeypatch):
+    with closing(ArraySink(store, 0)) as sink:
+        sink.write(0, [ratio(0)])
+    sink = ArraySink(store, 0)
+    with killed(0) as changes:
+        monkeypatch.setattr(zarr.Group, "__getitem__", lambda *_: pytest.fail("it read the store"))
+        sink.check(ratio(1))
+        sink.check(rdm(1))
+        with pytest.raises(ValueError, match="those of 'layer' of 'ratio' changed"):
+            sink.check(make("ratio", [1, 2], Axis("layer", ["a", "b"])))
+        with pytest.raises(ValueError, match="the same axes at every step"):
+            sink.check(make("rdm", [1.0], Axis("layer", ["a"])))  # declared, and not yet written
+    assert changes == [0]
+    sink.close()
+
+
+# Two runs in one folder
+
+
+_HOLDS = """
+import sys, time
+from lightning_emerge.sinks.arrays import ArraySink
+sink = ArraySink(sys.argv[1], 0)
+print("holds", flush=True)
+time.sleep(60)
+"""
+
+
+def test_one_run_writes_at_a_time_and_a_killed_one_leaves_no_lock(store):
+    other = subprocess.Popen([sys.executable, "-c", _HOLDS, str(store)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "holds\n"
+        with pytest.raises(ValueError, match=r"another is writing .*records\.zarr now. Wait for it, or give this run"):
+            ArraySink(store, 0)
+    finally:
+        other.kill()
+        other.communicate(timeout=30)
+    with closing(ArraySink(store, 0)) as sink:
+        sink.write(0, [ratio(0)])
+    ArraySink(store, 0).close()
+    assert read(store).step.values.tolist() == [0]
+
+
+# Other places
+
+
+@pytest.mark.parametrize("url", ["memory://runs/{name}/records.zarr", "file://{path}/records.zarr"])
+def test_any_fsspec_url(url, tmp_path):
+    url = url.format(name=tmp_path.name, path=tmp_path)
+    with closing(ArraySink(url, None)) as sink:
+        for step in (0, 2, 5):
+            sink.write(step, [ratio(step), rdm(step)])
+    with closing(ArraySink(url, 2)) as sink:
+        assert sink.steps == (0, 2)
+        sink.write(7, [ratio(7)])
+    for path in (url, url.removesuffix("/records.zarr")):
+        records = open_run(path).load()
+        assert records.step.values.tolist() == [0, 2, 7]
+        assert records.rdm.dims == ("step", "layer", "stimulus", "stimulus_b")
+        np.testing.assert_array_equal(records["ratio"][:, 0], [0.25, 2.25, 7.25])
+    with pytest.raises(FileNotFoundError, match="there is none in memory://nowhere"):
+        open_run("memory://nowhere")
+
+
+# Damage
+
+
+def committed(store: Path) -> None:
+    with closing(ArraySink(store, 0)) as sink:
+        for step in range(3):
+            sink.write(step, [ratio(step), rdm(step)])
+
+
+def test_a_torn_chunk_of_a_step_costs_that_chunk_alone(store):
+    committed(store)
+    chunk = store / "rdm/c/1/0/0/0"
+    chunk.write_bytes(chunk.read_bytes()[:20])
+    records = open_run(store)
+    np.testing.assert_array_equal(records.rdm.isel(step=[0, 2]).values, np.stack([rdm(0).values, rdm(2).values]))
+    assert records["ratio"].values.shape == (3, 2)
+    with pytest.raises(Exception, match=r"\S"):
+        records.rdm.load()
+    with closing(ArraySink(store, 2)) as sink:
+        sink.write(3, [ratio(3), rdm(3)])
+    assert open_run(store).step.values.tolist() == [0, 1, 2, 3]
+
+
+def test_what_a_killed_run_left_unfinished_is_swept(store):
+    committed(store)
+    for path in ("rdm/c/7/0/0/0", "rdm/c/.3.partial", "half/zarr.json", ".zarr.json.new", "rdm/zarr.abc.partial"):
+        (store / path).parent.mkdir(parents=True, exist_ok=True)
+        (store / path).write_bytes(b"torn")
+    ArraySink(store, 2).close()
+    left = {path.name for path in store.rglob("*") if path.is_file()}
+    assert left == {"zarr.json", "0", "1", "2"}
+    assert not (store / "half").exists()
+    assert read(store).step.values.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda store: (store / "zarr.json").write_bytes(b"{torn"), "are damaged"),
+        (lambda store: (store / "zarr.json").write_text('{"attributes": {}}'), "did not write"),
+        (lambda store: (store / "zarr.json").write_text("[]"), "did not write"),
+        (lambda store: (store / "step/c/1").write_bytes(b""), "are damaged"),
+        (lambda store: shutil.rmtree(store / "step"), "are damaged"),
+        (lambda store: _lie(store, 9), "are damaged"),
+    ],
+)
+def test_a_damaged_store_is_refused_and_left_as_it_is(store, damage, words):
+    committed(store)
+    damage(store)
+    before = {path: path.read_bytes() for path in store.rglob("*") if path.is_file()}
+    with pytest.raises(ValueError, match=words):
+        ArraySink(store, 5)
+    assert {path: path.read_bytes() for path in store.rglob("*") if path.is_file()} == before
+
+
+def _lie(store: Path, steps: int) -> None:
+    root = json.loads((store / "zarr.json").read_text())
+    for metadata in root["consolidated_metadata"]["metadata"].values():
+        if metadata["dimension_names"][0] == "step":
+            metadata["shape"][0] = steps
+    (store / "zarr.json").write_text(json.dumps(root))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 1 MB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip("a small disk cannot be mounted here")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+def noise(step: int) -> Measurement:
+    return make("noise", np.random.default_rng(step).random(40_000), Axis("unit", range(40_000)))
+
+
+def fill(sink: ArraySink) -> int:
+    """Writes until the disk is full; says which step did not fit."""
+    for step in range(20):
+        try:
+            sink.write(step, [noise(step), ratio(step)])
+        except OSError:
+            return step
+    raise AssertionError("the disk was never full")
+
+
+def test_a_full_disk_costs_the_step_that_did_not_fit(small_disk):
+    store = small_disk / STORE
+    sink = ArraySink(store, None)
+    (small_disk / "ballast").write_bytes(bytes(100_000))
+    step = fill(sink)
+    assert 2 < step < 8
+    records = read(store)
+    assert records.step.values.tolist() == list(range(step)) == list(sink.steps)
+    np.testing.assert_array_equal(records["noise"][-1], noise(step - 1).values)
+    (small_disk / "ballast").unlink()
+    sink.write(step, [ratio(step)])
+    assert read(store).step.values.tolist() == list(range(step + 1))
+    sink.close()
+
+
+def test_a_disk_that_cannot_be_written_is_said_with_what_to_do(small_disk):
+    committed(small_disk / STORE)
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    for path in (small_disk / STORE, small_disk / "other" / STORE):
+        with pytest.raises(OSError, match=r"which cannot be written .*give the run another folder"):
+            ArraySink(path, 1)
+    assert open_run(small_disk).step.values.tolist() == [0, 1, 2]
+    subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
+
+
+# Readers beside a writer
+
+
+def test_readers_beside_a_writer_never_see_half_a_step(store):
+    with closing(ArraySink(store, None)) as sink:
+        sink.write(0, [ratio(0), rdm(0)])
+        writing = threading.Thread(target=lambda: [sink.write(step, [ratio(step), rdm(step)]) for step in range(1, 40)])
+        writing.start()
+        seen: list[int] = []
+        while writing.is_alive():
+            records = open_run(store).load()
+            steps = records.step.values.tolist()
+            seen.append(len(steps))
+            assert steps == list(range(len(steps)))
+            np.testing.assert_array_equal(records["ratio"][:, 0], np.arange(len(steps)) + 0.25)
+            assert np.isfinite(records.rdm.values).all()
+        writing.join()
+    assert len(set(seen)) > 3
