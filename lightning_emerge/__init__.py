@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lightning_emerge.models.vgg import VGG
     from lightning_emerge.probe import Probe
     from lightning_emerge.probes.category import CategoryProbe
+    from lightning_emerge.probes.checkpoints import Checkpoints
     from lightning_emerge.probes.confusion import ConfusionPicture
     from lightning_emerge.probes.contact import ContactSheet
     from lightning_emerge.probes.filters import FilterProbe
@@ -30,6 +31,7 @@ _HOMES = {
     "Axis": "records",
     "Capture": "records",
     "CategoryProbe": "probes.category",
+    "Checkpoints": "probes.checkpoints",
     "ConfusionPicture": "probes.confusion",
     "ContactSheet": "probes.contact",
     "Epochs": "schedules",
@@ -64,6 +66,7 @@ __all__ = [
     "Axis",
     "Capture",
     "CategoryProbe",
+    "Checkpoints",
     "ConfusionPicture",
     "ContactSheet",
     "Epochs",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import Any
 
 import torch
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader
 
 from lightning_emerge.data.dataset import Batch, BatchOrder, Exemplars, normalise
@@ -91,16 +92,22 @@ class ExemplarDataModule(LightningDataModule, ABC):
         return self._loader("test")
 
     def _loader(self, split: str) -> DataLoader[Batch]:
-        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        trainer = self.trainer
+        rank, world_size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         order = self._order(split, rank, world_size)
-        # The order gives whole batches of indices, so that each batch is one look-up.
-        return DataLoader(
-            self._splits[split],
-            sampler=order,
-            batch_size=None,
-            num_workers=self.num_workers,
-            pin_memory=torch.cuda.is_available(),
-        )
+        # The order gives whole batches of indices, so that each batch is one look-up. A loader draws a random number
+        # for its workers; with a generator it is not one of those that training draws.
+        settings: dict[str, Any] = {
+            "sampler": order,
+            "batch_size": None,
+            "num_workers": self.num_workers,
+            "pin_memory": torch.cuda.is_available(),
+            "generator": torch.Generator().manual_seed(self.seed),
+        }
+        if split != "train" or trainer is None:
+            return DataLoader(self._splits[split], **settings)
+        order.set_epoch(trainer.current_epoch)  # workers prepare batches before Lightning says which epoch it is
+        return _TrainingLoader(self._splits[split], **settings).of(trainer, order)
 
     def _order(self, split: str, rank: int, world_size: int) -> BatchOrder:
         training = split == "train"
@@ -108,6 +115,26 @@ class ExemplarDataModule(LightningDataModule, ABC):
         return BatchOrder(
             len(self._splits[split]), size, rank=rank, world_size=world_size, seed=self.seed, training=training
         )
+
+
+class _TrainingLoader(DataLoader[Batch]):
+    """Knows how far training has come in an epoch, so that a run that goes on visits what was left of it.
+
+    Lightning saves the state in checkpoints, and loads it before it iterates.
+    """
+
+    def of(self, trainer: Trainer, order: BatchOrder) -> _TrainingLoader:
+        self._trainer, self._order = trainer, order
+        return self
+
+    def state_dict(self) -> dict[str, int]:
+        progress: Any = self._trainer.fit_loop.epoch_loop.batch_progress.current
+        if progress.processed >= self._trainer.num_training_batches:
+            return {"epoch": self._order.epoch + 1, "batch": 0}
+        return {"epoch": self._order.epoch, "batch": progress.processed}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        self._order.go_on(state["epoch"], state["batch"])
 
 
 def check_lowest(**arguments: tuple[int, int]) -> None:

@@ -105,6 +105,7 @@ class BatchOrder(DistributedSampler[Visit]):
     def __init__(self, size: int, batch_size: int, *, rank: int, world_size: int, seed: int, training: bool) -> None:
         super().__init__(_Sized(size), num_replicas=world_size, rank=rank, shuffle=training, seed=seed)
         self.size, self.batch_size = size, batch_size
+        self._resumed: tuple[int, int] | None = None
         if training and batch_size % world_size:
             raise ValueError(
                 f"data.batch_size is the batch over all processes and a multiple of their number; got batch_size "
@@ -116,15 +117,21 @@ class BatchOrder(DistributedSampler[Visit]):
                 f"over {world_size} process(es). Lower data.batch_size, or give more exemplars."
             )
 
+    def go_on(self, epoch: int, batch: int) -> None:
+        """Begins the next time in the middle: with a batch of an epoch, whichever epoch is set by then."""
+        self._resumed = epoch, batch
+
     def __iter__(self) -> Iterator[Visit]:
+        epoch, start = self._resumed or (self.epoch, 0)
+        self._resumed = None
         if self.shuffle:
-            order = np.random.default_rng((self.seed, self.epoch)).permutation(self.size)
+            order = np.random.default_rng((self.seed, epoch)).permutation(self.size)
             batches = [order[k * self.batch_size : (k + 1) * self.batch_size] for k in range(len(self))]
         else:
             # Every batch spans all tokens, so that a part of them is a fair sample.
             batches = [np.arange(k, self.size, len(self)) for k in range(len(self))]
-        for batch in batches:
-            yield Visit(batch[self.rank :: self.num_replicas].tolist(), self.epoch)
+        for batch in batches[start:]:
+            yield Visit(batch[self.rank :: self.num_replicas].tolist(), epoch)
 
     def __len__(self) -> int:
         return self.size // self.batch_size if self.shuffle else -(-self.size // self.batch_size)

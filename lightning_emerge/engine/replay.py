@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import nn
 
+from lightning_emerge.engine.checkpoints import read_checkpoint
 from lightning_emerge.engine.conductor import Conductor, Looker, Sinks
 from lightning_emerge.records import StimulusBank
 
@@ -26,7 +24,7 @@ def list_checkpoints(folder: Path) -> dict[int, Path]:
         raise FileNotFoundError(
             f"--checkpoints is a folder of .ckpt files, which lightning_emerge.Checkpoints saves; {folder} has none."
         )
-    steps = {int(_read(path)["global_step"]): path for path in files}
+    steps = {int(read_checkpoint(path)["global_step"]): path for path in files}
     return dict(sorted(steps.items()))
 
 
@@ -68,28 +66,9 @@ def replay(
 
 def _load(module: nn.Module, path: Path) -> None:
     try:
-        module.load_state_dict(_read(path)["state_dict"])
+        module.load_state_dict(read_checkpoint(path)["state_dict"])
     except RuntimeError as error:
         first = str(error).strip().splitlines()[-1].strip()
         raise ValueError(
             f"A checkpoint is of the network that the configuration makes; {path} is not: {first}"
         ) from error
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """Reads tensors and plain values, and nothing that could run."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns of old formats before it refuses them
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    except Exception as error:  # what a damaged file raises is not known
-        first = str(error).strip().splitlines()[0][:200]
-        raise ValueError(
-            f"A checkpoint is a file of Lightning's that holds tensors and plain values; {path} cannot be read so: "
-            f"{type(error).__name__}: {first}"
-        ) from error
-    if not isinstance(checkpoint, dict) or not {"global_step", "state_dict"} <= checkpoint.keys():
-        raise ValueError(f"A checkpoint is a file of Lightning's; {path} has no global_step and state_dict.")
-    return checkpoint

@@ -1,0 +1,79 @@
+"""Checkpoint files: read as tensors and plain values, with the state of each process' random streams."""
+
+from __future__ import annotations
+
+import json
+import random
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Trainer
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Reads a checkpoint of Lightning's onto the CPU. Nothing that could run is read.
+
+    Raises:
+        ValueError: if it is none, is damaged, or holds other things than tensors and plain values.
+        OSError: if it cannot be opened.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of some files before it refuses them
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # what a damaged file raises is not known
+        first = (str(error).strip().splitlines() or [""])[0][:160]
+        raise ValueError(
+            f"A checkpoint is a file of Lightning's that holds tensors and plain values alone; {path} is damaged or "
+            f"holds other things, and was not loaded ({type(error).__name__}: {first})."
+        ) from error
+    if not isinstance(checkpoint, dict) or not {"global_step", "state_dict"} <= checkpoint.keys():
+        raise ValueError(f"A checkpoint is a file of Lightning's; {path} has no global_step and state_dict.")
+    return checkpoint
+
+
+def random_states(trainer: Trainer) -> list[str]:
+    """Gathers the random streams of all processes, each as JSON. Every process calls it."""
+    own = torch.tensor(
+        list(json.dumps(_random_state()).encode()), dtype=torch.uint8, device=trainer.strategy.root_device
+    )
+    if trainer.world_size == 1:
+        return [_text(own)]
+    sizes = trainer.strategy.all_gather(torch.tensor([len(own)], device=own.device)).flatten().tolist()
+    padded = own.new_zeros(max(sizes))
+    padded[: len(own)] = own
+    gathered = trainer.strategy.all_gather(padded).reshape(trainer.world_size, -1)
+    return [_text(row[:size]) for row, size in zip(gathered, sizes, strict=True)]
+
+
+def restore_random_state(state: str) -> None:
+    """Puts the random streams of this process back, as `random_states` found them."""
+    streams = json.loads(state)
+    torch.set_rng_state(torch.tensor(streams["torch"], dtype=torch.uint8))
+    if "cuda" in streams and torch.cuda.is_available():
+        torch.cuda.set_rng_state(torch.tensor(streams["cuda"], dtype=torch.uint8))
+    kind, keys, *rest = streams["numpy"]
+    np.random.set_state((kind, np.array(keys, dtype=np.uint32), *rest))  # noqa: NPY002 - the stream that others use
+    version, values, gauss = streams["python"]
+    random.setstate((version, tuple(values), gauss))
+
+
+def _random_state() -> dict[str, Any]:
+    kind, keys, *rest = np.random.get_state(legacy=True)  # noqa: NPY002
+    streams: dict[str, Any] = {
+        "torch": torch.get_rng_state().tolist(),
+        "numpy": [kind, np.asarray(keys).tolist(), *rest],
+        "python": random.getstate(),
+    }
+    if torch.cuda.is_available():
+        streams["cuda"] = torch.cuda.get_rng_state().tolist()
+    return streams
+
+
+def _text(values: torch.Tensor) -> str:
+    return bytes(values.tolist()).decode()

@@ -1,0 +1,187 @@
+"""Checkpoints: weights to look at again, and all that it takes to go on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import suppress
+from math import ceil, inf
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
+
+from lightning_emerge.engine.checkpoints import random_states, restore_random_state
+from lightning_emerge.schedules import LogSpaced, Schedule
+
+LAST = "last.ckpt"
+_KEY = "lightning_emerge"
+_COUNTED = 1_000_000
+
+
+@final
+class Checkpoints(Checkpoint):
+    """Saves weights on a schedule, and a checkpoint to go on from.
+
+    In the run's folder `checkpoints/step=000100.ckpt` has the weights after 100 optimizer steps, for
+    `lightning replay`; they are kept. `checkpoints/last.ckpt` has everything: weights, optimizer, schedulers, where
+    training stands in its data, and the random streams of each process. A run that goes on from it ends with the bits
+    of one that was never stopped, if its data come from a data module of this package.
+
+    Files appear whole or not at all. When training begins, their number and size are said.
+
+    Args:
+        schedule: at which optimizer steps to keep the weights; `LogSpaced(5)` if none is given. Step 0 and the last
+            step always are.
+        last_every: optimizer steps from one `last.ckpt` to the next, at least 1. It is also saved at step 0 and at
+            the end.
+
+    Raises:
+        ValueError: if `last_every` is below 1.
+    """
+
+    def __init__(self, schedule: Schedule | None = None, last_every: int = 100) -> None:
+        if last_every < 1:
+            raise ValueError(f"Checkpoints: last_every is at least 1; got {last_every}.")
+        self.schedule, self.last_every = schedule or LogSpaced(5), last_every
+        self._folder = ""
+        self._step = -1  # the last one that was looked at
+        self._kept = -1  # the last one whose weights were kept
+        self._loaded: dict[str, Any] | None = None
+        self._between, self._warned = False, False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._folder = f"{trainer.log_dir or trainer.default_root_dir}/checkpoints"  # all processes ask for log_dir
+        batches = trainer.num_training_batches / trainer.accumulate_grad_batches
+        self._bound = self.schedule.bind(ceil(batches) if batches < inf else batches)
+        # What a run goes on from is saved already.
+        self._step = self._kept = trainer.global_step if trainer.ckpt_path else -1
+        self._warned = False
+        if trainer.is_global_zero and not _off(trainer):
+            self._sweep()
+            self._announce(trainer, pl_module)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        # Now everything that belongs to the step before is done: validation, schedulers, the end of an epoch.
+        self._restore(trainer)
+        step = trainer.global_step
+        if step == self._step or _off(trainer):
+            return
+        steps = range(self._step + 1, step + 1)
+        self._step = step
+        if any([0 in steps, *map(self._bound, steps)]):
+            self._keep(trainer)
+        if any(done % self.last_every == 0 for done in steps):
+            self._between = True
+            self._save(trainer, LAST, weights_only=False)
+            self._between = False
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if _off(trainer):
+            return
+        if self._kept != trainer.global_step:
+            self._keep(trainer)
+        self._save(trainer, LAST, weights_only=False)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        batches = trainer.fit_loop.epoch_loop._batches_that_stepped
+        checkpoint[_KEY] = {"random": random_states(trainer), "batches_that_stepped": batches}
+        if self._between:
+            # Lightning has drawn the next batch; if it is an epoch's last, who goes on must not take it for done.
+            checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"] = False
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._loaded = checkpoint.get(_KEY)
+
+    def _restore(self, trainer: Trainer) -> None:
+        """Puts back what a checkpoint said, at the last moment before it counts: loaders and hooks draw numbers too."""
+        loaded, self._loaded = self._loaded, None
+        if loaded is None:
+            return
+        # Lightning adds one for a step that it believes to be unfinished.
+        trainer.fit_loop.epoch_loop._batches_that_stepped = loaded["batches_that_stepped"]
+        states = loaded["random"]
+        if len(states) != trainer.world_size:
+            rank_zero_warn(
+                f"Random streams go on with as many processes as before; the checkpoint has {len(states)}, this run "
+                f"{trainer.world_size}. They begin anew, so dropout, for one, is not what it would have been."
+            )
+            return
+        restore_random_state(states[trainer.global_rank])
+
+    def _keep(self, trainer: Trainer) -> None:
+        self._kept = trainer.global_step
+        self._save(trainer, f"step={trainer.global_step:06d}.ckpt", weights_only=True)
+
+    def _save(self, trainer: Trainer, name: str, *, weights_only: bool) -> None:
+        local = "://" not in self._folder
+        # Under another name until it is whole; stores behind a URL show no file before that.
+        path = f"{self._folder}/.{name}.part" if local else f"{self._folder}/{name}"
+        try:
+            trainer.save_checkpoint(path, weights_only=weights_only)
+        except OSError as error:
+            trainer.strategy.barrier("Trainer.save_checkpoint")  # where the other processes wait
+            self._give_up(trainer, path, error)
+            return
+        if local and trainer.is_global_zero:
+            os.replace(path, f"{self._folder}/{name}")
+
+    def _give_up(self, trainer: Trainer, path: str, error: OSError) -> None:
+        with suppress(OSError):
+            os.unlink(path)
+        if not self._warned:
+            self._warned = True
+            rank_zero_warn(
+                f"Checkpoints are saved in {self._folder}, which could not be written at step {trainer.global_step} "
+                f"({error.strerror or error}). Training goes on, and what was saved is still there; free space to have "
+                "later ones."
+            )
+
+    def _sweep(self) -> None:
+        if "://" not in self._folder:
+            for path in Path(self._folder).glob(".*.part"):
+                path.unlink()
+
+    def _announce(self, trainer: Trainer, module: LightningModule) -> None:
+        weights = _size(module.state_dict().values())
+        # Adam and its kin keep two numbers a weight; plain SGD keeps less.
+        whole = weights + 2 * _size(module.parameters())
+        steps = trainer.estimated_stepping_batches
+        if steps > _COUNTED:
+            rank_zero_info(f"Checkpoints: weights of {_mb(weights)} each, in {self._folder}")
+            return
+        count = sum(step in (0, steps) or bool(self._bound(step)) for step in range(int(steps) + 1))
+        total = count * weights + 2 * whole  # the last one is written before the one before it goes
+        free = _free(self._folder)
+        room = "" if free == inf else f"; {_mb(free)} are free"
+        rank_zero_info(
+            f"Checkpoints: {count} of weights, {_mb(weights)} each, and one to go on from, about {_mb(whole)}: "
+            f"{_mb(total)} at most in {self._folder}{room}"
+        )
+        if total > free:
+            rank_zero_warn(
+                f"Checkpoints need {_mb(total)}, and {_mb(free)} are free in {self._folder}. Free space, or give "
+                "Checkpoints a sparser schedule; training goes on without those that do not fit."
+            )
+
+
+def _off(trainer: Trainer) -> bool:
+    return bool(trainer.fast_dev_run)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _size(tensors: Any) -> int:
+    return sum(value.numel() * value.element_size() for value in tensors if isinstance(value, torch.Tensor))
+
+
+def _free(folder: str) -> float:
+    if "://" in folder:
+        return inf
+    path = Path(folder).absolute()
+    return shutil.disk_usage(next(home for home in (path, *path.parents) if home.exists())).free
+
+
+def _mb(size: float) -> str:
+    return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.1f} MB"
