@@ -444,7 +444,7 @@ def test_what_a_probe_costs_is_in_tensorboard_and_in_a_table(make_data, make_mod
     assert seconds == sorted(seconds)
     assert all(0 <= event.value <= 1 for event in events.Scalars("probe_share/CategoryProbe"))
     (table,) = [record.getMessage() for record in caplog.records if "What the probes cost" in record.getMessage()]
-    assert {line.split()[0] for line in table.splitlines()[2:]} >= {"CategoryProbe", "bank", "writing", "all"}
+    assert {line.split()[0] for line in table.splitlines()[2:]} >= {"CategoryProbe", "capture", "writing", "all"}
     assert "probe_seconds" not in le.open_run(tmp_path / "run")
 
 

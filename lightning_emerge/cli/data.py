@@ -19,7 +19,7 @@ from lightning_emerge.data.export import claim, export
 from lightning_emerge.data.synthetic import TokenDataModule
 from lightning_emerge.probes.contact import contact_sheet
 
-_ELSE = ("seed_everything", "model", "trainer", "ckpt_path", "weights_only", "optimizer", "lr_scheduler")
+_ELSE = ("seed_everything", "model", "trainer", "ckpt_path", "optimizer", "lr_scheduler")
 
 
 def write_data(arguments: Sequence[str]) -> None:

@@ -131,14 +131,20 @@ def _missing_file(found: re.Match[str], _message: str, _options: Sequence[str]) 
 
 
 def _unknown_command(found: re.Match[str], _message: str, _options: Sequence[str]) -> str:
-    names = [*re.findall(r"'(\w+)'", found[2]), "board", "data", "sheet"]
+    names = [*re.findall(r"'(\w+)'", found[2]), "board", "data", "replay", "sheet"]
     return f"The commands are {', '.join(names)}; got {found[1]!r}.{nearest(found[1], names)}"
+
+
+_NEEDED = {
+    "out": "--out names what to write; it is missing.",
+    "checkpoints": "--checkpoints names a folder of checkpoints, as runs/vgg5/version_0/checkpoints; it is missing.",
+}
 
 
 def _missing(found: re.Match[str], _message: str, _options: Sequence[str]) -> str:
     keys = ", ".join(key.strip().split(".")[-1] for key in found[1].split(","))
-    if keys == "out":
-        return "--out names what to write; it is missing."
+    if keys in _NEEDED:
+        return _NEEDED[keys]
     return f"A model and data are needed; missing: {keys}. Give a configuration, such as --config configs/vgg5.yaml."
 
 

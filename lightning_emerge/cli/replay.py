@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import SUPPRESS
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import count
@@ -16,6 +17,7 @@ from tqdm import tqdm
 
 from lightning_emerge.cli.errors import UserError, forgive
 from lightning_emerge.cli.parser import Parser
+from lightning_emerge.cli.training import hold_messages, silence_warnings
 from lightning_emerge.engine.conductor import Sinks
 from lightning_emerge.engine.replay import list_checkpoints, replay
 from lightning_emerge.probe import Probe, find_bank, probes_of
@@ -23,7 +25,6 @@ from lightning_emerge.sinks.arrays import STORE, ArraySink
 from lightning_emerge.sinks.tensorboard import TensorBoardSink
 
 _ABOUT = "Look with a configuration's probes at the checkpoints of a run."
-_ELSE = ("ckpt_path", "weights_only")
 
 
 def run_replay(arguments: Sequence[str]) -> None:
@@ -32,6 +33,8 @@ def run_replay(arguments: Sequence[str]) -> None:
     Raises:
         UserError: if the arguments, the configuration or the checkpoints are not as they have to be.
     """
+    silence_warnings()
+    held = hold_messages()
     cli = _ReplayCLI(
         LightningModule,
         LightningDataModule,
@@ -57,6 +60,7 @@ def run_replay(arguments: Sequence[str]) -> None:
     for probe in probes:
         forgive(lambda probe=probe: probe.check(cli.model))
     sinks = forgive(lambda: Sinks([ArraySink(f"{out}/{STORE}", None)], [TensorBoardSink(SummaryWriter(str(out)))]))
+    held.release()
     with tqdm(total=len(checkpoints), unit="checkpoint", dynamic_ncols=True) as bar:
         conductor = forgive(lambda: replay(cli.model, probes, bank, checkpoints, sinks, bar.update))
     for name in left_out:
@@ -80,8 +84,7 @@ class _ReplayCLI(LightningCLI):
             default=None,
             help="folder for the records; replay_N beside the checkpoints if none is given",
         )
-        for name in _ELSE:  # a configuration that a run has saved has them
-            parser.add_argument(f"--{name}", type=Any, help="not used here")
+        parser.add_argument("--ckpt_path", type=Any, help=SUPPRESS)  # a configuration that a run has saved has it
 
     def instantiate_classes(self) -> None:
         forgive(super().instantiate_classes, RuntimeError)

@@ -5,29 +5,35 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from errno import EACCES, EDQUOT, ENOSPC, EROFS
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import LightningDataModule, LightningModule
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning_utilities.core.rank_zero import rank_zero_info
 
 from lightning_emerge.analysis.emergence import summarise_run
-from lightning_emerge.cli.errors import forgive
+from lightning_emerge.cli.errors import UserError, forgive
 from lightning_emerge.cli.parser import Parser
 from lightning_emerge.data.datamodule import ExemplarDataModule
+from lightning_emerge.engine.checkpoints import read_checkpoint
 from lightning_emerge.figures.canvas import to_pixels
 from lightning_emerge.models.classifier import TokenClassifier
 from lightning_emerge.probe import probes_of
+from lightning_emerge.probes.checkpoints import LAST
 from lightning_emerge.probes.contact import ContactSheet
+from lightning_emerge.sinks.arrays import STORE
 from lightning_emerge.sinks.predictions import write_predictions
 from lightning_emerge.sinks.tensorboard import tensorboard_sinks
 
 _DESCRIPTION = (
     "Train a network and watch how it comes to know what it knows. `lightning board DIR` opens the runs; "
-    "`lightning sheet` draws the exemplars, and `lightning data` writes them as an image folder."
+    "`lightning replay` looks at checkpoints; `lightning sheet` draws the exemplars, `lightning data` writes them."
 )
 
 
@@ -37,9 +43,9 @@ def run(arguments: Sequence[str]) -> None:
     Raises:
         UserError: if the arguments, the configuration or the data are not as they have to be.
     """
-    _silence_warnings()
+    silence_warnings()
     EmergeCLI(
-        _hold_messages(),
+        hold_messages(),
         LightningModule,
         LightningDataModule,
         subclass_mode_model=True,
@@ -57,18 +63,41 @@ def run(arguments: Sequence[str]) -> None:
 class EmergeCLI(LightningCLI):
     """Lightning's command line, which checks everything that can be checked before anything is written."""
 
-    def __init__(self, held: _Held, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, held: Held, *args: Any, **kwargs: Any) -> None:
         self._held = held
         super().__init__(*args, **kwargs)
 
-    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "LightningCLI's args parameter")
-            super().parse_arguments(parser, args)
+    def _parse_ckpt_path(self) -> None:
+        # Lightning looks for hyperparameters in the checkpoint before anything else.
+        path = self.config[self.config.subcommand].get("ckpt_path")
+        if path and Path(path).is_file():
+            forgive(lambda: read_checkpoint(path))
+        super()._parse_ckpt_path()
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        # Checkpoints are never loaded in any other way than the safe one, so there is no option.
+        return {name: {*skipped, "weights_only"} for name, skipped in LightningCLI.subcommands().items()}
 
     def instantiate_classes(self) -> None:
         # A data set of torchvision that is not on disk raises a RuntimeError.
         forgive(super().instantiate_classes, RuntimeError)
+
+    def fit(self, **settings: Any) -> None:
+        """Trains."""
+        _on_a_good_disk(lambda: self.trainer.fit(**settings, weights_only=True))
+
+    def validate(self, **settings: Any) -> None:
+        """Validates."""
+        _on_a_good_disk(lambda: self.trainer.validate(**settings, weights_only=True))
+
+    def test(self, **settings: Any) -> None:
+        """Tests."""
+        _on_a_good_disk(lambda: self.trainer.test(**settings, weights_only=True))
+
+    def predict(self, **settings: Any) -> None:
+        """Predicts."""
+        _on_a_good_disk(lambda: self.trainer.predict(**settings, weights_only=True))
 
     def before_fit(self) -> None:
         self._prepare("fit")
@@ -98,13 +127,17 @@ class EmergeCLI(LightningCLI):
         print(f"\n{rows} predictions are in {path}")
 
     def _prepare(self, stage: str) -> None:
+        asked = self._get(self.config_init, "ckpt_path")
         forgive(lambda: self._check(stage))
         self._held.release()
+        if asked == "last" and stage == "fit":
+            found: Any = self._get(self.config_init, "ckpt_path")
+            rank_zero_info(
+                f"Going on from {found}" if found else "There is no checkpoint yet; the run begins at step 0"
+            )
 
     def _check(self, stage: str) -> None:
-        checkpoint = self._get(self.config_init, "ckpt_path")
-        if checkpoint and str(checkpoint) not in ("best", "last", "hpc", "registry") and not Path(checkpoint).exists():
-            raise ValueError(f"--ckpt_path names a checkpoint, 'best' or 'last'; there is no file {checkpoint}.")
+        self._check_checkpoint(stage)
         if self.datamodule is not None:
             self.datamodule.prepare_data()
             self.datamodule.setup(stage)
@@ -114,8 +147,29 @@ class EmergeCLI(LightningCLI):
             if self.datamodule is not None:
                 self.model.check_data(self.datamodule)
             self.model.configure_optimizers()
-        for probe in probes_of(self.trainer):
-            probe.check(self.model)
+        if any(True for _ in self.model.parameters()):  # a module may make its layers later
+            for probe in probes_of(self.trainer):
+                probe.check(self.model)
+
+    def _check_checkpoint(self, stage: str) -> None:
+        given = self._get(self.config_init, "ckpt_path")
+        settings: Any = self.config_init[stage]
+        if given == "last":
+            given = settings["ckpt_path"] = find_last(self.trainer.loggers, go_on=stage == "fit")
+            if given is None and stage != "fit":
+                raise ValueError(
+                    "--ckpt_path last is the newest run's last checkpoint; no run has one yet. Train first."
+                )
+        if not given or str(given) in ("best", "hpc", "registry") or "://" in str(given):
+            return
+        if not Path(given).exists():
+            raise ValueError(f"--ckpt_path names a checkpoint, 'best' or 'last'; there is no file {given}.")
+        checkpoint = read_checkpoint(given)
+        if stage == "fit" and "optimizer_states" not in checkpoint:
+            raise ValueError(
+                f"A fit goes on from a whole checkpoint, such as last.ckpt; {given} holds weights alone. "
+                "Look at them with `lightning replay`, or test them with `lightning test`."
+            )
 
     @rank_zero_only
     def _summarise(self, folder: str, seconds: float) -> None:
@@ -140,7 +194,56 @@ class EmergeCLI(LightningCLI):
         return [f"Failed    {type(probe).__name__} is off since step {probe.failed_at}" for probe in failed]
 
 
-class _Held(logging.Filter):
+def find_last(loggers: Sequence[Logger], *, go_on: bool) -> str | None:
+    """Finds `last.ckpt` of the newest run under the first logger's name, or of the version that it was given.
+
+    Args:
+        loggers: of the trainer; a `TensorBoardLogger` or a `CSVLogger` comes first.
+        go_on: whether to make the logger write into that run's folder.
+
+    Returns:
+        The file's path, or None if there is none.
+
+    Raises:
+        ValueError: if the first logger does not number its runs.
+    """
+    logger = loggers[0] if loggers else None
+    if not isinstance(logger, TensorBoardLogger | CSVLogger):
+        raise ValueError(
+            "--ckpt_path last looks in the runs of a TensorBoardLogger or CSVLogger; the first logger is "
+            f"{type(logger).__name__ if logger else 'none'}. Name the checkpoint's file."
+        )
+    version = _newest_fit(Path(logger.root_dir)) if logger._version is None else logger._version
+    name = version if isinstance(version, str) else f"version_{version}"
+    last = Path(logger.root_dir) / name / "checkpoints" / LAST
+    if not last.exists():
+        return None
+    if go_on:
+        logger._version = version
+    return str(last)
+
+
+def _newest_fit(home: Path) -> int | None:
+    """The highest version that a fit has left; tests and predictions have folders of their own beside them."""
+    fits = [*home.glob(f"version_*/{STORE}"), *home.glob(f"version_*/checkpoints/{LAST}")]
+    names = {path.relative_to(home).parts[0].removeprefix("version_") for path in fits}
+    return max((int(name) for name in names if name.isdigit()), default=None)
+
+
+def _on_a_good_disk(run: Callable[[], object]) -> None:
+    """Says of a disk that fails what can be done."""
+    try:
+        run()
+    except OSError as error:
+        if error.errno not in (ENOSPC, EROFS, EDQUOT, EACCES):
+            raise
+        raise UserError(
+            f"A run writes to its folder, which the disk refused ({error}). What was written before is still there. "
+            "Free space, and go on with --ckpt_path last."
+        ) from error
+
+
+class Held(logging.Filter):
     """Holds Lightning's messages back until the checks are over, so that a mistake is answered by one line alone."""
 
     def __init__(self) -> None:
@@ -160,16 +263,18 @@ class _Held(logging.Filter):
             logging.getLogger(record.name).handle(record)
 
 
-def _hold_messages() -> _Held:
-    held = _Held()
+def hold_messages() -> Held:
+    """Holds Lightning's messages back until they are released."""
+    held = Held()
     for name in ("lightning.fabric", "lightning.pytorch"):
         for handler in logging.getLogger(name).handlers:
             handler.addFilter(held)
     return held
 
 
-def _silence_warnings() -> None:
+def silence_warnings() -> None:
     """Keeps warnings that the user can do nothing about off the screen."""
+    warnings.filterwarnings("ignore", "LightningCLI's args parameter")
     # Batches are looked up in memory, whole: worker processes would only copy them.
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     # Lightning 2.6 calls what torch 2.15 has renamed.

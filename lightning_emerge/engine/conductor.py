@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from lightning_emerge import capture as looking
-from lightning_emerge.engine.costs import PASS, Costs
+from lightning_emerge.engine.costs import CAPTURE, WAIT, Costs
 from lightning_emerge.engine.writer import Findings, Writer
 from lightning_emerge.records import Capture, Measurement, Needs, StimulusBank
 from lightning_emerge.schedules import Schedule
@@ -198,7 +198,8 @@ class Conductor:
     def settle(self, *, show: bool = False) -> None:
         """Waits until all that was found is written; every process calls it."""
         if self.writer is not None:
-            self.writer.drain(show=show)
+            with self.costs.spend(WAIT):
+                self.writer.drain(show=show)
         self._agree_on([])
         self._say()
 
@@ -243,7 +244,7 @@ class Conductor:
 
     def _report(self, step: int, due: Sequence[_Member], take: Callable[[], _Taken]) -> None:
         """Takes a capture, measures it and leaves it to the writer; what fails anywhere is switched off everywhere."""
-        with self.costs.spend(PASS):
+        with self.costs.spend(CAPTURE):
             capture, bank_failure = take()
         failures: dict[int, Exception] = {}
         findings: list[Findings] = []

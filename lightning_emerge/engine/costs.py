@@ -11,8 +11,8 @@ import numpy as np
 
 from lightning_emerge.records import Axis, Measurement
 
-PASS, WAIT, WRITE = "bank pass", "waiting", "writing"
-"""What belongs to no probe: sending the bank through, waiting for the writer, writing."""
+CAPTURE, WAIT, WRITE = "capture", "waiting", "writing"
+"""What belongs to no probe: passing the bank and copying weights, waiting for the writer, writing."""
 
 
 @dataclass
@@ -80,6 +80,6 @@ class Costs:
         for name, row in [*self.rows.items(), ("all", total)]:
             looks = str(row.looks) if row.looks else ""
             lines.append(
-                f"{name:{width}} {looks:>6} {row.seconds:15.1f} s {row.seconds / elapsed:7.1%} {row.beside:8.1f} s"
+                f"{name:{width}} {looks:>6} {row.seconds:15.2f} s {row.seconds / elapsed:7.1%} {row.beside:8.2f} s"
             )
         return lines

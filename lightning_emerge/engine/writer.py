@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import Queue
 from threading import Thread
+from typing import Any
 
 from matplotlib.figure import Figure
 from tqdm import tqdm
@@ -95,8 +96,7 @@ class Writer:
     def _work(self) -> None:
         while (job := self._queue.get()) is not None:
             try:
-                with self._costs.spend_beside(WRITE):
-                    self._write(*job)
+                self._write(*job)
             finally:
                 self._queue.task_done()
         self._queue.task_done()
@@ -104,20 +104,26 @@ class Writer:
     def _write(self, step: int, findings: Sequence[Findings]) -> None:
         measurements = [measurement for found in findings for measurement in found.measurements]
         for sink in list(self.records):
-            try:
-                sink.write(step, measurements)
-            except Exception as error:
-                self.records.remove(sink)
-                self._fail_to_write(sink, step, error)
+            self._try(self.records, sink, step, lambda sink=sink: sink.write(step, measurements))
         if not self.boards:
             return
         pictures = {name: pixels for found in findings for name, pixels in self._draw(step, found).items()}
+        shown = [*measurements, *self._costs.measure(step)]
         for board in list(self.boards):
-            try:
-                board.write(step, [*measurements, *self._costs.measure(step)], pictures)
-            except Exception as error:
-                self.boards.remove(board)
-                self._fail_to_write(board, step, error)
+            self._try(self.boards, board, step, lambda board=board: board.write(step, shown, pictures))
+
+    def _try(self, sinks: list[Any], sink: ArraySink | TensorBoardSink, step: int, write: Callable[[], None]) -> None:
+        try:
+            with self._costs.spend_beside(WRITE):
+                write()
+        except Exception as error:
+            sinks.remove(sink)
+            if self._strict:
+                self.error = self.error or error
+            self._reports.append(
+                f"{type(sink).__name__} could not write step {step}, so nothing more goes there; what is there stays "
+                f"readable, and training goes on. {type(error).__name__}: {error}"
+            )
 
     def _draw(self, step: int, found: Findings) -> dict[str, Picture]:
         pictures: dict[str, Picture] = {}
@@ -138,11 +144,3 @@ class Writer:
                 f"{type(error).__name__}: {error}"
             )
         return pictures
-
-    def _fail_to_write(self, sink: ArraySink | TensorBoardSink, step: int, error: Exception) -> None:
-        if self._strict:
-            self.error = self.error or error
-        self._reports.append(
-            f"{type(sink).__name__} could not write step {step}, so nothing more goes there; what is there stays "
-            f"readable, and training goes on. {type(error).__name__}: {error}"
-        )

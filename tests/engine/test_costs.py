@@ -50,11 +50,11 @@ def test_the_table_has_a_line_for_each_and_their_sum(clock):
     costs = Costs()
     with costs.spend("CategoryProbe"):
         clock[0] += 2
-    with costs.spend("bank pass"):
+    with costs.spend("capture"):
         clock[0] += 3
     clock[0] += 5
     table = costs.table()
     assert table[0].split() == ["looks", "training", "waited", "share", "beside", "it"]
-    assert table[1].split() == ["CategoryProbe", "1", "2.0", "s", "20.0%", "0.0", "s"]
-    assert table[-1].split() == ["all", "5.0", "s", "50.0%", "0.0", "s"]
+    assert table[1].split() == ["CategoryProbe", "1", "2.00", "s", "20.0%", "0.00", "s"]
+    assert table[-1].split() == ["all", "5.00", "s", "50.0%", "0.00", "s"]
     assert len({len(line) for line in table}) == 1

@@ -1,0 +1,131 @@
+"""Promise 5: killed at any moment and gone on with, a run ends as if it had been left alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+import lightning_emerge as le
+from lightning_emerge.engine.checkpoints import read_checkpoint
+
+SCRIPT = Path(__file__).with_name("killed.py")
+KILLS = 20
+STEPS, EPOCHS = 17, 5
+
+PACE = '''
+from pathlib import Path
+from lightning.pytorch import Callback
+
+class Pace(Callback):
+    """Tells how far training has come."""
+
+    def on_train_batch_end(self, trainer, *arguments):
+        Path("step").write_text(str(trainer.global_step))
+'''
+
+
+def _probe(name: str) -> dict[str, Any]:
+    looks = {"class_path": "lightning_emerge.LogSpaced", "init_args": {"per_decade": 15}}
+    return {"class_path": f"lightning_emerge.{name}", "init_args": {"schedule": looks, "on_error": "raise"}}
+
+
+CONFIGURATION: dict[str, Any] = {
+    "seed_everything": 0,
+    "model": {
+        "class_path": "lightning_emerge.TokenClassifier",
+        "init_args": {
+            "network": {
+                "class_path": "lightning_emerge.VGG",
+                "init_args": {
+                    "plan": [1, 1],
+                    "width": 4,
+                    "head": [8],
+                    "image_size": 16,
+                    "batch_norm": True,
+                    "dropout": 0.5,
+                },
+            },
+            "optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3}},
+            "scheduler": {
+                "class_path": "torch.optim.lr_scheduler.CosineAnnealingLR",
+                "init_args": {"T_max": EPOCHS},
+            },
+        },
+    },
+    "data": {
+        "class_path": "lightning_emerge.TokenDataModule",
+        "init_args": {"val_exemplars": 4, "test_exemplars": 4, "bank_exemplars": 4, "image_size": 16},
+    },
+    "trainer": {
+        "max_epochs": EPOCHS,
+        "limit_train_batches": STEPS,
+        "accelerator": "cpu",
+        "devices": 1,
+        "num_sanity_val_steps": 0,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "log_every_n_steps": 1,
+        "logger": {
+            "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
+            "init_args": {"save_dir": "runs", "name": "killed"},
+        },
+        "callbacks": [
+            {"class_path": "pace.Pace"},
+            *map(_probe, ("CategoryProbe", "GradientProbe", "FilterProbe", "SimilarityProbe")),
+            {"class_path": "lightning_emerge.Checkpoints", "init_args": {"last_every": 6}},
+        ],
+    },
+}
+
+
+def _run(folder: Path, kills: int) -> Path:
+    """Runs a fit that is killed so many times, and gives the folder of the run that ends."""
+    folder.mkdir()
+    (folder / "run.yaml").write_text(yaml.safe_dump(CONFIGURATION))
+    (folder / "pace.py").write_text(PACE)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder)}
+    command = [sys.executable, str(SCRIPT), str(folder), "1", str(kills)]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280, check=False)
+    assert ended.returncode == 0, (folder / "log.txt").read_text()[-3000:] + ended.stderr
+    return max(folder.glob("runs/killed/version_*"), key=lambda path: int(path.name[8:]))
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_20_times_ends_as_if_it_had_been_left_alone(tmp_path):
+    alone, survivor = _run(tmp_path / "alone", 0), _run(tmp_path / "killed", KILLS)
+    kills = json.loads((tmp_path / "killed/kills.json").read_text())
+    hits = [kill for kill in kills if kill["killed"]]
+    assert len(hits) == KILLS
+    assert len([kill for kill in hits if kill["step"] % STEPS]) >= KILLS // 2  # inside an epoch
+    assert len([kill for kill in hits if kill["torn"]]) >= 5  # inside a write
+    assert hits[-1]["step"] > STEPS * 2  # all over the run
+
+    a, b = (read_checkpoint(run / "checkpoints/last.ckpt") for run in (alone, survivor))
+    assert a["global_step"] == b["global_step"] == STEPS * EPOCHS
+    assert a["lightning_emerge"] == b["lightning_emerge"]
+    assert a["lr_schedulers"] == b["lr_schedulers"]
+    for name, value in a["state_dict"].items():
+        assert torch.equal(value, b["state_dict"][name]), name
+    moments = [checkpoint["optimizer_states"][0]["state"] for checkpoint in (a, b)]
+    for number, row in moments[0].items():
+        assert all(torch.equal(value, moments[1][number][name]) for name, value in row.items())
+
+    left, right = (le.open_run(run).load() for run in (alone, survivor))
+    assert right.step.values.tolist() == left.step.values.tolist()
+    assert np.all(np.diff(right.step) > 0)
+    assert set(left.variables) == set(right.variables)
+    for name in left.variables:
+        assert left[name].equals(right[name]), name
+        assert left[name].attrs == right[name].attrs, name
+
+    kept = [{path.name for path in (run / "checkpoints").iterdir()} for run in (alone, survivor)]
+    assert kept[0] == kept[1]
