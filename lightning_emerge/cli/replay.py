@@ -19,7 +19,7 @@ from lightning_emerge.cli.errors import UserError, forgive
 from lightning_emerge.cli.parser import Parser
 from lightning_emerge.cli.training import hold_messages, silence_warnings
 from lightning_emerge.engine.conductor import Sinks
-from lightning_emerge.engine.replay import list_checkpoints, replay
+from lightning_emerge.engine.replay import list_checkpoints, load_weights, replay
 from lightning_emerge.probe import Probe, find_bank, probes_of
 from lightning_emerge.sinks.arrays import STORE, ArraySink
 from lightning_emerge.sinks.tensorboard import TensorBoardSink
@@ -57,6 +57,7 @@ def run_replay(arguments: Sequence[str]) -> None:
     out = _choose_out(cli.config["out"], folder)
     forgive(cli.prepare)
     bank = forgive(lambda: find_bank(cli.trainer, probes))
+    forgive(lambda: load_weights(cli.model, next(iter(checkpoints.values()))))  # before anything is written
     for probe in probes:
         forgive(lambda probe=probe: probe.check(cli.model))
     sinks = forgive(lambda: Sinks([ArraySink(f"{out}/{STORE}", None)], [TensorBoardSink(SummaryWriter(str(out)))]))

@@ -15,7 +15,6 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
-from lightning_utilities.core.rank_zero import rank_zero_info
 
 from lightning_emerge.analysis.emergence import summarise_run
 from lightning_emerge.cli.errors import UserError, forgive
@@ -130,11 +129,9 @@ class EmergeCLI(LightningCLI):
         asked = self._get(self.config_init, "ckpt_path")
         forgive(lambda: self._check(stage))
         self._held.release()
-        if asked == "last" and stage == "fit":
+        if asked == "last" and stage == "fit" and self.trainer.is_global_zero:
             found: Any = self._get(self.config_init, "ckpt_path")
-            rank_zero_info(
-                f"Going on from {found}" if found else "There is no checkpoint yet; the run begins at step 0"
-            )
+            print(f"Going on from {found}" if found else "There is no checkpoint yet; the run begins at step 0")
 
     def _check(self, stage: str) -> None:
         self._check_checkpoint(stage)

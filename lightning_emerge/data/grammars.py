@@ -42,7 +42,7 @@ def read_grammar(path: str | Path) -> Grammar:
         hint = f" Did you mean {path.parent / near[0]}?" if near else ""
         raise FileNotFoundError(f"data.grammar names a YAML file; there is no {path}.{hint}")
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        content = yaml.load(path.read_text(encoding="utf-8"), _SafeLoader)
         return _grammar(content)
     except (ValueError, yaml.YAMLError) as error:
         raise ValueError(f"{path}: {' '.join(str(error).split())}") from None
@@ -60,7 +60,7 @@ def write_grammar(grammar: Grammar) -> str:
     return "\n".join(lines) + "\n"
 
 
-class _Loader(yaml.SafeLoader):
+class _SafeLoader(yaml.SafeLoader):
     """Reads keys as they are written (a token may be called `no` or `007`), and each once."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:

@@ -55,7 +55,7 @@ def replay(
     conductor = Conductor(module, probes, bank, sinks, step=next(iter(checkpoints)))
     try:
         for step, path in checkpoints.items():
-            _load(module, path)
+            load_weights(module, path)
             conductor.look(step, last=True)
             advance()
         conductor.settle(show=True)
@@ -64,11 +64,16 @@ def replay(
     return conductor
 
 
-def _load(module: nn.Module, path: Path) -> None:
+def load_weights(module: nn.Module, path: Path) -> None:
+    """Gives a module the weights of a checkpoint.
+
+    Raises:
+        ValueError: if they do not fit.
+    """
     try:
         module.load_state_dict(read_checkpoint(path)["state_dict"])
     except RuntimeError as error:
         first = str(error).strip().splitlines()[-1].strip()
         raise ValueError(
             f"A checkpoint is of the network that the configuration makes; {path} is not: {first}"
-        ) from error
+        ) from None

@@ -31,7 +31,7 @@ def test_data_shows_how_far_it_is(tmp_path, capfd):
 
 
 def test_data_takes_the_configuration_that_a_run_has_saved(tmp_path):
-    settings = yaml.safe_load(Path(SMOKE).read_text()) | {"ckpt_path": None, "weights_only": None}
+    settings = yaml.safe_load(Path(SMOKE).read_text()) | {"ckpt_path": None}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
     main(["data", "--config", str(tmp_path / "config.yaml"), *FEW, "--out", str(tmp_path / "out")])
     assert (tmp_path / "out" / "latents.parquet").exists()

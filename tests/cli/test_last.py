@@ -1,0 +1,71 @@
+"""`--ckpt_path last`: the newest run goes on, and a new one begins where there is none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import lightning_emerge as le
+from lightning_emerge.cli import main
+
+SMOKE = str(Path(__file__).parents[2] / "configs" / "smoke.yaml")
+SMALL = [
+    *("--data.image_size", "16", "--model.network.init_args.image_size", "16", "--trainer.limit_train_batches", "3"),
+    *("--model.network.init_args.plan", "[1]", "--data.bank_exemplars", "2", "--trainer.enable_progress_bar", "false"),
+    *("--trainer.enable_model_summary", "false"),
+]
+
+
+def fit(epochs: int, *arguments: str) -> None:
+    main(["fit", "--config", SMOKE, *SMALL, "--trainer.max_epochs", str(epochs), *arguments])
+
+
+def last_step(run: str) -> int:
+    return int(le.open_run(f"runs/smoke/{run}").step[-1])
+
+
+def test_last_is_the_newest_fit(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    fit(1, "--ckpt_path", "last")
+    assert "There is no checkpoint yet; the run begins at step 0" in capfd.readouterr().out
+    fit(1)
+    main(["test", "--config", SMOKE, *SMALL, "--ckpt_path", "last"])  # has a version of its own
+    assert (tmp_path / "runs/smoke/version_2").is_dir()
+    fit(2, "--ckpt_path", "last")
+    assert "Going on from runs/smoke/version_1/checkpoints/last.ckpt" in capfd.readouterr().out
+    assert (last_step("version_0"), last_step("version_1")) == (3, 6)
+    fit(3, "--ckpt_path", "last", "--trainer.logger.init_args.version", "0")
+    assert (last_step("version_0"), last_step("version_1")) == (9, 6)
+    assert not (tmp_path / "runs/smoke/version_3").exists()
+    assert "version: null" in (tmp_path / "runs/smoke/version_1/config.yaml").read_text()
+    # A run that was killed before its first checkpoint is not gone on with, and neither is the one before it.
+    (tmp_path / "runs/smoke/version_3/records.zarr").mkdir(parents=True)
+    fit(1, "--ckpt_path", "last")
+    assert last_step("version_4") == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["test", "--ckpt_path", "last"], "no run has one yet"),
+        (["fit", "--ckpt_path", "last", "--trainer.logger", "false"], "the first logger is none"),
+    ],
+)
+def test_a_mistake_is_one_line(arguments, words, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main([arguments[0], "--config", SMOKE, *SMALL, *arguments[1:]])
+    assert ended.value.code == 2
+    said = capfd.readouterr().err
+    assert said.count("\n") == 1
+    assert words in said
+
+
+def test_weights_alone_are_not_gone_on_from(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    fit(1)
+    capfd.readouterr()
+    with pytest.raises(SystemExit):
+        fit(2, "--ckpt_path", "runs/smoke/version_0/checkpoints/step=000003.ckpt")
+    assert "holds weights alone" in capfd.readouterr().err
