@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import partial
+from math import prod
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from torchmetrics import Metric, MetricCollection
 
 from lightning_emerge.records import StimulusBank
 
-_CHUNK = 64
+_CHUNK = 32
 
 
 def find_layers(module: nn.Module) -> dict[str, nn.Module]:
@@ -149,33 +150,36 @@ def run_bank(
     device, dtype = _device(module), next((p.dtype for p in module.parameters()), torch.float32)
     in_place = any(getattr(layer, "inplace", False) for layer in module.modules())
     watched = {layer: modules[layer] for layer in (*layers, *pooled)}
-    seen = Pass(gradients={layer: torch.zeros_like(weight) for layer, weight in parameters.items()})
-    start = 0
+    sums = {layer: torch.zeros_like(weight) for layer, weight in parameters.items()}
+    start, kept = 0, dict[str, torch.Tensor]()
     with _looking(module, list(parameters.values())), _hooks(watched, copy=in_place) as outputs:
-        for chunk, own in zip(images.split(_CHUNK), labels.split(_CHUNK), strict=True):
+        for chunk, answer in zip(images.split(_CHUNK), labels.split(_CHUNK), strict=True):
             outputs.clear()
             result = module(chunk.to(device, dtype))
             answers = _tensor("the network", result)
             _check_reached(watched, outputs)
-            for layer in layers:
-                rows = _tensor(f"layer {layer!r}", outputs[layer][0])
-                seen.activations[layer] = _keep(seen.activations.get(layer), rows, start, len(images))
-            for layer in pooled:
-                rows = _pool(_tensor(f"layer {layer!r}", outputs[layer][0]))
-                seen.pooled[layer] = _keep(seen.pooled.get(layer), rows, start, len(images))
-            seen.outputs = _keep(seen.outputs, answers, start, len(images))
+            found = {layer: _tensor(f"layer {layer!r}", outputs[layer][0]) for layer in watched}
+            rows = {"": answers, **{f"whole {layer}": found[layer] for layer in layers}}
+            rows |= {f"pooled {layer}": _pool(found[layer]) for layer in pooled}
+            kept = kept or _room(rows, len(images))
+            for name, own in rows.items():
+                kept[name][start : start + len(own)] = own
             if parameters:
-                _add_gradients(seen.gradients, parameters, result, own.to(device), len(bank))
+                _add_gradients(sums, parameters, result, answer.to(device), len(bank))
             start += len(chunk)
-    return seen
+    whole = {layer: kept[f"whole {layer}"] for layer in layers}
+    return Pass(kept[""], whole, {layer: kept[f"pooled {layer}"] for layer in pooled}, sums)
 
 
-def _keep(kept: torch.Tensor | None, rows: torch.Tensor, start: int, total: int) -> torch.Tensor:
-    """Puts rows where they belong; all memory is taken at once, as joining parts in the end would take it twice."""
-    if kept is None or not start:
-        kept = rows.new_empty((total, *rows.shape[1:]))
-    kept[start : start + len(rows)] = rows
-    return kept
+def _room(rows: Mapping[str, torch.Tensor], total: int) -> dict[str, torch.Tensor]:
+    """Makes room for all stimuli: one piece of memory, which the system gets back when it is let go.
+
+    Joining parts in the end would take it twice, and a piece for each layer would leave holes in the heap.
+    """
+    shapes = {name: (total, *part.shape[1:]) for name, part in rows.items()}
+    pieces = torch.empty(sum(map(prod, shapes.values())), device=next(iter(rows.values())).device)
+    split = pieces.split([prod(shape) for shape in shapes.values()])
+    return {name: piece.view(shape) for (name, shape), piece in zip(shapes.items(), split, strict=True)}
 
 
 def _check_reached(watched: Mapping[str, nn.Module], outputs: Mapping[str, tuple[Any, int]]) -> None:

@@ -16,6 +16,7 @@ from lightning_emerge.figures.canvas import EMPTY, mosaic, new_figure
 from lightning_emerge.records import FloatArray, Measurement
 
 _RANGE = (0.0, 1.0)
+_MOST = 200
 
 
 def draw_rdms(measurement: Measurement) -> Figure:
@@ -27,20 +28,22 @@ def draw_rdms(measurement: Measurement) -> Figure:
     layer_axis, stimulus_axis = measurement.axes[:2]
     tokens = [str(token) for token in stimulus_axis.notes["token"]]
     order = np.argsort([tokens.index(token) for token in tokens], kind="stable")
-    values = measurement.values[:, order][:, :, order]
     colours, scale = _colours()
-    size = len(tokens)
-    columns = min(4, len(values))
+    # One layer after the other: a bank of 500 in 16 layers would take 400 MB at once.
+    shrunk = [_shrink(values[np.ix_(order, order)]) for values in measurement.values]
+    tiles = np.stack([colours(scale(np.ma.masked_invalid(values)), bytes=True)[..., :3] for values in shrunk])
+    size = tiles.shape[1]
+    columns = min(4, len(tiles))
     gap = max(2, size // 5)
-    sheet, corners = mosaic(colours(scale(np.ma.masked_invalid(values)), bytes=True)[..., :3], columns, gap)
-    rows = -(-len(values) // columns)
+    sheet, corners = mosaic(tiles, columns, gap)
+    rows = -(-len(tiles) // columns)
     figure = new_figure(1.85 * columns + 1.5, 1.95 * rows + 0.7)
     axes = figure.subplots()
     axes.imshow(sheet, interpolation="nearest")
     for (x, y), layer in zip(corners, layer_axis.labels, strict=True):
         axes.text(x + size / 2, y - gap / 8, str(layer), ha="center", va="bottom", fontsize=9)
     edges, names = _blocks([tokens[k] for k in order])
-    middles = [(low + high) / 2 for low, high in pairwise(edges)]
+    middles = [(low + high) / 2 * size / len(tokens) for low, high in pairwise(edges)]
     bottom = corners[-1][1]
     last_row = [x for x, y in corners if y == bottom]
     axes.set_yticks([y + m for y in sorted({y for _, y in corners}) for m in middles], names * rows, fontsize=8)
@@ -48,9 +51,21 @@ def draw_rdms(measurement: Measurement) -> Figure:
     axes.tick_params(length=0)
     axes.tick_params(axis="x", labelrotation=90, labelsize=8)
     axes.spines[:].set_visible(False)
-    axes.set_title(f"Dissimilarity of the layers' responses to {size} stimuli, step {measurement.step}", pad=18)
+    axes.set_title(f"Dissimilarity of the layers' responses to {len(tokens)} stimuli, step {measurement.step}", pad=18)
     _add_bar(figure, axes, measurement.unit)
     return figure
+
+
+def _shrink(values: FloatArray) -> FloatArray:
+    """Averages neighbours until no side is longer than `_MOST`, which is what a panel has pixels for."""
+    factor = -(-len(values) // _MOST)
+    if factor == 1:
+        return values
+    missing = -len(values) % factor
+    padded = np.pad(values, (0, missing), constant_values=np.nan)
+    blocks = padded.reshape(len(padded) // factor, factor, -1, factor)
+    counts = np.isfinite(blocks).sum(axis=(1, 3))
+    return np.where(counts, np.nansum(blocks, axis=(1, 3)) / np.maximum(counts, 1), np.nan)
 
 
 def draw_rdm_steps(
@@ -80,7 +95,7 @@ def draw_rdm_steps(
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     names = list(dict.fromkeys(tokens))
-    axes.set_title(f"Dissimilarity of responses to {size} stimuli, in the order {', '.join(names)}", fontsize=10)
+    axes.set_title(f"Dissimilarity of responses to {len(tokens)} stimuli, in the order {', '.join(names)}", fontsize=10)
     _add_bar(figure, axes, unit)
     return figure
 

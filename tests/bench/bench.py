@@ -10,20 +10,22 @@ import json
 import platform
 import resource
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.loggers import TensorBoardLogger
 
 import lightning_emerge as le
-from lightning_emerge.capture import default_layers, run_bank
+from lightning_emerge.capture import Pass, default_layers, run_bank
 from lightning_emerge.measures.rdm import correlation_rdm
 
 
@@ -57,9 +59,18 @@ def bench_looks(rounds: int) -> dict[str, dict[str, float]]:
 
     def look(probe: le.Probe) -> Callable[[], None]:
         def run() -> None:
-            activations, outputs = run_bank(model, bank, layers) if probe.needs.bank else ({}, None)
+            seen = run_bank(model, bank, layers) if probe.needs.passes else Pass()
             gradients = weights if probe.needs.training else {}
-            capture = le.Capture(0, layers, bank, activations, outputs, weights, gradients, gradients)
+            capture = le.Capture(
+                0,
+                layers,
+                bank,
+                seen.activations,
+                outputs=seen.outputs,
+                weights=weights,
+                gradients=gradients,
+                updates=gradients,
+            )
             for measurement in probe.measure(capture):
                 probe.draw(measurement)
 
@@ -128,17 +139,7 @@ def bench_fit(rounds: int) -> dict[str, dict[str, float]]:
 
     def fit(probes: list[le.Probe]) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            trainer = Trainer(
-                accelerator="cpu",
-                devices=1,
-                max_epochs=2,
-                limit_val_batches=0,
-                logger=TensorBoardLogger(folder),
-                callbacks=list(probes),
-                enable_progress_bar=False,
-                enable_model_summary=False,
-                enable_checkpointing=False,
-            )
+            trainer = _trainer(folder, probes, max_epochs=2)
             trainer.fit(_model(), datamodule=data)
 
     def probes() -> list[le.Probe]:
@@ -148,9 +149,45 @@ def bench_fit(rounds: int) -> dict[str, dict[str, float]]:
     return {"fit, 2 epochs: default probes / none": paired(lambda: fit(probes()), lambda: fit([]), rounds)}
 
 
-def _model() -> le.TokenClassifier:
+def bench_memory(rounds: int) -> dict[str, dict[str, float]]:
+    """Peak memory of a fit with a bank of 500 at 64 x 64, looked at in all layers, beyond that of one without."""
+    peaks = {kind: [_peak(kind) for _ in range(rounds)] for kind in ("none", "default")}
+    more = statistics.median(peaks["default"]) - statistics.median(peaks["none"])
+    return {"fit, bank of 500 at 64 x 64: peak memory": {"mib": more}}
+
+
+def _peak(kind: str) -> float:
+    """Peak resident memory in MiB of a fit in a process of its own."""
+    command = [sys.executable, __file__, "--peak", kind]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
+
+
+def _fit_at_64(kind: str) -> None:
+    data = le.TokenDataModule(bank_exemplars=100, image_size=64)
+    data.setup("fit")
+    probes = [le.CategoryProbe, le.GradientProbe, le.FilterProbe, le.SimilarityProbe] if kind == "default" else []
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = _trainer(folder, [probe(le.EverySteps(1), on_error="raise") for probe in probes], max_steps=6)
+        trainer.fit(_model(image_size=64), datamodule=data)
+
+
+def _trainer(folder: str, probes: Sequence[Callback], **length: int) -> Trainer:
+    return Trainer(
+        accelerator="cpu",
+        devices=1,
+        limit_val_batches=0,
+        logger=TensorBoardLogger(folder),
+        callbacks=list(probes),
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        **length,
+    )
+
+
+def _model(**changes: int) -> le.TokenClassifier:
     seed_everything(0, verbose=False)
-    return le.TokenClassifier(le.VGG())
+    return le.TokenClassifier(le.VGG(**changes))
 
 
 def _conditions() -> dict[str, str]:
@@ -166,11 +203,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="paired rounds of each figure (default: 5)")
     parser.add_argument("--json", type=Path, default=Path("build/bench.json"), help="where the figures go as JSON")
+    parser.add_argument("--peak", choices=["none", "default"], help=argparse.SUPPRESS)
     wanted = parser.parse_args()
+    if wanted.peak:
+        _fit_at_64(wanted.peak)
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        return
     figures: dict[str, dict[str, float]] = {}
     print(f"{'figure':45} {'ratio':>7} {'ms':>9} {'floor ms':>9}")
-    for bench in (bench_rdm, bench_rendering, bench_looks, bench_fit):
-        for name, figure in bench(wanted.rounds if bench is not bench_fit else 2).items():
+    for bench in (bench_rdm, bench_rendering, bench_looks, bench_memory, bench_fit):
+        for name, figure in bench(wanted.rounds if bench not in (bench_fit, bench_memory) else 2).items():
             figures[name] = figure
             if "mib" in figure:
                 print(f"{name:45} {figure['mib']:24.1f} MiB more", flush=True)

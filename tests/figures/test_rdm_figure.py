@@ -10,6 +10,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from lightning_emerge.figures import rdm
 from lightning_emerge.figures.canvas import to_pixels
 from lightning_emerge.figures.rdm import draw_rdm_steps, draw_rdms
 from lightning_emerge.records import Axis, Measurement
@@ -124,3 +125,21 @@ def test_layers_are_rows_and_steps_are_columns_on_the_same_colours():
         assert found == (GREY if k == 5 else viridis((k % 3 + 1) / 10 + k // 3 / 2))
     assert any("1 - Pearson r" in text for text in texts(figure))
     assert any("a, b" in text for text in texts(figure))
+
+
+def test_large_rdms_are_averaged_over_neighbours_and_keep_their_blocks():
+    tokens = [str(k // 100) for k in range(500)]
+    values = (np.asarray(tokens)[:, None] != np.asarray(tokens)).astype(np.float32)
+    values[:7, :7] = np.nan
+    shrunk = rdm._shrink(values)
+    assert shrunk.shape == (167, 167)
+    assert np.isnan(shrunk[:2, :2]).all()
+    assert np.isfinite(shrunk[3:, 3:]).all()
+    np.testing.assert_allclose(shrunk[10, 10:30], 0)
+    np.testing.assert_allclose(shrunk[10, 40:], 1)
+    assert rdm._shrink(values[:200, :200]) is not None
+    np.testing.assert_array_equal(rdm._shrink(values[:200, :200]), values[:200, :200])
+    pair = np.random.default_rng(0).random((201, 201))
+    np.testing.assert_allclose(
+        rdm._shrink(pair)[:100, :100], pair[:200, :200].reshape(100, 2, 100, 2).mean(axis=(1, 3))
+    )
