@@ -25,7 +25,7 @@ board: $(VENV)/.run ## open TensorBoard on RUNS (default runs)
 test: lint types layers unit ## lint, types, layers and all tests
 
 unit: $(VENV)/.dev ## the tests alone, with any further ARGS for pytest
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 lint: $(VENV)/.dev ## check style and complexity
 	$(BIN)/ruff check .

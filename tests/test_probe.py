@@ -434,16 +434,15 @@ def test_records_are_in_the_first_loggers_folder_and_curves_in_every_tensorboard
         assert [event.step for event in events.Scalars("bank_accuracy_mean")] == [0, 5]
 
 
-def test_what_a_probe_costs_is_in_tensorboard_and_in_a_table(make_data, make_model, make_trainer, tmp_path, caplog):
-    with caplog.at_level("INFO"):
-        make_trainer([le.CategoryProbe(le.EverySteps(1))]).fit(make_model(), datamodule=make_data())
+def test_what_a_probe_costs_is_in_tensorboard_and_in_a_table(make_data, make_model, make_trainer, tmp_path, said):
+    make_trainer([le.CategoryProbe(le.EverySteps(1))]).fit(make_model(), datamodule=make_data())
     events = EventAccumulator(str(tmp_path / "run"))
     events.Reload()
     seconds = [event.value for event in events.Scalars("probe_seconds/CategoryProbe")]
     assert len(seconds) == 6
     assert seconds == sorted(seconds)
     assert all(0 <= event.value <= 1 for event in events.Scalars("probe_share/CategoryProbe"))
-    (table,) = [record.getMessage() for record in caplog.records if "What the probes cost" in record.getMessage()]
+    (table,) = [message for message in said if "What the probes cost" in message]
     assert {line.split()[0] for line in table.splitlines()[2:]} >= {"CategoryProbe", "capture", "writing", "all"}
     assert "probe_seconds" not in le.open_run(tmp_path / "run")
 

@@ -1,18 +1,17 @@
-"""When tokens emerge, from series with a known answer and from records written without this package."""
+"""When tokens emerge, from series with a known answer and from records of them."""
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
-import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightning_emerge.analysis.emergence import lasting_rise, summarise_run
 from lightning_emerge.figures.canvas import to_pixels
+from lightning_emerge.records import Axis, Measurement
 from lightning_emerge.sinks.arrays import ArraySink
 
 NAN = float("nan")
@@ -53,16 +52,14 @@ def test_it_is_the_first_look_with_no_look_below_from_there_on(values, level):
 
 
 def write(folder: Path, steps: list[int], accuracy: object, confidence: object) -> None:
-    """Records as another program would write them."""
-    variables = {
-        "bank_accuracy": (("step", "token"), np.asarray(accuracy, dtype=np.float32)),
-        "bank_confidence": (("step", "token"), np.asarray(confidence, dtype=np.float32)),
-        "gradient_norm": (("step",), np.ones(len(steps))),
-    }
-    records = xr.Dataset(variables, {"step": steps, "token": ["dax", "wug"]})
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        records.to_zarr(folder / "records.zarr", zarr_format=3)
+    """Records of a run with two tokens."""
+    tokens = Axis("token", ["dax", "wug"])
+    sink = ArraySink(folder / "records.zarr", None)
+    for step, *rows in zip(steps, accuracy, confidence, strict=True):
+        names = zip(("bank_accuracy", "bank_confidence"), rows, strict=True)
+        found = [Measurement(name, np.asarray(row, dtype=np.float32), (tokens,), step) for name, row in names]
+        sink.write(step, [*found, Measurement("gradient_norm", np.ones(()), (), step)])
+    sink.close()
 
 
 ACCURACY = [[0, 0], [0.5, 0], [1, 0], [1, 0.5]]
@@ -112,10 +109,10 @@ def test_a_run_without_records_has_nothing_to_say(tmp_path):
 
 
 def test_a_run_without_a_look_at_the_tokens_says_what_there_is(tmp_path):
-    records = xr.Dataset({"gradient_norm": (("step",), np.ones(3))}, {"step": [0, 1, 2]})
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        records.to_zarr(tmp_path / "records.zarr", zarr_format=3)
+    sink = ArraySink(tmp_path / "records.zarr", None)
+    for step in range(3):
+        sink.write(step, [Measurement("gradient_norm", np.ones(()), (), step)])
+    sink.close()
     (line,), picture = summarise_run(tmp_path)
     assert "3 looks, 1 measures" in line
     assert picture is None

@@ -23,6 +23,7 @@ from lightning_emerge.cli import main
 from lightning_emerge.engine.checkpoints import read_checkpoint
 
 LIMIT = 60  # seconds until a start has to have come where it is to be killed
+AHEAD = 7  # steps in which to meet a write: one more than from one last.ckpt to the next
 
 
 def start(folder: Path, *arguments: str) -> int:
@@ -75,8 +76,7 @@ def kill(folder: Path, child: int, target: int, what: str, delay: float) -> bool
     if what == "any":
         time.sleep(delay)
     else:
-        soon = time.monotonic() + 2
-        while not writing(folder, what) and time.monotonic() < soon:
+        while not writing(folder, what) and step_of(folder) < target + AHEAD and time.monotonic() < end:
             pass
     os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)

@@ -19,7 +19,7 @@ from lightning_emerge.engine.checkpoints import read_checkpoint
 
 SCRIPT = Path(__file__).with_name("killed.py")
 KILLS = 20
-STEPS, EPOCHS = 17, 5
+STEPS, EPOCHS = 17, 7  # no start gets from one kill to the end
 
 PACE = '''
 from pathlib import Path
@@ -34,7 +34,7 @@ class Pace(Callback):
 
 
 def _probe(name: str) -> dict[str, Any]:
-    looks = {"class_path": "lightning_emerge.LogSpaced", "init_args": {"per_decade": 15}}
+    looks = {"class_path": "lightning_emerge.EverySteps", "init_args": {"n": 4}}
     return {"class_path": f"lightning_emerge.{name}", "init_args": {"schedule": looks, "on_error": "raise"}}
 
 
@@ -75,7 +75,7 @@ CONFIGURATION: dict[str, Any] = {
         "enable_model_summary": False,
         "log_every_n_steps": 1,
         "logger": {
-            "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
+            "class_path": "lightning.pytorch.loggers.CSVLogger",
             "init_args": {"save_dir": "runs", "name": "killed"},
         },
         "callbacks": [

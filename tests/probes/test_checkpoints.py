@@ -153,18 +153,16 @@ def test_weights_are_kept_on_schedule_and_the_last_checkpoint_is_whole(make_data
     assert last["optimizer_states"]
 
 
-def test_the_size_is_said_in_advance_and_is_right(make_data, make_model, make_trainer, tmp_path, caplog):
-    with caplog.at_level("INFO"):
-        trainer = make_trainer([le.Checkpoints(le.EverySteps(1))], enable_checkpointing=True, max_steps=20)
-        model = make_model(width=16)
-        trainer.fit(model, datamodule=make_data())
-    (said,) = [r.getMessage() for r in caplog.records if r.getMessage().startswith("Checkpoints:")]
-    assert said.startswith("Checkpoints: 21 of weights, ")
-    stated = float(said.split(" MB each")[0].rsplit(" ", 1)[1])
+def test_the_size_is_said_in_advance_and_is_right(make_data, make_model, make_trainer, tmp_path, said):
+    trainer = make_trainer([le.Checkpoints(le.EverySteps(1))], enable_checkpointing=True, max_steps=20)
+    trainer.fit(make_model(width=16), datamodule=make_data())
+    (size,) = [message for message in said if message.startswith("Checkpoints:")]
+    assert size.startswith("Checkpoints: 21 of weights, ")
+    stated = float(size.split(" MB each")[0].rsplit(" ", 1)[1])
     sizes = [path.stat().st_size for path in (tmp_path / "run/checkpoints").glob("step=*.ckpt")]
     assert len(sizes) == 21
     assert np.mean(sizes) / 1e6 == pytest.approx(stated, rel=0.2, abs=0.05)
-    whole = float(said.split("about ")[1].split(" MB")[0])
+    whole = float(size.split("about ")[1].split(" MB")[0])
     assert (tmp_path / "run/checkpoints/last.ckpt").stat().st_size / 1e6 == pytest.approx(whole, rel=0.2, abs=0.15)
 
 
