@@ -32,7 +32,8 @@ def latents_table(
     - `light_x`, `light_y` (change of light from the middle to an edge), `ground_red`, ..., `background` (amplitude of
       its coarsest octave), `blur` (standard deviation, share of the side), `noise`;
     - `background_seed`, `noise_seed`: of the background's texture and the noise;
-    - `part<k>_` for each part of the token (empty beyond its last): `shape`, `x`, `y`, `radius` (shares of the side),
+    - `part<k>_` for each part of the token (empty beyond its last): `look` (the part of the grammar, in words, the same
+      in all tokens that share it), `shape`, `x`, `y`, `radius` (shares of the side),
       `angle` (degrees clockwise), `red`, `green`, `blue`; `area`: what is seen of it, in pixels; `left`, `top`,
       `right`, `bottom`: the box of the pixels of which it fills a half or more, in pixels, the latter two beyond the
       last one; all 0 if there is none;
@@ -58,7 +59,10 @@ def latents_table(
     columns |= dict(zip(_WHOLE, scenes.wholes.T, strict=True))
     columns |= dict(zip(_SEEDS, scenes.seeds.T, strict=True))
     seen = _seen(scenes, size)
+    looks = [str(part.look) for part in grammar.tokens[grammar.names.index(token)].parts]
     for number in range(grammar.arity):
+        look = looks[number] if number < len(looks) else None
+        columns[f"part{number}_look"] = pd.array([look] * len(scenes), dtype="string")
         columns |= _piece(scenes, f"part{number}", scenes.clutter + number if number < scenes.parts else None)
         own = seen[:, number] if number < scenes.parts else np.full((len(scenes), 5), np.nan)
         columns |= {f"part{number}_{name}": own[:, k] for k, name in enumerate(("area", *_BOX))}

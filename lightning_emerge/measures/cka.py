@@ -1,0 +1,97 @@
+"""Centred kernel alignment (CKA): how alike two layers lay out the same stimuli, whatever their units.
+
+Kornblith et al. (2019), *Similarity of neural network representations revisited*. What is compared are the inner
+products of the stimuli's responses about their mean, `Geometry.gram`; each layer is multiplied once, however many it is
+compared with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lightning_emerge.measures.linear import wide
+
+_NOTHING = 1e-24  # of a gram's largest entry, squared: what is left of products that are constant but for rounding
+
+
+def linear_cka(grams: Float[Tensor, "layer stimulus stimulus"]) -> Float[Tensor, "layer layer"]:
+    """Computes the linear CKA of each pair of layers (Kornblith et al. 2019, equation 4).
+
+    With more features than stimuli it is near 1 even for unrelated layers; `debiased_cka` is not.
+
+    Args:
+        grams: inner products of responses about their mean over stimuli.
+
+    Returns:
+        Symmetric matrix, 0 to 1, 1 on its diagonal; NaN for a layer that answers all stimuli alike.
+    """
+    return _normalised(_inner(wide(grams)), grams)
+
+
+def debiased_cka(grams: Float[Tensor, "layer stimulus stimulus"]) -> Float[Tensor, "layer layer"]:
+    """Computes the CKA of each pair of layers from the unbiased estimate of their alignment (`debiased_hsic`).
+
+    Returns:
+        Symmetric matrix, zero on average for unrelated layers and so also below it; 1 on its diagonal. NaN for a layer
+        that answers all stimuli alike, and with fewer than 4 stimuli.
+    """
+    return _normalised(debiased_hsic(grams), grams)
+
+
+def debiased_hsic(grams: Float[Tensor, "layer stimulus stimulus"]) -> Float[Tensor, "layer layer"]:
+    """Estimates the Hilbert-Schmidt independence criterion of each pair of layers without bias.
+
+    Song et al. (2012), *Feature selection via dependence maximization*, JMLR 13, equation 5, as an inner product of
+    U-centred matrices (Székely & Rizzo 2014): that of a layer with itself is a sum of squares, and never negative.
+
+    Returns:
+        Symmetric matrix, in the product of the layers' squared units; NaN with fewer than 4 stimuli.
+    """
+    grams, count = wide(grams), grams.shape[-1]
+    if count < 4:
+        return grams.new_full((len(grams), len(grams)), torch.nan)
+    apart = 1 - torch.eye(count, dtype=grams.dtype, device=grams.device)
+    hollow = grams * apart
+    rows = hollow.sum(dim=-1, keepdim=True) / (count - 2)
+    middle = hollow.sum(dim=(-1, -2), keepdim=True) / ((count - 1) * (count - 2))
+    return _inner((hollow - rows - rows.transpose(-1, -2) + middle) * apart) / (count * (count - 3))
+
+
+def minibatch_cka(batches: Iterable[Float[Tensor, "layer stimulus stimulus"]]) -> Float[Tensor, "layer layer"]:
+    """Computes the debiased CKA over more stimuli than fit at once, from the grams of batches of 4 or more.
+
+    Nguyen, Raghu & Kornblith (2021), *Do wide and deep networks learn the same things?*, equation 2: batches' unbiased
+    alignments are averaged before they are normalised, so the size of batches does not bias it.
+
+    Args:
+        batches: the grams of all layers, batch after batch, at least one.
+
+    Raises:
+        ValueError: if there is no batch.
+    """
+    total: Tensor | None = None
+    for grams in batches:
+        found = debiased_hsic(grams)
+        total = found if total is None else total + found
+    if total is None:
+        raise ValueError("CKA is computed over one batch of stimuli or more; got none.")
+    return _over_own(total, total.diagonal() > 0)
+
+
+def _inner(grams: Tensor) -> Tensor:
+    flat = grams.flatten(1)
+    return flat @ flat.T
+
+
+def _normalised(alignment: Tensor, grams: Tensor) -> Tensor:
+    largest = wide(grams).flatten(1).abs().amax(dim=1)
+    return _over_own(alignment, alignment.diagonal() > _NOTHING * largest.square())
+
+
+def _over_own(alignment: Tensor, some: Tensor) -> Tensor:
+    own = torch.where(some, alignment.diagonal(), torch.nan).sqrt()
+    return (alignment / own[:, None] / own[None, :]).clamp(max=1)
