@@ -1,42 +1,126 @@
-"""CategoryProbe: how well the network tells each token of the stimulus bank."""
+"""CategoryProbe: how well tokens are told, by the network and in each layer."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar, Literal, final
 
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
 from lightning_emerge.measures.category import accuracy_by_token, confidence_by_token
+from lightning_emerge.measures.collapse import (
+    disagreement,
+    equiangularity,
+    equinorm,
+    self_duality,
+    variability_collapse,
+)
+from lightning_emerge.measures.geometry import Geometry, activation_geometry, deal_folds
+from lightning_emerge.measures.readout import nearest_mean_accuracy, participation_ratio, ridge_accuracy, silhouette
+from lightning_emerge.measures.selectivity import class_selectivity, selective_share
 from lightning_emerge.probe import Probe
 from lightning_emerge.records import Axis, Capture, Measurement, Needs, to_array
 from lightning_emerge.schedules import Schedule
 
+_FOLDS = 5
+
 
 @final
 class CategoryProbe(Probe):
-    """Measures accuracy and confidence on the stimulus bank by token: the curves of their emergence.
+    """Measures how well the network tells the tokens of the stimulus bank, and how far each layer has them apart.
 
-    Records `bank_accuracy` and `bank_confidence` (token), and `bank_accuracy_mean`.
+    Records `bank_accuracy` and `bank_confidence` (token), and `bank_accuracy_mean`. By layer: what can be read out,
+    `nearest_mean_accuracy` and `ridge_accuracy`; how the tokens lie, `silhouette`, `participation_ratio` and neural
+    collapse, `collapse_variability` (NC1), `collapse_norms` and `collapse_angles` (NC2), `collapse_disagreement` (NC4);
+    `class_selectivity` (layer, filter) and `selective_share` (layer, token). And `collapse_duality` (NC3), of the last
+    layer.
 
     Args:
         schedule: as for any probe.
+        layers: as for any probe; each holds one weight.
         on_error: as for any probe.
     """
 
-    needs: ClassVar = Needs(outputs=True)
+    needs: ClassVar = Needs(outputs=True, activations=True, weights=True)
 
-    def __init__(self, schedule: Schedule | None = None, on_error: Literal["report", "raise"] = "report") -> None:
-        super().__init__(schedule, on_error=on_error)
+    def __init__(
+        self,
+        schedule: Schedule | None = None,
+        layers: Sequence[str] | None = None,
+        on_error: Literal["report", "raise"] = "report",
+    ) -> None:
+        super().__init__(schedule, layers, on_error)
 
     def measure(self, capture: Capture) -> Iterable[Measurement]:
         bank, logits = capture.bank, capture.outputs
         assert bank is not None
         assert logits is not None
         labels = bank.labels.to(logits.device)
-        tokens, source = Axis("token", bank.tokens), type(self).__name__
+        token, layer, source = Axis("token", bank.tokens), Axis("layer", capture.layers), type(self).__name__
         accuracy, confidence = accuracy_by_token(logits, labels), confidence_by_token(logits, labels)
-        for name, values, axes, unit, about in (
-            ("bank_accuracy", accuracy, (tokens,), "share", "Share of a token's stimuli that are told right"),
+        found = [
+            ("bank_accuracy", accuracy, (token,), "share", "Share of a token's stimuli that are told right"),
             ("bank_accuracy_mean", accuracy.nanmean(), (), "share", "Mean over tokens of the share told right"),
-            ("bank_confidence", confidence, (tokens,), "probability", "Mean probability given to the right token"),
-        ):
-            yield Measurement(name, to_array(values), axes, capture.step, unit, source, about)
+            ("bank_confidence", confidence, (token,), "probability", "Mean probability given to the right token"),
+        ]
+        if capture.activations:
+            folds = deal_folds(labels, _FOLDS)
+            for name, of, unit, about in (
+                (
+                    "nearest_mean_accuracy",
+                    lambda g: nearest_mean_accuracy(g, labels, folds),
+                    "share",
+                    _MEANS,
+                ),
+                ("ridge_accuracy", lambda g: ridge_accuracy(g, labels, folds), "share", _LINEAR),
+                ("silhouette", lambda g: silhouette(g.correlation, labels), "-1 to 1", _SILHOUETTE),
+                ("participation_ratio", participation_ratio, "dimensions", "In how many dimensions responses vary"),
+                ("collapse_variability", lambda g: variability_collapse(g, labels), "1", _NC1),
+                ("collapse_norms", lambda g: equinorm(g, labels), "1", _NC2_NORMS),
+                ("collapse_angles", lambda g: equiangularity(g, labels), "1", _NC2_ANGLES),
+                ("collapse_disagreement", lambda g: disagreement(g, labels, logits), "share", _NC4),
+            ):
+                found.append((name, _by_layer(capture, of), (layer,), unit, about))
+            index, shares = _selectivity(capture, labels, len(bank.tokens))
+            filters = Axis("filter", range(index.shape[1]))
+            found.append(("class_selectivity", index, (layer, filters), "1", _INDEX))
+            found.append(("selective_share", shares, (layer, token), "share of filters", _SELECTIVE))
+            found.append(("collapse_duality", _duality(capture, labels), (), "1", _NC3))
+        for name, values, axes, unit, about in found:
+            yield Measurement(name, to_array(values.float()), axes, capture.step, unit, source, about)
+
+
+_MEANS = "Share of stimuli told right by the nearest mean response to a token, taken over other stimuli"
+_LINEAR = "Share of stimuli told right by a ridge regression fitted to other stimuli"
+_SILHOUETTE = "Mean silhouette of stimuli as clusters of tokens, by one minus the correlation of responses"
+_NC1 = "Neural collapse 1: variation within tokens over that between; 0 if collapsed"
+_NC2_NORMS = "Neural collapse 2: variation of the lengths of the tokens' means; 0 if equally long"
+_NC2_ANGLES = "Neural collapse 2: how far the angles between tokens' means are from a simplex'; 0 if it is one"
+_NC3 = "Neural collapse 3: squared distance of the last weight and the tokens' means below it, 0 to 4; NaN if not seen"
+_NC4 = "Neural collapse 4: share of stimuli at which the nearest mean in the layer is not the network's decision"
+_INDEX = "Class selectivity, 0 to 1; NaN for a filter that is silent or responds negatively, and beyond the last"
+_SELECTIVE = "Share of the layer's filters that respond three times as much to this token as to the others"
+
+
+def _by_layer(capture: Capture, measure: Callable[[Geometry], Tensor]) -> Tensor:
+    return torch.stack([measure(activation_geometry(rows)) for rows in capture.activations.values()])
+
+
+def _selectivity(capture: Capture, labels: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
+    pooled = [rows.flatten(2).mean(dim=2) if rows.dim() > 2 else rows for rows in capture.activations.values()]
+    found = [class_selectivity(rows, labels) for rows in pooled]
+    widest = max(rows.shape[1] for rows in pooled)
+    index = torch.stack([pad(own, (0, widest - len(own)), value=torch.nan) for own, _ in found])
+    return index, torch.stack([selective_share(own, preferred, tokens) for own, preferred in found])
+
+
+def _duality(capture: Capture, labels: Tensor) -> Tensor:
+    """Of the last layer, if it gives one value a token and the layer below it was looked at."""
+    *below, last = capture.layers
+    weight = capture.weights[last] if last in capture.weights else labels.new_zeros(0)
+    features = capture.activations[below[-1]].flatten(1) if below else labels.new_zeros(0, 0)
+    if weight.dim() != 2 or weight.shape[0] <= int(labels.max()) or weight.shape[1] != features.shape[1]:
+        return torch.tensor(torch.nan)
+    return self_duality(features, weight.to(features), labels)

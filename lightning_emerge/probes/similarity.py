@@ -10,11 +10,13 @@ from matplotlib.figure import Figure
 
 from lightning_emerge.figures.matrix import draw_alignment
 from lightning_emerge.figures.rdm import draw_rdms
+from lightning_emerge.figures.tree import draw_trees
 from lightning_emerge.measures.cka import debiased_cka
 from lightning_emerge.measures.compare import COMPARISONS
 from lightning_emerge.measures.geometry import activation_geometry, token_weights
 from lightning_emerge.measures.model_rdms import model_rdms
 from lightning_emerge.measures.rdm import token_distances
+from lightning_emerge.measures.tree import average_linkage
 from lightning_emerge.probe import Probe
 from lightning_emerge.records import Axis, Capture, Measurement, Needs, StimulusBank, to_array
 from lightning_emerge.schedules import Schedule
@@ -85,6 +87,11 @@ class SimilarityProbe(Probe):
     def draw(self, measurement: Measurement) -> Figure | None:
         if measurement.name == "rdm":
             return draw_rdms(measurement)
+        if measurement.name == "token_rdm":
+            layers, tokens = ([str(label) for label in axis.labels] for axis in measurement.axes[:2])
+            rdms = torch.from_numpy(measurement.values).double()
+            trees = {layer: to_array(average_linkage(rdm)) for layer, rdm in zip(layers, rdms, strict=True)}
+            return draw_trees(trees, tokens, measurement.unit, measurement.step)
         return draw_alignment(measurement) if measurement.name == "cka" else None
 
 

@@ -16,3 +16,35 @@ def test_accuracy_and_confidence_by_token():
     np.testing.assert_allclose(measured["bank_accuracy_mean"].values, 0.5)
     sure = 1 / (1 + np.exp(-9.0))
     np.testing.assert_allclose(measured["bank_confidence"].values, [(sure + 0.5) / 2, 1 - sure], rtol=1e-3)
+
+
+def test_planted_tokens_are_found_in_the_layer_that_holds_them():
+    generator = torch.Generator().manual_seed(0)
+    labels, ids = torch.arange(40) % 4, tuple(map(str, range(40)))
+    bank = le.StimulusBank(torch.zeros(40, 3, 2, 2), labels, ids, ("a", "b", "c", "d"))
+    held = torch.eye(4)[labels].repeat(1, 2) + 0.05 * torch.rand(40, 8, generator=generator)
+    layers = {"noise": torch.rand(40, 6, 3, 3, generator=generator), "held": held, "out": held[:, :4]}
+    weights = {"noise": torch.zeros(6, 3, 3, 3), "held": torch.zeros(8, 54), "out": torch.eye(4).repeat(1, 2) - 0.25}
+    capture = le.Capture(5, tuple(layers), bank, layers, outputs=held[:, :4], weights=weights)
+    measured = {found.name: found for found in le.CategoryProbe().measure(capture)}
+    for name in ("nearest_mean_accuracy", "ridge_accuracy"):
+        assert measured[name].values[0] < 0.5
+        assert measured[name].values[1:].tolist() == [1, 1]
+    assert measured["silhouette"].values[1] > 0.9 > measured["silhouette"].values[0] + 0.8
+    assert measured["collapse_variability"].values[1] < 0.01 < measured["collapse_variability"].values[0]
+    assert measured["collapse_disagreement"].values[1] == 0
+    assert measured["collapse_duality"].values < 0.01
+    index = measured["class_selectivity"]
+    assert [axis.name for axis in index.axes] == ["layer", "filter"]
+    assert index.values.shape == (3, 8)
+    assert np.isnan(index.values[0, 6:]).all()
+    np.testing.assert_allclose(measured["selective_share"].values, [[0] * 4, [0.25] * 4, [0.25] * 4])
+
+
+def test_without_the_last_weight_there_is_no_duality():
+    bank = le.StimulusBank(torch.zeros(4, 3, 2, 2), torch.tensor([0, 0, 1, 1]), ("p", "q", "r", "s"), ("a", "b"))
+    layers = {"conv": torch.rand(4, 3, 2, 2), "next": torch.rand(4, 5, 2, 2)}
+    weights = {"conv": torch.zeros(3, 3, 3, 3), "next": torch.zeros(5, 3, 3, 3)}
+    capture = le.Capture(0, ("conv", "next"), bank, layers, outputs=torch.rand(4, 2), weights=weights)
+    measured = {found.name: found.values for found in le.CategoryProbe().measure(capture)}
+    assert np.isnan(measured["collapse_duality"])

@@ -39,10 +39,10 @@ def test_the_rdm_carries_ids_tokens_layers_and_its_unit():
     np.testing.assert_array_equal(rdm.values[0], rdm.values[0].T)
 
 
-def test_the_rdm_and_the_alignment_of_layers_are_drawn():
+def test_the_rdms_and_the_alignment_of_layers_are_drawn():
     probe = le.SimilarityProbe()
     drawn = [found.name for found in probe.measure(_capture({"conv": torch.randn(12, 9)})) if probe.draw(found)]
-    assert drawn == ["rdm", "cka"]
+    assert drawn == ["rdm", "token_rdm", "cka"]
 
 
 def test_a_layer_that_does_not_respond_is_nan_and_does_not_fail():

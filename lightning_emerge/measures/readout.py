@@ -1,0 +1,128 @@
+"""What can be read out of a layer: tokens from its responses, by the nearest mean and by ridge regression."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from lightning_emerge.measures.geometry import Geometry
+from lightning_emerge.measures.linear import solve, wide
+
+RIDGE = 1e-2
+"""Ridge penalty as a share of the layer's variance: of the mean squared length of its centred responses."""
+
+
+def nearest_mean_accuracy(
+    geometry: Geometry, labels: Int[Tensor, " stimulus"], folds: Int[Tensor, " stimulus"]
+) -> Float[Tensor, ""]:
+    """Computes the share of stimuli that lie nearest to their own token's mean, taken over the other folds alone.
+
+    Args:
+        geometry: of the layer.
+        labels: token of each stimulus.
+        folds: fold of each stimulus, two or more (see `deal_folds`).
+
+    Returns:
+        0 to 1, 1 / tokens by chance. On a tie the token with the lowest label wins. NaN if the layer answers all
+        stimuli alike.
+    """
+    squared = geometry.squared
+    right = torch.zeros_like(labels, dtype=torch.bool)
+    for fold in range(int(folds.max()) + 1):
+        inside = folds == fold
+        right |= (_to_means(squared, labels, ~inside).argmin(dim=1) == labels) & inside
+    return _or_nan(wide(right).mean(), squared)
+
+
+def ridge_accuracy(
+    geometry: Geometry, labels: Int[Tensor, " stimulus"], folds: Int[Tensor, " stimulus"]
+) -> Float[Tensor, ""]:
+    """Computes the share of stimuli whose token a linear read-out, fitted to the other folds alone, gives.
+
+    Ridge regression with an intercept on one value a token, 1 for its own and 0 for others; the largest wins. It is
+    solved in stimulus x stimulus, so that the number of features does not matter.
+
+    Args:
+        geometry: of the layer.
+        labels: token of each stimulus.
+        folds: fold of each stimulus, two or more.
+
+    Returns:
+        0 to 1, 1 / tokens by chance. On a tie the token with the lowest label wins. NaN if the layer answers all
+        stimuli alike.
+    """
+    gram = geometry.gram
+    wanted = wide(torch.nn.functional.one_hot(labels))
+    penalty = RIDGE * gram.diagonal().mean()
+    right = torch.zeros_like(labels, dtype=torch.bool)
+    for fold in range(int(folds.max()) + 1):
+        inside = folds == fold
+        train, test = gram[~inside][:, ~inside], gram[inside][:, ~inside]
+        mean = train.mean(dim=0)
+        inner = train - mean - mean[:, None] + mean.mean()
+        target = wanted[~inside]
+        eye = torch.eye(len(inner), dtype=inner.dtype, device=inner.device)
+        weights = solve(inner + penalty * eye, target - target.mean(dim=0))
+        across = test - test.mean(dim=1, keepdim=True) - mean + mean.mean()
+        right[inside] = (across @ weights + target.mean(dim=0)).argmax(dim=1) == labels[inside]
+    return _or_nan(wide(right).mean(), geometry.squared)
+
+
+def nearest_mean(geometry: Geometry, labels: Int[Tensor, " stimulus"]) -> Int[Tensor, " stimulus"]:
+    """Gives the token whose mean response, over all stimuli, lies nearest to each stimulus'; the lowest on a tie."""
+    return _to_means(geometry.squared, labels, torch.ones_like(labels, dtype=torch.bool)).argmin(dim=1)
+
+
+def silhouette(rdm: Float[Tensor, "stimulus stimulus"], labels: Int[Tensor, " stimulus"]) -> Float[Tensor, ""]:
+    """Computes the mean silhouette of the stimuli as clusters of tokens.
+
+    Rousseeuw (1987), *Silhouettes*, Journal of Computational and Applied Mathematics 20: (b - a) / max(a, b), a being a
+    stimulus' mean distance to others of its token, b that to the stimuli of the nearest other token; 0 for a token of
+    one stimulus.
+
+    Args:
+        rdm: distances between stimuli. A stimulus all of whose distances are NaN is left out.
+        labels: token of each stimulus.
+
+    Returns:
+        -1 to 1; NaN with fewer than two tokens.
+    """
+    apart = ~torch.eye(len(rdm), dtype=torch.bool, device=rdm.device)
+    known = (rdm.isfinite() & apart).any(dim=1)
+    rdm, labels = wide(rdm[known][:, known]).clone().fill_diagonal_(0), labels[known]
+    if int(labels.bincount().count_nonzero()) < 2:
+        return rdm.new_tensor(torch.nan)
+    member = wide(torch.nn.functional.one_hot(labels))
+    member = member[:, member.any(dim=0)]
+    counts, own = member.sum(dim=0), member.bool()
+    sums = rdm @ member
+    inside = sums[own] / (counts[member.argmax(dim=1)] - 1).clamp(min=1)
+    outside = (sums / counts).masked_fill(own, torch.inf).amin(dim=1)
+    largest = torch.maximum(inside, outside)
+    scores = torch.where(largest > 0, (outside - inside) / largest, 0)
+    return torch.where(counts[member.argmax(dim=1)] > 1, scores, 0).mean()
+
+
+def participation_ratio(geometry: Geometry) -> Float[Tensor, ""]:
+    """Computes in how many dimensions a layer's responses vary: (sum of variances)^2 / sum of squared variances.
+
+    Gao et al. (2017), *A theory of multineuronal dimensionality, dynamics and measurement*, over principal components.
+
+    Returns:
+        1 to the number of stimuli less one; NaN if the layer answers all stimuli alike.
+    """
+    gram = geometry.gram
+    return _or_nan(gram.trace().square() / gram.square().sum(), geometry.squared)
+
+
+def _to_means(squared: Tensor, labels: Tensor, chosen: Tensor) -> Tensor:
+    """Squared distance of each stimulus to each token's mean over the stimuli that are chosen; inf if there is none."""
+    member = wide(torch.nn.functional.one_hot(labels)) * chosen[:, None]
+    means = member / member.sum(dim=0)
+    far = squared @ means - (means * (squared @ means)).sum(dim=0) / 2
+    return far.nan_to_num(torch.inf)
+
+
+def _or_nan(value: Tensor, squared: Tensor) -> Tensor:
+    return torch.where(squared.max() > 0, value, torch.nan)

@@ -1,0 +1,103 @@
+"""Read-outs and clusters against scikit-learn and NumPy; planted tokens, and noise at chance."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import Ridge
+from sklearn.metrics import silhouette_score
+from sklearn.neighbors import NearestCentroid
+
+from lightning_emerge.measures.geometry import deal_folds, layer_geometry
+from lightning_emerge.measures.rdm import correlation_rdm
+from lightning_emerge.measures.readout import (
+    RIDGE,
+    nearest_mean,
+    nearest_mean_accuracy,
+    participation_ratio,
+    ridge_accuracy,
+    silhouette,
+)
+
+LABELS = torch.arange(40) % 4
+
+
+def planted(seed: int, noise: float, features: int = 30) -> torch.Tensor:
+    random = np.random.default_rng(seed)
+    centres = random.normal(size=(4, features))
+    return torch.from_numpy(centres[LABELS] + noise * random.normal(size=(40, features)) + 2)
+
+
+@pytest.mark.parametrize("features", [3, 30, 200])
+@pytest.mark.parametrize("noise", [0.5, 2.0, 5.0])
+def test_read_outs_are_scikit_learns_over_the_same_folds(noise, features):
+    rows, folds = planted(1, noise, features), deal_folds(LABELS, 5)
+    x, y, at = rows.numpy(), LABELS.numpy(), folds.numpy()
+    penalty = RIDGE * np.square(x - x.mean(axis=0)).sum(axis=1).mean()
+    means, ridge = [], []
+    for fold in range(5):
+        train, test = at != fold, at == fold
+        means.extend(NearestCentroid().fit(x[train], y[train]).predict(x[test]) == y[test])
+        fitted = Ridge(alpha=penalty).fit(x[train], np.eye(4)[y[train]])
+        ridge.extend(fitted.predict(x[test]).argmax(axis=1) == y[test])
+    geometry = layer_geometry(rows)
+    assert nearest_mean_accuracy(geometry, LABELS, folds).item() == pytest.approx(np.mean(means))
+    assert ridge_accuracy(geometry, LABELS, folds).item() == pytest.approx(np.mean(ridge))
+    assert nearest_mean(geometry, LABELS).tolist() == NearestCentroid().fit(x, y).predict(x).tolist()
+
+
+def test_noise_is_read_out_at_chance_and_tokens_surely():
+    folds = deal_folds(LABELS, 5)
+    for read in (nearest_mean_accuracy, ridge_accuracy):
+        scores = [read(layer_geometry(torch.randn(40, 60, generator=g)), LABELS, folds).item() for g in generators(40)]
+        assert abs(np.mean(scores) - 0.25) < 3 * np.std(scores) / np.sqrt(40) + 0.01
+        assert read(layer_geometry(planted(2, 0.1)), LABELS, folds) == 1
+
+
+def generators(count: int) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(seed) for seed in range(count)]
+
+
+def test_only_a_rule_that_is_not_linear_tells_the_parity_of_two_bits():
+    bits = torch.from_numpy(np.random.default_rng(3).integers(0, 2, (80, 2)))
+    geometry = layer_geometry(bits.double() + 0.01 * torch.randn(80, 2, generator=generators(1)[0]).double())
+    parity = bits.sum(dim=1) % 2
+    assert ridge_accuracy(geometry, bits[:, 0], deal_folds(bits[:, 0], 5)) == 1
+    assert ridge_accuracy(geometry, parity, deal_folds(parity, 5)) < 0.8
+
+
+@pytest.mark.parametrize("labels", [LABELS, torch.arange(40) // 13, torch.arange(40).clamp(max=3)])
+def test_the_silhouette_is_scikit_learns(labels):
+    rdm = correlation_rdm(planted(4, 1.0))
+    expected = silhouette_score(rdm.numpy(), labels.numpy(), metric="precomputed")
+    assert silhouette(rdm, labels).item() == pytest.approx(expected, abs=1e-12)
+
+
+def test_stimuli_without_distances_are_left_out_of_the_silhouette():
+    rdm = correlation_rdm(planted(5, 1.0))
+    expected = silhouette(rdm[3:, 3:], LABELS[3:])
+    rdm[:3] = rdm[:, :3] = torch.nan
+    torch.testing.assert_close(silhouette(rdm, LABELS), expected)
+    assert silhouette(rdm[:3, :3], LABELS[:3]).isnan()
+    assert silhouette(rdm[3:, 3:], torch.zeros(37, dtype=torch.long)).isnan()
+
+
+def test_the_participation_ratio_is_that_of_the_covariances_eigenvalues():
+    rows = planted(6, 1.0, 12)
+    values = np.linalg.eigvalsh(np.cov(rows.numpy().T))
+    expected = values.sum() ** 2 / np.square(values).sum()
+    assert participation_ratio(layer_geometry(rows)).item() == pytest.approx(expected)
+
+
+def test_three_equal_dimensions_are_three():
+    corners = torch.tensor([[a, b, c] for a in (-1.0, 1) for b in (-1.0, 1) for c in (-1.0, 1)])
+    assert participation_ratio(layer_geometry(corners)).item() == pytest.approx(3)
+
+
+def test_a_layer_that_answers_all_alike_tells_nothing():
+    geometry = layer_geometry(torch.full((40, 5), 0.3))
+    folds = deal_folds(LABELS, 5)
+    assert nearest_mean_accuracy(geometry, LABELS, folds).isnan()
+    assert ridge_accuracy(geometry, LABELS, folds).isnan()
+    assert participation_ratio(geometry).isnan()
