@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lightning_emerge.analysis.embedding import embed_run
     from lightning_emerge.data.grammars import read_grammar
     from lightning_emerge.data.nuisances import Nuisances
     from lightning_emerge.data.photographs import FolderDataModule
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from lightning_emerge.probes.checkpoints import Checkpoints
     from lightning_emerge.probes.confusion import ConfusionPicture
     from lightning_emerge.probes.contact import ContactSheet
+    from lightning_emerge.probes.embedding import EmbeddingProbe
     from lightning_emerge.probes.filters import FilterProbe
     from lightning_emerge.probes.gradient import GradientProbe
     from lightning_emerge.probes.similarity import SimilarityProbe
@@ -34,6 +36,7 @@ _HOMES = {
     "Checkpoints": "probes.checkpoints",
     "ConfusionPicture": "probes.confusion",
     "ContactSheet": "probes.contact",
+    "EmbeddingProbe": "probes.embedding",
     "Epochs": "schedules",
     "EverySteps": "schedules",
     "FilterProbe": "probes.filters",
@@ -55,6 +58,7 @@ _HOMES = {
     "TokenDataModule": "data.synthetic",
     "VGG": "models.vgg",
     "VisionDataModule": "data.vision",
+    "embed_run": "analysis.embedding",
     "open_run": "sinks.arrays",
     "read_grammar": "data.grammars",
 }
@@ -69,6 +73,7 @@ __all__ = [
     "Checkpoints",
     "ConfusionPicture",
     "ContactSheet",
+    "EmbeddingProbe",
     "Epochs",
     "EverySteps",
     "FilterProbe",
@@ -89,6 +94,7 @@ __all__ = [
     "TokenClassifier",
     "TokenDataModule",
     "VisionDataModule",
+    "embed_run",
     "open_run",
     "read_grammar",
 ]

@@ -16,6 +16,7 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
+from lightning_emerge.analysis.embedding import draw_embedding, embed_run, last_scores
 from lightning_emerge.analysis.emergence import summarise_run
 from lightning_emerge.cli.errors import UserError, forgive
 from lightning_emerge.cli.parser import Parser
@@ -23,9 +24,11 @@ from lightning_emerge.data.datamodule import ExemplarDataModule
 from lightning_emerge.engine.checkpoints import read_checkpoint
 from lightning_emerge.figures.canvas import to_pixels
 from lightning_emerge.models.classifier import TokenClassifier
-from lightning_emerge.probe import probes_of
+from lightning_emerge.probe import find_bank, probes_of
 from lightning_emerge.probes.checkpoints import LAST
 from lightning_emerge.probes.contact import ContactSheet
+from lightning_emerge.probes.embedding import EmbeddingProbe
+from lightning_emerge.records import Picture
 from lightning_emerge.sinks.arrays import STORE
 from lightning_emerge.sinks.predictions import write_predictions
 from lightning_emerge.sinks.tensorboard import tensorboard_sinks
@@ -182,9 +185,37 @@ class EmergeCLI(LightningCLI):
             for sink in tensorboard_sinks(self.trainer.loggers):
                 sink.write(self.trainer.global_step, [], {"emergence": to_pixels(picture)})
                 sink.close()
-        for line in [*lines, *self._failures()]:
+        for line in [*lines, *self._embed(folder), *self._failures()]:
             print(line)
         print(f"Look      lightning board {folder}")
+
+    def _embed(self, folder: str) -> list[str]:
+        """Lays the stimuli out as points, now that no training waits, if an `EmbeddingProbe` has looked."""
+        if not any(isinstance(probe, EmbeddingProbe) and probe.failed_at is None for probe in probes_of(self.trainer)):
+            return []
+        try:
+            picture = draw_embedding(embed_run(folder))
+            path = Path(folder) / "embedding.png"
+            picture.savefig(path)
+            self._project(folder, to_pixels(picture))
+        except Exception as error:  # the run is over and its records are there: a picture of them does not cost it
+            return [
+                f"Embedding could not be made; lightning_emerge.embed_run tries again. {type(error).__name__}: {error}"
+            ]
+        return [f"Embedding {path}"]
+
+    def _project(self, folder: str, picture: Picture) -> None:
+        bank = find_bank(self.trainer, probes_of(self.trainer))
+        assert bank is not None
+        images = bank.images.float().cpu()
+        low, high = images.amin(), images.amax()
+        thumbnails = ((images - low) / (high - low).clamp(min=1e-9)).numpy()
+        tokens = [bank.tokens[label] for label in bank.labels.tolist()]
+        for sink in tensorboard_sinks(self.trainer.loggers):
+            sink.write(self.trainer.global_step, [], {"embedding": picture})
+            for layer, scores in last_scores(folder).items():
+                sink.write_points(self.trainer.global_step, layer, scores, tokens, thumbnails)
+            sink.close()
 
     def _failures(self) -> list[str]:
         failed = [probe for probe in probes_of(self.trainer) if probe.failed_at is not None]

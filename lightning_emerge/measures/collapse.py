@@ -38,6 +38,22 @@ def variability_collapse(geometry: Geometry, labels: Int[Tensor, " stimulus"]) -
     return cross.square().sum() / len(geometry)
 
 
+def variability_ratio(geometry: Geometry, labels: Int[Tensor, " stimulus"]) -> Float[Tensor, ""]:
+    """Computes NC1 without its pseudo-inverse: trace(within) / trace(between).
+
+    Tirer & Bruna (2022), *Extended unconstrained features model for exploring deep neural collapse*, ICML. It says the
+    same of a layer that collapses, and is not ruled by the direction in which tokens differ least, where rounding alone
+    moves the original by parts in 10,000.
+
+    Returns:
+        0 (collapsed) and above; NaN if the tokens' means are all alike.
+    """
+    between, apart = _inner(geometry, labels), _apart(labels, geometry)
+    within = (apart @ geometry.gram * apart).sum() / len(geometry)
+    spread = between.trace() / len(between)
+    return within / torch.where(spread > 0, spread, torch.nan)
+
+
 def equinorm(geometry: Geometry, labels: Int[Tensor, " stimulus"]) -> Float[Tensor, ""]:
     """Computes the first half of NC2: the coefficient of variation of the lengths of the tokens' centred means.
 

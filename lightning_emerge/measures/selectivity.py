@@ -29,12 +29,12 @@ def class_selectivity(
         response to a token is negative, for which the index is not defined. And the preferred token's label.
     """
     tokens = int(labels.max()) + 1
-    means = token_weights(labels, tokens).to(pooled) @ pooled
-    known = means[~means.isnan().all(dim=1)]
-    largest, preferred = means.nan_to_num(-torch.inf).max(dim=0)
-    others = (known.sum(dim=0) - largest) / (len(known) - 1)
+    shown = labels.bincount().nonzero()[:, 0]
+    means = token_weights(labels, tokens).to(pooled)[shown] @ pooled
+    largest, preferred = means.max(dim=0)
+    others = (means.sum(dim=0) - largest) / (len(shown) - 1)
     index = (largest - others) / (largest + others)
-    return torch.where((known.amin(dim=0) >= 0) & (largest > 0), index, torch.nan), preferred
+    return torch.where((means.amin(dim=0) >= 0) & (largest > 0), index, torch.nan), shown[preferred]
 
 
 def selective_share(

@@ -15,7 +15,7 @@ from lightning_emerge.measures.collapse import (
     equiangularity,
     equinorm,
     self_duality,
-    variability_collapse,
+    variability_ratio,
 )
 from lightning_emerge.measures.geometry import Geometry, activation_geometry, deal_folds
 from lightning_emerge.measures.readout import nearest_mean_accuracy, participation_ratio, ridge_accuracy, silhouette
@@ -77,7 +77,7 @@ class CategoryProbe(Probe):
                 ("ridge_accuracy", lambda g: ridge_accuracy(g, labels, folds), "share", _LINEAR),
                 ("silhouette", lambda g: silhouette(g.correlation, labels), "-1 to 1", _SILHOUETTE),
                 ("participation_ratio", participation_ratio, "dimensions", "In how many dimensions responses vary"),
-                ("collapse_variability", lambda g: variability_collapse(g, labels), "1", _NC1),
+                ("collapse_variability", lambda g: variability_ratio(g, labels), "1", _NC1),
                 ("collapse_norms", lambda g: equinorm(g, labels), "1", _NC2_NORMS),
                 ("collapse_angles", lambda g: equiangularity(g, labels), "1", _NC2_ANGLES),
                 ("collapse_disagreement", lambda g: disagreement(g, labels, logits), "share", _NC4),
@@ -95,7 +95,7 @@ class CategoryProbe(Probe):
 _MEANS = "Share of stimuli told right by the nearest mean response to a token, taken over other stimuli"
 _LINEAR = "Share of stimuli told right by a ridge regression fitted to other stimuli"
 _SILHOUETTE = "Mean silhouette of stimuli as clusters of tokens, by one minus the correlation of responses"
-_NC1 = "Neural collapse 1: variation within tokens over that between; 0 if collapsed"
+_NC1 = "Neural collapse 1: variance within tokens over that between their means; 0 if collapsed"
 _NC2_NORMS = "Neural collapse 2: variation of the lengths of the tokens' means; 0 if equally long"
 _NC2_ANGLES = "Neural collapse 2: how far the angles between tokens' means are from a simplex'; 0 if it is one"
 _NC3 = "Neural collapse 3: squared distance of the last weight and the tokens' means below it, 0 to 4; NaN if not seen"

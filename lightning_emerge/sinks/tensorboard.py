@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
 from torch.utils.tensorboard.writer import SummaryWriter
 
-from lightning_emerge.records import Axis, Measurement, Picture
+from lightning_emerge.records import Axis, FloatArray, Measurement, Picture
 
 
 def tensorboard_sinks(loggers: Iterable[Logger]) -> list[TensorBoardSink]:
@@ -47,6 +48,21 @@ class TensorBoardSink:
         for tag, pixels in pictures.items():
             self._writer.add_image(tag, pixels, step, dataformats="HWC")
         self._writer.flush()
+
+    def write_points(
+        self, step: int, tag: str, points: FloatArray, tokens: Sequence[str], thumbnails: npt.NDArray[np.float32]
+    ) -> None:
+        """Writes points to TensorBoard's projector, with the token and a picture of each.
+
+        Args:
+            step: optimizer steps taken.
+            tag: the name of the points.
+            points: (point, dimension), finite.
+            tokens: of each point.
+            thumbnails: (point, channel, y, x), 0 to 1.
+        """
+        pictures = torch.from_numpy(thumbnails)
+        self._writer.add_embedding(torch.from_numpy(points), list(tokens), pictures, global_step=step, tag=tag)
 
     def go_on(self, step: int) -> None:
         """Tells TensorBoard to forget what an earlier process wrote beyond a step that the run goes on from."""

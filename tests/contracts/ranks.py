@@ -103,8 +103,11 @@ class Witness(Callback):
         }
 
 
+SHIPPED = (le.CategoryProbe, le.GradientProbe, le.FilterProbe, le.SimilarityProbe, le.EmbeddingProbe)
+
+
 def make_probes(names: list[str], looks: le.Schedule) -> list[le.Probe]:
-    shipped = (le.CategoryProbe, le.GradientProbe, le.FilterProbe, le.SimilarityProbe, Whole)
+    shipped = (*SHIPPED, Whole)
     kinds = {kind.__name__: kind for kind in (*shipped, DrawsOneNumber, Failing)}
     if names == ["all"]:
         return [kind(looks, on_error="raise") for kind in shipped]

@@ -13,7 +13,7 @@ import lightning_emerge as le
 from lightning_emerge.cli import main
 from lightning_emerge.probe import Probe
 
-PROBES = ["CategoryProbe", "GradientProbe", "FilterProbe", "SimilarityProbe"]
+PROBES = ["CategoryProbe", "GradientProbe", "FilterProbe", "SimilarityProbe", "EmbeddingProbe"]
 EVERY_STEP = {"class_path": "lightning_emerge.EverySteps", "init_args": {"n": 1}}
 
 

@@ -80,7 +80,7 @@ CONFIGURATION: dict[str, Any] = {
         },
         "callbacks": [
             {"class_path": "pace.Pace"},
-            *map(_probe, ("CategoryProbe", "GradientProbe", "FilterProbe", "SimilarityProbe")),
+            *map(_probe, ("CategoryProbe", "GradientProbe", "FilterProbe", "SimilarityProbe", "EmbeddingProbe")),
             {"class_path": "lightning_emerge.Checkpoints", "init_args": {"last_every": 6}},
         ],
     },

@@ -12,6 +12,7 @@ from lightning_emerge.measures.collapse import (
     equinorm,
     self_duality,
     variability_collapse,
+    variability_ratio,
 )
 from lightning_emerge.measures.geometry import layer_geometry
 
@@ -40,6 +41,8 @@ def test_they_are_the_papers_formulas(features):
     cosines = (about / lengths[:, None]) @ (about / lengths[:, None]).T
     geometry = layer_geometry(rows)
     assert variability_collapse(geometry, LABELS).item() == pytest.approx(nc1)
+    ratio = np.trace(within) / np.trace(about.T @ about / 4)
+    assert variability_ratio(geometry, LABELS).item() == pytest.approx(ratio)
     assert equinorm(geometry, LABELS).item() == pytest.approx(lengths.std() / lengths.mean())
     expected = np.abs(cosines[np.triu_indices(4, 1)] + 1 / 3).mean()
     assert equiangularity(geometry, LABELS).item() == pytest.approx(expected)
@@ -48,7 +51,7 @@ def test_they_are_the_papers_formulas(features):
 def test_a_simplex_without_noise_has_collapsed():
     rows = planted(0, 9)
     geometry = layer_geometry(rows)
-    for measure in (variability_collapse, equinorm, equiangularity):
+    for measure in (variability_collapse, variability_ratio, equinorm, equiangularity):
         assert measure(geometry, LABELS).item() == pytest.approx(0, abs=1e-6)
     weight = torch.stack([rows[k == LABELS].mean(dim=0) for k in range(4)]) - rows.mean(dim=0)
     assert self_duality(rows, weight * 7, LABELS).item() == pytest.approx(0, abs=1e-9)
@@ -68,7 +71,7 @@ def test_noise_has_not_and_more_noise_is_further_off():
 
 def test_a_layer_that_answers_all_alike_has_no_means_to_measure_by():
     geometry = layer_geometry(torch.full((40, 6), 0.3))
-    for measure in (variability_collapse, equinorm, equiangularity):
+    for measure in (variability_collapse, variability_ratio, equinorm, equiangularity):
         assert measure(geometry, LABELS).isnan()
     assert self_duality(torch.zeros(40, 6), torch.ones(4, 6), LABELS).isnan()
 
@@ -76,6 +79,6 @@ def test_a_layer_that_answers_all_alike_has_no_means_to_measure_by():
 def test_a_turned_scaled_and_shifted_layer_has_collapsed_as_far():
     rows = planted(0.5, 12)
     turn, _ = torch.linalg.qr(draw(4, 12, 12))
-    for measure in (variability_collapse, equinorm, equiangularity):
+    for measure in (variability_collapse, variability_ratio, equinorm, equiangularity):
         found = measure(layer_geometry(5 * rows @ turn - 3), LABELS)
         torch.testing.assert_close(found, measure(layer_geometry(rows), LABELS))

@@ -12,7 +12,7 @@ from scipy.stats import binomtest
 
 import lightning_emerge as le
 from lightning_emerge.data.tokens import DEFAULT_GRAMMAR
-from lightning_emerge.measures.compare import spearman
+from lightning_emerge.measures.compare import pearson, spearman
 from lightning_emerge.measures.model_rdms import conjunctions_model, distance_model, model_rdms, parts_held, parts_model
 from lightning_emerge.measures.rdm import correlation_rdm
 
@@ -86,16 +86,17 @@ def planted(kind: str, bank: le.StimulusBank, noise: float, seed: int) -> torch.
     return (codes - codes.mean(dim=0)) @ patterns + noise * torch.from_numpy(random.normal(size=(30, 300))).float()
 
 
+@pytest.mark.parametrize("comparison", [pearson, spearman])
 @pytest.mark.parametrize("kind", ["token", "parts"])
 @pytest.mark.parametrize("noise", [0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0])
-def test_what_was_planted_wins_wherever_a_sign_test_can_tell(kind, noise, bank, models):
+def test_what_was_planted_wins_wherever_a_sign_test_can_tell(comparison, kind, noise, bank, models):
     rivals = [name for name in models if name != kind]
     stack, fits = torch.stack(list(models.values())), []
     truth, other = models[kind], models["parts" if kind == "token" else "token"]
     told = []
     for seed in range(40):
         rdm = correlation_rdm(planted(kind, bank, noise, seed))
-        fits.append(dict(zip(models, spearman(rdm[None], stack)[0].tolist(), strict=True)))
+        fits.append(dict(zip(models, comparison(rdm[None], stack)[0].tolist(), strict=True)))
         # The sign test knows both candidates: does the one that was planted leave the smaller error?
         upper = torch.triu_indices(30, 30, 1)
         errors = [residual(rdm[*upper].numpy(), model[*upper].numpy()) for model in (truth, other)]

@@ -1,0 +1,98 @@
+"""Pictures of stimuli as points in a plane."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lightning_emerge.figures.canvas import TOKEN_COLOURS, TOKEN_MARKERS, new_figure
+from lightning_emerge.records import FloatArray
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One plane of points.
+
+    Attributes:
+        title: what it is, and how far to trust it.
+        points: (stimulus, 2); NaN if there is none.
+    """
+
+    title: str
+    points: FloatArray
+
+
+def draw_planes(panels: Sequence[Panel], tokens: Sequence[str], title: str) -> Figure:
+    """Draws planes of points, each stimulus in the colour and with the marker of its token.
+
+    Args:
+        panels: the planes.
+        tokens: token of each stimulus.
+        title: of the figure.
+    """
+    columns = min(4, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = new_figure(2.3 * columns, 2.4 * rows + 0.8)
+    grid = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes, panel in zip(grid, panels, strict=False):
+        _scatter(axes, panel, tokens)
+    for axes in grid[len(panels) :]:
+        axes.set_axis_off()
+    figure.suptitle(title, fontsize=10)
+    _legend(figure, tokens)
+    return figure
+
+
+def draw_journey(rows: Mapping[str, Sequence[Panel]], paths: Mapping[str, FloatArray], tokens: Sequence[str]) -> Figure:
+    """Draws, for each layer, its planes at some steps and the paths of its tokens' centres over all steps.
+
+    Args:
+        rows: by layer, the planes.
+        paths: by layer, (step, token, 2), the tokens in the order of their first stimulus.
+        tokens: token of each stimulus.
+    """
+    columns = max(map(len, rows.values())) + 1
+    figure = new_figure(2.1 * columns + 0.3, 2.25 * len(rows) + 0.7)
+    grid = figure.subplots(len(rows), columns, squeeze=False)
+    for line, (layer, panels) in zip(grid, rows.items(), strict=True):
+        for axes, panel in zip(line, panels, strict=False):
+            _scatter(axes, panel, tokens)
+        line[0].set_ylabel(layer, fontsize=10)
+        _draw_paths(line[-1], paths[layer])
+    _legend(figure, tokens)
+    return figure
+
+
+def _scatter(axes: Axes, panel: Panel, tokens: Sequence[str]) -> None:
+    names = np.array(tokens)
+    for number, name in enumerate(dict.fromkeys(tokens)):
+        x, y = panel.points[names == name].T
+        colour, marker = TOKEN_COLOURS[number % len(TOKEN_COLOURS)], TOKEN_MARKERS[number % len(TOKEN_MARKERS)]
+        axes.scatter(x, y, s=7, color=colour, marker=marker, linewidths=0, alpha=0.8, label=name)
+    _bare(axes, panel.title)
+
+
+def _draw_paths(axes: Axes, path: FloatArray) -> None:
+    for number in range(path.shape[1]):
+        colour = TOKEN_COLOURS[number % len(TOKEN_COLOURS)]
+        axes.plot(*path[:, number].T, "-", color=colour, linewidth=1.2)
+        axes.plot(*path[-1, number], TOKEN_MARKERS[number % len(TOKEN_MARKERS)], color=colour, markersize=6)
+    _bare(axes, "paths of the tokens' centres")
+
+
+def _bare(axes: Axes, title: str) -> None:
+    axes.set_title(title, fontsize=8)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_aspect("equal", "datalim")
+    axes.spines[:].set_color("0.8")
+
+
+def _legend(figure: Figure, tokens: Sequence[str]) -> None:
+    handles, names = figure.axes[0].get_legend_handles_labels()
+    count = min(8, len(dict.fromkeys(tokens)))
+    figure.legend(handles, names, loc="outside lower center", ncols=count, frameon=False, fontsize=9, markerscale=2)

@@ -1,0 +1,68 @@
+"""EmbeddingProbe: stimuli as points, by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar, final
+
+import torch
+from matplotlib.figure import Figure
+
+from lightning_emerge.figures.embedding import Panel, draw_planes
+from lightning_emerge.measures.embedding import principal_scores
+from lightning_emerge.measures.geometry import activation_geometry
+from lightning_emerge.measures.rdm import euclidean_rdm
+from lightning_emerge.probe import Probe
+from lightning_emerge.records import Axis, Capture, Measurement, Needs, to_array
+
+_COMPONENTS = 10
+
+
+@final
+class EmbeddingProbe(Probe):
+    """Measures the distances of the stimuli in each layer, from which they are laid out as points in a plane.
+
+    Records `distances` (layer, stimulus, stimulus_b), and `variance_share` (layer, component) of the first principal
+    components, and draws the first two at each look. The aligned UMAP needs many looks and is made of the records
+    afterwards, by `lightning fit` and by `lightning_emerge.embed_run`: so it depends on no state of the probe, and no
+    step of training waits for it.
+
+    Args:
+        schedule: as for any probe.
+        layers: as for any probe. Each costs as much on disk as an RDM.
+        on_error: as for any probe.
+    """
+
+    needs: ClassVar = Needs(activations=True)
+
+    def measure(self, capture: Capture) -> Iterable[Measurement]:
+        bank, source = capture.bank, type(self).__name__
+        assert bank is not None
+        squared = torch.stack([euclidean_rdm(activation_geometry(rows)) for rows in capture.activations.values()])
+        count = min(_COMPONENTS, len(bank) - 1)
+        shares = torch.stack([principal_scores(layer, count)[1] for layer in squared])
+        layers, component = Axis("layer", capture.layers), Axis("component", range(1, count + 1))
+        stimuli = Axis("stimulus", bank.ids, notes={"token": [bank.tokens[k] for k in bank.labels.tolist()]})
+        yield Measurement(
+            "distances",
+            to_array(squared.sqrt().float()),
+            (layers, stimuli, Axis("stimulus_b", bank.ids)),
+            capture.step,
+            "RMS over units",
+            source,
+            "Euclidean distance of a layer's responses to two stimuli over the root of the number of units",
+        )
+        about = "Share of the variance of a layer's responses that each principal component has"
+        yield Measurement(
+            "variance_share", to_array(shares.float()), (layers, component), capture.step, "share", source, about
+        )
+
+    def draw(self, measurement: Measurement) -> Figure | None:
+        if measurement.name != "distances":
+            return None
+        tokens = [str(token) for token in measurement.axes[1].notes["token"]]
+        panels: list[Panel] = []
+        for layer, distances in zip(measurement.axes[0].labels, measurement.values, strict=True):
+            points, shares = principal_scores(torch.from_numpy(distances).double().square(), 2)
+            panels.append(Panel(f"{layer}: {float(shares.sum()):.0%} of the variance", points.numpy()))
+        return draw_planes(panels, tokens, f"First two principal components, step {measurement.step}")
