@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lightning_emerge.analysis.embedding import embed_run
+    from lightning_emerge.analysis.geometry import step_cka, to_rsatoolbox
     from lightning_emerge.data.grammars import read_grammar
     from lightning_emerge.data.nuisances import Nuisances
     from lightning_emerge.data.photographs import FolderDataModule
@@ -61,6 +62,8 @@ _HOMES = {
     "embed_run": "analysis.embedding",
     "open_run": "sinks.arrays",
     "read_grammar": "data.grammars",
+    "step_cka": "analysis.geometry",
+    "to_rsatoolbox": "analysis.geometry",
 }
 
 __all__ = [
@@ -97,6 +100,8 @@ __all__ = [
     "embed_run",
     "open_run",
     "read_grammar",
+    "step_cka",
+    "to_rsatoolbox",
 ]
 
 

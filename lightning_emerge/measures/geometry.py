@@ -12,7 +12,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from lightning_emerge.measures.linear import wide
 
-_ROOM = 2**22  # entries: more features at a time spare starts of threads, fewer stay in the processor's cache
+_ROOM = 2**19  # entries: what stays in the processor's cache
 _BLOCKS = 4
 
 

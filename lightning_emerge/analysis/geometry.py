@@ -1,0 +1,105 @@
+"""How the geometry of a run's layers came to be what it is, from its records alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+
+from lightning_emerge.measures.cka import debiased_cka
+from lightning_emerge.measures.geometry import centred_gram
+from lightning_emerge.sinks.arrays import open_run
+
+
+def step_cka(folder: str | Path, layer: str) -> xr.DataArray:
+    """Compares a layer with itself at all steps, by the debiased CKA of its patterns.
+
+    It is worked out from the recorded RDMs, so no look depends on an earlier one. One minus a correlation is half the
+    squared distance of two patterns at mean 0 and length 1, so it is those that are compared.
+
+    Args:
+        folder: of a run in which a `SimilarityProbe` looked.
+        layer: its name.
+
+    Returns:
+        (step, step_b): 1 for the same layout of the stimuli, about 0 for unrelated ones. Stimuli to which the layer did
+        not respond at some step are left out; NaN where fewer than 4 are left.
+
+    Raises:
+        FileNotFoundError: if there are no records.
+        ValueError: if they hold no RDM of that layer.
+    """
+    rdms = _rdms(folder).sel({_layer_axis(folder): _known(folder, layer)}).dropna("step", how="all").load()
+    values = torch.from_numpy(rdms.values).double()
+    apart = ~torch.eye(values.shape[-1], dtype=torch.bool)
+    responds = (values.isfinite() & apart).any(dim=-1).all(dim=0)
+    grams = centred_gram(2 * values[:, responds][:, :, responds])
+    found = debiased_cka(grams).numpy() if len(grams) else np.zeros((0, 0))
+    steps = rdms.step.values
+    about = {"units": "1", "long_name": f"Debiased CKA of {layer} at two steps"}
+    return xr.DataArray(found, {"step": steps, "step_b": steps}, ("step", "step_b"), "step_cka", about)
+
+
+def to_rsatoolbox(folder: str | Path, record: str = "rdm", **chosen: Any) -> Any:
+    """Gives a run's RDMs to rsatoolbox, for its model fits, inference and pictures.
+
+    Args:
+        folder: of the run.
+        record: "rdm", of stimuli, or "token_rdm", or "distances" of an `EmbeddingProbe`.
+        **chosen: steps and layers to give, as xarray's `sel` takes them: `step=624, layer=["conv1_1", "fc2"]`.
+
+    Returns:
+        rsatoolbox.rdm.RDMs, one RDM for each step and layer. They are among the descriptors of the RDMs; ids and tokens
+        of the stimuli are among those of the patterns.
+
+    Raises:
+        ImportError: if rsatoolbox is not installed.
+        FileNotFoundError: if there are no records.
+        ValueError: if they hold none of that name.
+    """
+    try:
+        from rsatoolbox.rdm.rdms import RDMs
+    except ImportError as error:
+        raise ImportError("RDMs are given to rsatoolbox, which is not installed: pip install rsatoolbox.") from error
+    rdms = _rdms(folder, record).dropna("step", how="all")
+    axis = str(rdms.dims[1])
+    chosen = {axis if name == "layer" else name: wanted for name, wanted in chosen.items()}
+    rdms = rdms.sel({name: np.atleast_1d(wanted) for name, wanted in chosen.items()}).load()
+    rows, count = str(rdms.dims[2]), rdms.shape[-1]
+    steps, layers = np.repeat(rdms.step.values, rdms.shape[1]), np.tile(_words(rdms[axis]), rdms.shape[0])
+    patterns = {"stimulus" if rows.startswith("stimulus") else "token": _words(rdms[rows])}
+    if f"{rows}_token" in rdms.coords:
+        patterns["token"] = _words(rdms[f"{rows}_token"])
+    upper = np.triu_indices(count, 1)
+    return RDMs(
+        rdms.values.reshape(-1, count, count)[:, upper[0], upper[1]].astype(np.float64),
+        dissimilarity_measure=rdms.attrs["units"],
+        rdm_descriptors={"step": steps, "layer": layers},
+        pattern_descriptors=patterns,
+    )
+
+
+def _rdms(folder: str | Path, record: str = "rdm") -> xr.DataArray:
+    run = open_run(folder)
+    if record not in run:
+        raise ValueError(f"RDMs are what a SimilarityProbe or an EmbeddingProbe records; {folder} has no {record!r}.")
+    return run[record]
+
+
+def _words(labels: xr.DataArray) -> np.ndarray:
+    # rsatoolbox does not know NumPy's strings of variable length.
+    return np.array([str(label) for label in labels.values])
+
+
+def _layer_axis(folder: str | Path) -> str:
+    return str(_rdms(folder).dims[1])
+
+
+def _known(folder: str | Path, layer: str) -> str:
+    layers = _rdms(folder)[_layer_axis(folder)].values.tolist()
+    if layer not in layers:
+        raise ValueError(f"A layer is one whose RDM was recorded: {', '.join(map(str, layers))}; got {layer!r}.")
+    return layer
