@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lightning_emerge.probes.filters import FilterProbe
     from lightning_emerge.probes.gradient import GradientProbe
     from lightning_emerge.probes.similarity import SimilarityProbe
-    from lightning_emerge.records import Axis, Capture, Measurement, Needs, StimulusBank
+    from lightning_emerge.records import Axis, Capture, Measurement, Needs, Network, Past, ReceptiveField, StimulusBank
     from lightning_emerge.schedules import AnyOf, At, Epochs, EverySteps, LogSpaced, Schedule
     from lightning_emerge.sinks.arrays import open_run
 
@@ -43,9 +43,12 @@ _HOMES = {
     "LogSpaced": "schedules",
     "Measurement": "records",
     "Needs": "records",
+    "Network": "records",
     "Nuisances": "data.nuisances",
     "Part": "data.tokens",
+    "Past": "records",
     "Probe": "probe",
+    "ReceptiveField": "records",
     "Schedule": "schedules",
     "SimilarityProbe": "probes.similarity",
     "Stimuli": "data.stimuli",
@@ -78,9 +81,12 @@ __all__ = [
     "LogSpaced",
     "Measurement",
     "Needs",
+    "Network",
     "Nuisances",
     "Part",
+    "Past",
     "Probe",
+    "ReceptiveField",
     "Schedule",
     "SimilarityProbe",
     "Stimuli",

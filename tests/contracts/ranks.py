@@ -33,13 +33,20 @@ LIMIT = 60  # seconds a fit may take
 class Whole(le.Probe):
     """Looks at all that the shipped probes leave out."""
 
-    needs = le.Needs(pooled=True, bank_gradients=True, latents=True)
+    needs = le.Needs(
+        pooled=True, bank_gradients=True, token_gradients=True, gradient_squares=True, latents=True, past=True
+    )
 
     def measure(self, capture):
         layers = le.Axis("layer", capture.layers)
         norms = torch.stack([capture.bank_gradients[layer].norm() for layer in capture.layers])
+        tokens = torch.stack([capture.token_gradients[layer].flatten(1).norm(dim=1) for layer in capture.layers])
+        squares = torch.stack([capture.gradient_squares[layer].sum() for layer in capture.layers])
         pooled = torch.stack([capture.pooled[layer].mean() for layer in capture.layers])
         yield le.Measurement("bank_gradient_norm", to_array(norms), (layers,), capture.step)
+        token = le.Axis("token", capture.bank.tokens)
+        yield le.Measurement("token_gradient_size", to_array(tokens), (layers, token), capture.step)
+        yield le.Measurement("gradient_square", to_array(squares), (layers,), capture.step)
         yield le.Measurement("pooled_mean", to_array(pooled), (layers,), capture.step)
 
 
@@ -68,12 +75,10 @@ class Failing(le.Probe):
 class Fussy(le.TokenClassifier):
     """A network that cannot be looked at in process one, from its third look on."""
 
-    looks = 0
-
     def forward(self, images):
         if not self.training:
-            self.looks += 1
-            if self.global_rank == 1 and self.looks > 2:
+            self.looks = {*getattr(self, "looks", ()), self.global_step}
+            if self.global_rank == 1 and len(self.looks) > 2:
                 raise RuntimeError("planted in forward")
         return super().forward(images)
 
