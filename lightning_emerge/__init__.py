@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lightning_emerge.probes.checkpoints import Checkpoints
     from lightning_emerge.probes.confusion import ConfusionPicture
     from lightning_emerge.probes.contact import ContactSheet
+    from lightning_emerge.probes.exemplars import TopExemplarProbe
     from lightning_emerge.probes.filters import FilterProbe
     from lightning_emerge.probes.gradient import GradientProbe
     from lightning_emerge.probes.similarity import SimilarityProbe
@@ -56,6 +57,7 @@ _HOMES = {
     "Token": "data.tokens",
     "TokenClassifier": "models.classifier",
     "TokenDataModule": "data.synthetic",
+    "TopExemplarProbe": "probes.exemplars",
     "VGG": "models.vgg",
     "VisionDataModule": "data.vision",
     "open_run": "sinks.arrays",
@@ -94,6 +96,7 @@ __all__ = [
     "Token",
     "TokenClassifier",
     "TokenDataModule",
+    "TopExemplarProbe",
     "VisionDataModule",
     "open_run",
     "read_grammar",

@@ -257,6 +257,7 @@ class Measurement:
         source: the class that measured it.
         about: one sentence a reader of the record can understand without this package.
         probe: JSON of the probe's class path and arguments; the engine fills it in.
+        beside: what its picture shows besides: name -> array. It is not recorded.
 
     Raises:
         ValueError: if values and axes disagree, or two axes have the same name.
@@ -271,6 +272,7 @@ class Measurement:
     source: str = ""
     about: str = ""
     probe: str = ""
+    beside: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict[str, npt.NDArray[Any]])
 
     def __post_init__(self) -> None:
         names = [axis.name for axis in self.axes]

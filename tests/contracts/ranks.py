@@ -109,7 +109,7 @@ class Witness(Callback):
 
 
 def make_probes(names: list[str], looks: le.Schedule) -> list[le.Probe]:
-    shipped = (le.CategoryProbe, le.GradientProbe, le.FilterProbe, le.SimilarityProbe, Whole)
+    shipped = (le.CategoryProbe, le.GradientProbe, le.FilterProbe, le.TopExemplarProbe, le.SimilarityProbe, Whole)
     kinds = {kind.__name__: kind for kind in (*shipped, DrawsOneNumber, Failing)}
     if names == ["all"]:
         return [kind(looks, on_error="raise") for kind in shipped]
