@@ -89,7 +89,7 @@ def _unknown(records: xr.Dataset, layer: str, number: int) -> str:
 
 def _columns(found: dict[str, xr.DataArray]) -> list[int]:
     """Steps evenly chosen among those at which there are pictures, those of the sparsest kind; or among all."""
-    kinds = [found[name].step.values for name in ("top_crop", "maximising_image", "kernels") if name in found]
+    kinds = [found[name].step.values for name in ("filter_response", "maximising_image", "kernels") if name in found]
     steps = min(kinds or [next(iter(found.values())).step.values], key=len)
     at = np.linspace(0, len(steps) - 1, min(_COLUMNS, len(steps))).round().astype(int)
     return [int(step) for step in steps[at]]

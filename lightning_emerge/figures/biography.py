@@ -115,8 +115,8 @@ def _draw_curve(axes: Axes, curve: Curve, biography: Biography) -> None:
         axes.plot(at, series, color=colour, marker=marker, markersize=3, linewidth=1, label=label)
     if several:
         axes.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1.01, 0.5))
-    low, high = curve.span or (0.0, None)
-    axes.set_ylim(low, high)
+    top = float(np.nanmax(values)) if np.isfinite(values).any() else 1.0
+    axes.set_ylim(curve.span or (min(0.0, 1.1 * float(np.nanmin(values, initial=0.0))), 1.1 * top or 1.0))
     axes.set_ylabel(curve.title, rotation=0, ha="right", va="center", fontsize=8)
     axes.tick_params(labelsize=7)
     axes.spines[["top", "right"]].set_visible(False)
