@@ -20,8 +20,11 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 import lightning_emerge as le
+from lightning_emerge.analysis.biography import read_biography
 from lightning_emerge.analysis.emergence import summarise_run
 from lightning_emerge.board.launch import tensorboard_command
+from lightning_emerge.figures.biography import draw_biography
+from lightning_emerge.figures.exemplars import draw_top_exemplars
 from lightning_emerge.figures.kernels import draw_kernels
 from lightning_emerge.figures.rdm import draw_rdm_steps, draw_rdms
 from lightning_emerge.probes.contact import contact_sheet
@@ -62,6 +65,22 @@ def measurement(array: xr.DataArray, names: tuple[str, ...]) -> le.Measurement:
     attributes = array.attrs
     about = attributes["long_name"]
     return le.Measurement(str(array.name), array.values, axes, int(array.step), attributes["units"], about=about)
+
+
+def draw_filters(run: Path) -> None:
+    """What drives filters of some layers at the last step, and the biographies of three filters."""
+    records = le.open_run(run)
+    last = records[["top_crop", "top_token", "filter_response"]].isel(step=-1).sel(layer=list(LAYERS)).load()
+    axes = tuple(le.Axis(name, last[name].values.tolist()) for name in ("layer", *last.top_crop.dims[1:]))
+    beside = {
+        "token": last.top_token.values[:, : last.top_crop.shape[1]],
+        "tokens": np.array(last.token.values.tolist()),
+        "filters": last.filter_response.notnull().any("token").sum("filter").values,
+    }
+    crops = le.Measurement("top_crop", last.top_crop.values, axes, int(last.step), beside=beside)
+    save("top_exemplars", draw_top_exemplars(crops))
+    for layer, number in (("conv1_1", 3), ("conv3_3", 1), ("conv5_3", 2)):
+        save(f"biography_{layer}", draw_biography(read_biography(run, layer, number)))
 
 
 def draw_exemplars() -> None:
@@ -109,6 +128,7 @@ def main() -> None:
     np.seterr(all="raise")
     draw_exemplars()
     draw_records(run)
+    draw_filters(run)
     shoot_board(run)
 
 
