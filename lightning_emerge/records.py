@@ -72,8 +72,8 @@ class Needs:
         latents: the table of what made each stimulus, in the bank.
         training: gradients of a training batch, the update they led to and the units that fired, by layer. A probe that
             asks for these looks at training batches, at the same steps, and not at the bank.
-        past: what the weights, and the gradients of a training batch, were at the probe's first look and at the one
-            before.
+        past: what the weights were at the probe's first look, and they and the gradients of a training batch at the
+            look before. Checkpoints to go on from hold them.
 
     Raises:
         ValueError: if a probe asks for training batches and for the bank.
@@ -197,7 +197,7 @@ class Capture:
         updates: layer -> tensor like `weights`, what the optimizer's step added to the weight.
         fired: layer -> bool tensor (channel,), whether the channel's ReLU was above zero anywhere in the training
             batch. Layers without a ReLU, and those of compiled modules, are left out.
-        first: this probe's first look of the run; None at that look.
+        first: this probe's first look of the run, its weights alone; None at that look.
         previous: this probe's look before; None at its first.
     """
 

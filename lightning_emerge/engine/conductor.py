@@ -321,7 +321,7 @@ class Conductor:
             measurements = list(member.probe.measure(own))
         if member.probe.needs.past:
             member.previous = Past(own.step, own.weights, own.gradients)
-            member.first = member.first or member.previous
+            member.first = member.first or Past(own.step, own.weights)
         named = [replace(found, name=found.name + member.suffix, probe=member.settings) for found in measurements]
         for measurement in named:
             self._check(member, measurement, writer)
