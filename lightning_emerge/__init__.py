@@ -18,10 +18,13 @@ if TYPE_CHECKING:
     from lightning_emerge.probes.checkpoints import Checkpoints
     from lightning_emerge.probes.confusion import ConfusionPicture
     from lightning_emerge.probes.contact import ContactSheet
+    from lightning_emerge.probes.curvature import CurvatureProbe
     from lightning_emerge.probes.exemplars import TopExemplarProbe
     from lightning_emerge.probes.filters import FilterProbe
     from lightning_emerge.probes.gradient import GradientProbe
+    from lightning_emerge.probes.gradient_noise import GradientNoiseProbe
     from lightning_emerge.probes.similarity import SimilarityProbe
+    from lightning_emerge.probes.token_gradient import TokenGradientProbe
     from lightning_emerge.records import Axis, Capture, Measurement, Needs, Network, Past, ReceptiveField, StimulusBank
     from lightning_emerge.schedules import AnyOf, At, Epochs, EverySteps, LogSpaced, Schedule
     from lightning_emerge.sinks.arrays import open_run
@@ -35,10 +38,12 @@ _HOMES = {
     "Checkpoints": "probes.checkpoints",
     "ConfusionPicture": "probes.confusion",
     "ContactSheet": "probes.contact",
+    "CurvatureProbe": "probes.curvature",
     "Epochs": "schedules",
     "EverySteps": "schedules",
     "FilterProbe": "probes.filters",
     "FolderDataModule": "data.photographs",
+    "GradientNoiseProbe": "probes.gradient_noise",
     "GradientProbe": "probes.gradient",
     "Grammar": "data.tokens",
     "LogSpaced": "schedules",
@@ -58,6 +63,7 @@ _HOMES = {
     "TokenClassifier": "models.classifier",
     "TokenDataModule": "data.synthetic",
     "TopExemplarProbe": "probes.exemplars",
+    "TokenGradientProbe": "probes.token_gradient",
     "VGG": "models.vgg",
     "VisionDataModule": "data.vision",
     "open_run": "sinks.arrays",
@@ -74,10 +80,12 @@ __all__ = [
     "Checkpoints",
     "ConfusionPicture",
     "ContactSheet",
+    "CurvatureProbe",
     "Epochs",
     "EverySteps",
     "FilterProbe",
     "FolderDataModule",
+    "GradientNoiseProbe",
     "GradientProbe",
     "Grammar",
     "LogSpaced",
@@ -96,6 +104,7 @@ __all__ = [
     "Token",
     "TokenClassifier",
     "TokenDataModule",
+    "TokenGradientProbe",
     "TopExemplarProbe",
     "VisionDataModule",
     "open_run",

@@ -98,7 +98,8 @@ def said() -> Iterator[list[str]]:
 @pytest.fixture
 def all_probes() -> Callable[[le.Schedule], list[le.Probe]]:
     def make(schedule: le.Schedule) -> list[le.Probe]:
-        kinds = (le.CategoryProbe, le.GradientProbe, le.FilterProbe, le.TopExemplarProbe, le.SimilarityProbe)
-        return [kind(schedule, on_error="raise") for kind in kinds]
+        of_loss = (le.TokenGradientProbe, le.GradientNoiseProbe, le.CurvatureProbe)
+        kinds = (le.CategoryProbe, le.GradientProbe, le.FilterProbe, le.TopExemplarProbe, le.SimilarityProbe, *of_loss)
+        return [kind(schedule=schedule, on_error="raise") for kind in kinds]
 
     return make

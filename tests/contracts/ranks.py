@@ -28,6 +28,7 @@ import lightning_emerge as le
 from lightning_emerge.records import to_array
 
 LIMIT = 60  # seconds a fit may take
+CHEAP = {le.CurvatureProbe: {"iterations": 5, "vectors": 2}}
 
 
 class Whole(le.Probe):
@@ -109,11 +110,12 @@ class Witness(Callback):
 
 
 def make_probes(names: list[str], looks: le.Schedule) -> list[le.Probe]:
-    shipped = (le.CategoryProbe, le.GradientProbe, le.FilterProbe, le.TopExemplarProbe, le.SimilarityProbe, Whole)
+    looking = (le.CategoryProbe, le.GradientProbe, le.FilterProbe, le.TopExemplarProbe, le.SimilarityProbe)
+    shipped = (*looking, le.TokenGradientProbe, le.GradientNoiseProbe, le.CurvatureProbe, Whole)
     kinds = {kind.__name__: kind for kind in (*shipped, DrawsOneNumber, Failing)}
     if names == ["all"]:
-        return [kind(looks, on_error="raise") for kind in shipped]
-    return [kinds[name](looks) for name in names]
+        return [kind(schedule=looks, on_error="raise", **CHEAP.get(kind, {})) for kind in shipped]
+    return [kinds[name](schedule=looks) for name in names]
 
 
 def fit(folder: Path, case: dict[str, Any], **trainer: Any) -> dict[str, Any]:

@@ -13,7 +13,17 @@ import lightning_emerge as le
 from lightning_emerge.cli import main
 from lightning_emerge.probe import Probe
 
-PROBES = ["CategoryProbe", "GradientProbe", "FilterProbe", "TopExemplarProbe", "SimilarityProbe"]
+PROBES = [
+    "CategoryProbe",
+    "GradientProbe",
+    "FilterProbe",
+    "TopExemplarProbe",
+    "SimilarityProbe",
+    "TokenGradientProbe",
+    "GradientNoiseProbe",
+    "CurvatureProbe",
+]
+CHEAP = {"CurvatureProbe": {"eigenvalues": 2, "iterations": 3, "vectors": 2}}
 EVERY_STEP = {"class_path": "lightning_emerge.EverySteps", "init_args": {"n": 1}}
 
 
@@ -45,7 +55,7 @@ def _configuration(probes: list[str], **trainer: object) -> dict[str, object]:
                 *(
                     {
                         "class_path": f"lightning_emerge.{name}",
-                        "init_args": {"schedule": EVERY_STEP, "on_error": "raise"},
+                        "init_args": {"schedule": EVERY_STEP, "on_error": "raise", **CHEAP.get(name, {})},
                     }
                     for name in probes
                 ),
