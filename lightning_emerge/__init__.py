@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lightning_emerge.probes.filters import FilterProbe
     from lightning_emerge.probes.gradient import GradientProbe
     from lightning_emerge.probes.gradient_noise import GradientNoiseProbe
+    from lightning_emerge.probes.maximisation import MaximisationProbe
     from lightning_emerge.probes.similarity import SimilarityProbe
     from lightning_emerge.probes.token_gradient import TokenGradientProbe
     from lightning_emerge.records import Axis, Capture, Measurement, Needs, Network, Past, ReceptiveField, StimulusBank
@@ -47,6 +48,7 @@ _HOMES = {
     "GradientProbe": "probes.gradient",
     "Grammar": "data.tokens",
     "LogSpaced": "schedules",
+    "MaximisationProbe": "probes.maximisation",
     "Measurement": "records",
     "Needs": "records",
     "Network": "records",
@@ -89,6 +91,7 @@ __all__ = [
     "GradientProbe",
     "Grammar",
     "LogSpaced",
+    "MaximisationProbe",
     "Measurement",
     "Needs",
     "Network",

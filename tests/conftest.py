@@ -100,6 +100,7 @@ def all_probes() -> Callable[[le.Schedule], list[le.Probe]]:
     def make(schedule: le.Schedule) -> list[le.Probe]:
         of_loss = (le.TokenGradientProbe, le.GradientNoiseProbe, le.CurvatureProbe)
         kinds = (le.CategoryProbe, le.GradientProbe, le.FilterProbe, le.TopExemplarProbe, le.SimilarityProbe, *of_loss)
-        return [kind(schedule=schedule, on_error="raise") for kind in kinds]
+        quick = le.MaximisationProbe(schedule, filters=2, iterations=2, on_error="raise")
+        return [*(kind(schedule=schedule, on_error="raise") for kind in kinds), quick]
 
     return make

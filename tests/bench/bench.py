@@ -25,7 +25,8 @@ from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.loggers import TensorBoardLogger
 
 import lightning_emerge as le
-from lightning_emerge.capture import Pass, default_layers, run_bank
+from lightning_emerge.capture import Pass, default_layers, open_network, run_bank
+from lightning_emerge.measures.maximise import find_palette, maximise
 from lightning_emerge.measures.rdm import correlation_rdm
 
 
@@ -88,6 +89,26 @@ def bench_rdm(rounds: int) -> dict[str, dict[str, float]]:
             lambda: correlation_rdm(features), lambda: features @ features.T, rounds
         )
     }
+
+
+def bench_maximising(rounds: int) -> dict[str, dict[str, float]]:
+    """Maximising 8 filters of conv4_3 over as many passes of 8 images there and back to the image."""
+    data, model, iterations = le.TokenDataModule(), _model(), 64
+    data.setup("fit")
+    images = data.stimulus_bank().images
+    exemplars, palette = images[:8], find_palette(images)
+    with open_network(model, ["conv4_3"]) as network:
+
+        def respond(images: torch.Tensor) -> torch.Tensor:
+            return network.respond("conv4_3", images).mean(dim=(2, 3))[:, :8]
+
+        def floor() -> None:
+            for _ in range(iterations):
+                seen = exemplars.clone().requires_grad_()
+                torch.autograd.grad(respond(seen).diagonal().sum(), seen)
+
+        name = "maximising 8 filters of conv4_3 / its floor"
+        return {name: paired(lambda: maximise(respond, exemplars, palette, iterations=iterations), floor, rounds)}
 
 
 def bench_rendering(rounds: int) -> dict[str, dict[str, float]]:
@@ -211,7 +232,7 @@ def main() -> None:
         return
     figures: dict[str, dict[str, float]] = {}
     print(f"{'figure':45} {'ratio':>7} {'ms':>9} {'floor ms':>9}")
-    for bench in (bench_rdm, bench_rendering, bench_looks, bench_memory, bench_fit):
+    for bench in (bench_rdm, bench_maximising, bench_rendering, bench_looks, bench_memory, bench_fit):
         for name, figure in bench(wanted.rounds if bench not in (bench_fit, bench_memory) else 2).items():
             figures[name] = figure
             if "mib" in figure:

@@ -28,7 +28,10 @@ import lightning_emerge as le
 from lightning_emerge.records import to_array
 
 LIMIT = 60  # seconds a fit may take
-CHEAP = {le.CurvatureProbe: {"iterations": 5, "vectors": 2}}
+CHEAP = {
+    le.CurvatureProbe: {"iterations": 5, "vectors": 2},
+    le.MaximisationProbe: {"filters": 2, "iterations": 2},
+}
 
 
 class Whole(le.Probe):
@@ -111,7 +114,7 @@ class Witness(Callback):
 
 def make_probes(names: list[str], looks: le.Schedule) -> list[le.Probe]:
     looking = (le.CategoryProbe, le.GradientProbe, le.FilterProbe, le.TopExemplarProbe, le.SimilarityProbe)
-    shipped = (*looking, le.TokenGradientProbe, le.GradientNoiseProbe, le.CurvatureProbe, Whole)
+    shipped = (*looking, le.TokenGradientProbe, le.GradientNoiseProbe, le.CurvatureProbe, le.MaximisationProbe, Whole)
     kinds = {kind.__name__: kind for kind in (*shipped, DrawsOneNumber, Failing)}
     if names == ["all"]:
         return [kind(schedule=looks, on_error="raise", **CHEAP.get(kind, {})) for kind in shipped]

@@ -22,8 +22,12 @@ PROBES = [
     "TokenGradientProbe",
     "GradientNoiseProbe",
     "CurvatureProbe",
+    "MaximisationProbe",
 ]
-CHEAP = {"CurvatureProbe": {"eigenvalues": 2, "iterations": 3, "vectors": 2}}
+CHEAP = {
+    "CurvatureProbe": {"eigenvalues": 2, "iterations": 3, "vectors": 2},
+    "MaximisationProbe": {"filters": 2, "iterations": 2},
+}
 EVERY_STEP = {"class_path": "lightning_emerge.EverySteps", "init_args": {"n": 1}}
 
 
