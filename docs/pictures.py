@@ -1,6 +1,8 @@
 """Draws the documentation's pictures from a finished run of configs/vgg5.yaml.
 
 make pictures RUNS=runs/vgg5/version_0
+
+Those of docs/filters.md need a run with configs/probes/filters.yaml on top, or such a replay of its checkpoints.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from lightning_emerge.board.launch import tensorboard_command
 from lightning_emerge.figures.biography import draw_biography
 from lightning_emerge.figures.exemplars import draw_top_exemplars
 from lightning_emerge.figures.kernels import draw_kernels
+from lightning_emerge.figures.maximised import draw_maximised, draw_maximised_steps
 from lightning_emerge.figures.rdm import draw_rdm_steps, draw_rdms
 from lightning_emerge.probes.contact import contact_sheet
 
@@ -55,11 +58,25 @@ def draw_records(run: Path) -> None:
     save("rdm_steps", draw_rdm_steps(rdms, steps, LAYERS, tokens, records.rdm.attrs["units"]))
 
 
+def draw_filters(run: Path) -> None:
+    """Maximising images at the last look, and sheets of some layers' images at four steps."""
+    records = le.open_run(run)
+    if "maximising_image" not in records:
+        return
+    images = records.maximising_image
+    save("maximised", draw_maximised(measurement(images.isel(step=-1), ("layer", "filter", "channel", "y", "x"))))
+    steps = [int(records.step.sel(step=step, method="nearest")) for step in (0, 10, 100, int(records.step[-1]))]
+    layer_axis = images.dims[1]
+    for layer in ("conv1_1", "conv3_3", "conv5_3", "fc3"):
+        shown = images.sel({"step": steps, layer_axis: layer})
+        count = int(shown[f"{layer_axis}_filters"])
+        save(f"maximised_{layer}", draw_maximised_steps(shown.values[:, :count], steps, layer))
+
+
 def measurement(array: xr.DataArray, names: tuple[str, ...]) -> le.Measurement:
     """Puts a record back into the form that a figure draws."""
-    notes = {"token": array.stimulus_token.values.tolist()} if "stimulus_token" in array.coords else {}
     axes = tuple(
-        le.Axis(name, array[dimension].values.tolist(), notes=notes if name == "stimulus" else {})
+        le.Axis(name, array[dimension].values.tolist(), notes=notes(array, str(dimension)))
         for name, dimension in zip(names, array.dims, strict=True)
     )
     attributes = array.attrs
@@ -81,6 +98,11 @@ def draw_filters(run: Path) -> None:
     save("top_exemplars", draw_top_exemplars(crops))
     for layer, number in (("conv1_1", 3), ("conv3_3", 1), ("conv5_3", 2)):
         save(f"biography_{layer}", draw_biography(read_biography(run, layer, number)))
+
+
+def notes(array: xr.DataArray, dimension: str) -> dict[str, list[str | int]]:
+    found = {note: f"{dimension}_{note}" for note in ("token", "filters")}
+    return {note: array[name].values.tolist() for note, name in found.items() if name in array.coords}
 
 
 def draw_exemplars() -> None:
