@@ -58,7 +58,7 @@ def draw_records(run: Path) -> None:
     save("rdm_steps", draw_rdm_steps(rdms, steps, LAYERS, tokens, records.rdm.attrs["units"]))
 
 
-def draw_filters(run: Path) -> None:
+def draw_maximising(run: Path) -> None:
     """Maximising images at the last look, and sheets of some layers' images at four steps."""
     records = le.open_run(run)
     if "maximising_image" not in records:

@@ -107,7 +107,7 @@ def test_a_run_that_is_killed_20_times_ends_as_if_it_had_been_left_alone(tmp_pat
     hits = [kill for kill in kills if kill["killed"]]
     assert len(hits) == KILLS
     assert len([kill for kill in hits if kill["step"] % STEPS]) >= KILLS // 2  # inside an epoch
-    assert any(kill["torn"] for kill in hits)  # inside a write; how many depends on how busy the machine is
+    assert len([kill for kill in hits if kill["torn"]]) >= 5  # inside a write
     assert hits[-1]["step"] > STEPS * 2  # all over the run
 
     a, b = (read_checkpoint(run / "checkpoints/last.ckpt") for run in (alone, survivor))
