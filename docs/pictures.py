@@ -151,6 +151,7 @@ def main() -> None:
     draw_exemplars()
     draw_records(run)
     draw_filters(run)
+    draw_maximising(run)
     shoot_board(run)
 
 

@@ -13,7 +13,7 @@ from lightning_emerge.figures.maximised import draw_maximised
 from lightning_emerge.measures.maximise import Palette, find_palette, maximise
 from lightning_emerge.probe import Probe
 from lightning_emerge.records import Axis, Capture, FloatArray, Measurement, Needs, StimulusBank, to_array
-from lightning_emerge.schedules import Schedule
+from lightning_emerge.schedules import LogSpaced, Schedule
 
 _CHUNK = 32
 
@@ -42,7 +42,8 @@ class MaximisationProbe(Probe):
     where noise does not excite a filter its image begins as that stimulus, and `begun_as_exemplar` is 1.
 
     Args:
-        schedule: when to look. A look costs `iterations` passes there and back of all filters, in each layer.
+        schedule: when to look; `LogSpaced(2)` if none is given. A look costs `iterations` passes there and back of all
+            filters, in each layer.
         layers: names or patterns. The channels of the last layer are the tokens' logits.
         filters: how many of each layer, the first of them; at least 1.
         target: "channel", a filter's mean over all places, or "unit", its output at the middle place. They are the
@@ -67,7 +68,7 @@ class MaximisationProbe(Probe):
         seed: int = 0,
         on_error: Literal["report", "raise"] = "report",
     ) -> None:
-        super().__init__(schedule, layers, on_error)
+        super().__init__(schedule or LogSpaced(2), layers, on_error)
         if filters < 1 or iterations < 1:
             raise ValueError(
                 f"MaximisationProbe: filters and iterations are at least 1; got {filters} and {iterations}."

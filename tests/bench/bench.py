@@ -29,6 +29,9 @@ from lightning_emerge.capture import Pass, default_layers, open_network, run_ban
 from lightning_emerge.measures.maximise import find_palette, maximise
 from lightning_emerge.measures.rdm import correlation_rdm
 
+DEFAULT = (le.CategoryProbe, le.GradientProbe, le.FilterProbe, le.TopExemplarProbe, le.SimilarityProbe)
+"""The probes of configs/vgg5.yaml."""
+
 
 def paired(work: Callable[[], Any], floor: Callable[[], Any], rounds: int) -> dict[str, float]:
     """Times two things in turn, so that a machine whose speed drifts slows both; medians in milliseconds."""
@@ -61,6 +64,10 @@ def bench_looks(rounds: int) -> dict[str, dict[str, float]]:
     def look(probe: le.Probe) -> Callable[[], None]:
         def run() -> None:
             seen = run_bank(model, bank, layers) if probe.needs.passes else Pass()
+            with open_network(model, layers) as network:
+                show(probe, seen, network)
+
+        def show(probe: le.Probe, seen: Pass, network: le.Network) -> None:
             gradients = weights if probe.needs.training else {}
             capture = le.Capture(
                 0,
@@ -71,13 +78,14 @@ def bench_looks(rounds: int) -> dict[str, dict[str, float]]:
                 weights=weights,
                 gradients=gradients,
                 updates=gradients,
+                network=network,
             )
             for measurement in probe.measure(capture):
                 probe.draw(measurement)
 
         return run
 
-    probes = (le.CategoryProbe(), le.GradientProbe(), le.FilterProbe(), le.SimilarityProbe())
+    probes = [kind() for kind in DEFAULT]
     return {f"{type(probe).__name__}: look / forward pass": paired(look(probe), floor, rounds) for probe in probes}
 
 
@@ -164,8 +172,8 @@ def bench_fit(rounds: int) -> dict[str, dict[str, float]]:
             trainer.fit(_model(), datamodule=data)
 
     def probes() -> list[le.Probe]:
-        kinds = (le.CategoryProbe, le.GradientProbe, le.FilterProbe, le.SimilarityProbe)
-        return [kind(le.LogSpaced(20), on_error="raise") for kind in kinds]
+        looks = {le.TopExemplarProbe: le.LogSpaced(5)}  # as in configs/vgg5.yaml
+        return [kind(looks.get(kind, le.LogSpaced(20)), on_error="raise") for kind in DEFAULT]
 
     return {"fit, 2 epochs: default probes / none": paired(lambda: fit(probes()), lambda: fit([]), rounds)}
 
@@ -186,7 +194,7 @@ def _peak(kind: str) -> float:
 def _fit_at_64(kind: str) -> None:
     data = le.TokenDataModule(bank_exemplars=100, image_size=64)
     data.setup("fit")
-    probes = [le.CategoryProbe, le.GradientProbe, le.FilterProbe, le.SimilarityProbe] if kind == "default" else []
+    probes = DEFAULT if kind == "default" else ()
     with tempfile.TemporaryDirectory() as folder:
         trainer = _trainer(folder, [probe(le.EverySteps(1), on_error="raise") for probe in probes], max_steps=6)
         trainer.fit(_model(image_size=64), datamodule=data)
