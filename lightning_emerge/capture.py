@@ -190,6 +190,8 @@ def run_bank(
 
 def _chunks(labels: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
     """Positions of stimuli that pass together, each time of one token."""
+    if not len(labels):
+        yield 0, labels  # a process without stimuli has to know the shapes too
     for token in labels.unique().tolist():
         for chunk in (labels == token).nonzero()[:, 0].split(_CHUNK):
             yield token, chunk
@@ -217,6 +219,8 @@ class _Backward:
             sums[[number for number, size in enumerate(self.sizes) if not size]] = torch.nan
 
     def add(self, outputs: torch.Tensor, token: int, leaves: Mapping[str, Any]) -> None:
+        if not len(outputs):
+            return
         labels = torch.full((len(outputs),), token, device=outputs.device)
         loss = cross_entropy(outputs.float() if outputs.dtype.itemsize < 4 else outputs, labels, reduction="sum")
         reached = [layer for layer in self.leaves if layer in leaves]

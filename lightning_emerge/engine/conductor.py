@@ -58,12 +58,16 @@ class _Member:
     settings: str
     last: int = -1  # step of its last look at the bank or the weights
     first: Past | None = None
-    previous: Past | None = None
+    latest: tuple[Past, ...] = ()  # its last two looks: a run that goes on in another folder takes the last one again
     broken: Exception | None = None  # what its schedule raised
 
     @property
     def name(self) -> str:
         return type(self.probe).__name__ + self.suffix
+
+    def before(self, step: int) -> tuple[Past, ...]:
+        """Its looks before a step."""
+        return tuple(past for past in self.latest if past.step < step)
 
     @property
     def on(self) -> bool:
@@ -233,17 +237,15 @@ class Conductor:
         """What the probes' earlier looks left, as tensors and plain values, for a checkpoint."""
         kept: dict[str, Any] = {}
         for member in self.members:
-            looks = {"first": member.first, "previous": member.previous}
-            found = {name: {**vars(past)} for name, past in looks.items() if past is not None}
-            if found:
-                kept[member.name] = found
+            if member.first is not None:
+                kept[member.name] = [{**vars(past)} for past in (member.first, *member.latest)]
         return kept
 
     def _recall(self, past: Mapping[str, Any]) -> None:
         for member in self.members:
-            looks = {name: Past(**kept) for name, kept in past.get(member.name, {}).items()}
-            if all(set(look.weights) == set(member.layers) for look in looks.values()):  # others than before, perhaps
-                member.first, member.previous = looks.get("first"), looks.get("previous")
+            looks = [Past(**kept) for kept in past.get(member.name, ())]
+            if looks and set(looks[0].weights) == set(member.layers):  # it may look at others than before
+                member.first, member.latest = looks[0], tuple(looks[1:])
 
     def _capture(self, step: int, due: Sequence[_Member]) -> _Taken:
         """Runs the bank through the network once, for all that is asked for. Empty of activations but on rank zero."""
@@ -320,7 +322,7 @@ class Conductor:
                 own = replace(own, network=stack.enter_context(looking.open_network(self.module, member.layers)))
             measurements = list(member.probe.measure(own))
         if member.probe.needs.past:
-            member.previous = Past(own.step, own.weights, own.gradients)
+            member.latest = (*member.before(own.step)[-1:], Past(own.step, own.weights, own.gradients))
             member.first = member.first or Past(own.step, own.weights)
         named = [replace(found, name=found.name + member.suffix, probe=member.settings) for found in measurements]
         for measurement in named:
@@ -378,7 +380,7 @@ class Conductor:
 
 
 def _own(member: _Member, capture: Capture) -> Capture:
-    layers, needs = member.layers, member.probe.needs
+    layers, needs, earlier = member.layers, member.probe.needs, member.before(capture.step)
 
     def of(wanted: bool, values: Any) -> dict[str, torch.Tensor]:
         return {layer: values[layer] for layer in layers} if wanted else {}
@@ -397,8 +399,8 @@ def _own(member: _Member, capture: Capture) -> Capture:
         gradients=of(needs.training, capture.gradients),
         updates=of(needs.training, capture.updates),
         fired={layer: capture.fired[layer] for layer in layers if layer in capture.fired},
-        first=member.first,
-        previous=member.previous,
+        first=member.first if earlier else None,
+        previous=earlier[-1] if earlier else None,
     )
 
 

@@ -175,13 +175,13 @@ def _off(trainer: Trainer) -> bool:
 
 
 def _past(trainer: Trainer, module: LightningModule) -> int:
-    """Size of what probes keep of their earlier looks: at the first the weights, at the last gradients too."""
+    """Size of what probes keep: weights of their first and last two looks, of training batches gradients too."""
     total = 0
     for probe in probes_of(trainer):
         if probe.needs.past:
             names = weight_names(module, probe.check(module)).values()
             own = _size(module.get_parameter(name) for name in names)
-            total += (3 if probe.needs.training else 2) * own
+            total += (5 if probe.needs.training else 3) * own
     return total
 
 
