@@ -78,7 +78,7 @@ def _by_layer(capture: Capture) -> list[_Row]:
         (
             "gradient_cosine",
             [
-                cosine(gradient, earlier[layer]) if layer in earlier else gradient.new_tensor(torch.nan)
+                cosine(gradient, earlier.get(layer, torch.zeros_like(gradient)))  # no direction, so NaN
                 for layer, gradient in gradients.items()
             ],
             "1",
