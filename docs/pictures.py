@@ -1,6 +1,8 @@
 """Draws the documentation's pictures from a finished run of configs/vgg5.yaml.
 
 make pictures RUNS=runs/vgg5/version_0
+
+Those of docs/filters.md need a run with configs/probes/filters.yaml on top, or such a replay of its checkpoints.
 """
 
 from __future__ import annotations
@@ -20,9 +22,13 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 import lightning_emerge as le
+from lightning_emerge.analysis.biography import read_biography
 from lightning_emerge.analysis.emergence import summarise_run
 from lightning_emerge.board.launch import tensorboard_command
+from lightning_emerge.figures.biography import draw_biography
+from lightning_emerge.figures.exemplars import draw_top_exemplars
 from lightning_emerge.figures.kernels import draw_kernels
+from lightning_emerge.figures.maximised import draw_maximised, draw_maximised_steps
 from lightning_emerge.figures.rdm import draw_rdm_steps, draw_rdms
 from lightning_emerge.probes.contact import contact_sheet
 
@@ -52,16 +58,51 @@ def draw_records(run: Path) -> None:
     save("rdm_steps", draw_rdm_steps(rdms, steps, LAYERS, tokens, records.rdm.attrs["units"]))
 
 
+def draw_maximising(run: Path) -> None:
+    """Maximising images at the last look, and sheets of some layers' images at four steps."""
+    records = le.open_run(run)
+    if "maximising_image" not in records:
+        return
+    images = records.maximising_image
+    save("maximised", draw_maximised(measurement(images.isel(step=-1), ("layer", "filter", "channel", "y", "x"))))
+    steps = [int(records.step.sel(step=step, method="nearest")) for step in (0, 10, 100, int(records.step[-1]))]
+    layer_axis = images.dims[1]
+    for layer in ("conv1_1", "conv3_3", "conv5_3", "fc3"):
+        shown = images.sel({"step": steps, layer_axis: layer})
+        count = int(shown[f"{layer_axis}_filters"])
+        save(f"maximised_{layer}", draw_maximised_steps(shown.values[:, :count], steps, layer))
+
+
 def measurement(array: xr.DataArray, names: tuple[str, ...]) -> le.Measurement:
     """Puts a record back into the form that a figure draws."""
-    notes = {"token": array.stimulus_token.values.tolist()} if "stimulus_token" in array.coords else {}
     axes = tuple(
-        le.Axis(name, array[dimension].values.tolist(), notes=notes if name == "stimulus" else {})
+        le.Axis(name, array[dimension].values.tolist(), notes=notes(array, str(dimension)))
         for name, dimension in zip(names, array.dims, strict=True)
     )
     attributes = array.attrs
     about = attributes["long_name"]
     return le.Measurement(str(array.name), array.values, axes, int(array.step), attributes["units"], about=about)
+
+
+def draw_filters(run: Path) -> None:
+    """What drives filters of some layers at the last step, and the biographies of three filters."""
+    records = le.open_run(run)
+    last = records[["top_crop", "top_token", "filter_response"]].isel(step=-1).sel(layer=list(LAYERS)).load()
+    axes = tuple(le.Axis(name, last[name].values.tolist()) for name in ("layer", *last.top_crop.dims[1:]))
+    beside = {
+        "token": last.top_token.values[:, : last.top_crop.shape[1]],
+        "tokens": np.array(last.token.values.tolist()),
+        "filters": last.filter_response.notnull().any("token").sum("filter").values,
+    }
+    crops = le.Measurement("top_crop", last.top_crop.values, axes, int(last.step), beside=beside)
+    save("top_exemplars", draw_top_exemplars(crops))
+    for layer, number in (("conv1_1", 3), ("conv3_3", 1), ("conv5_3", 2)):
+        save(f"biography_{layer}", draw_biography(read_biography(run, layer, number)))
+
+
+def notes(array: xr.DataArray, dimension: str) -> dict[str, list[str | int]]:
+    found = {note: f"{dimension}_{note}" for note in ("token", "filters")}
+    return {note: array[name].values.tolist() for note, name in found.items() if name in array.coords}
 
 
 def draw_exemplars() -> None:
@@ -109,6 +150,8 @@ def main() -> None:
     np.seterr(all="raise")
     draw_exemplars()
     draw_records(run)
+    draw_filters(run)
+    draw_maximising(run)
     shoot_board(run)
 
 

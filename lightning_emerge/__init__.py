@@ -20,11 +20,16 @@ if TYPE_CHECKING:
     from lightning_emerge.probes.checkpoints import Checkpoints
     from lightning_emerge.probes.confusion import ConfusionPicture
     from lightning_emerge.probes.contact import ContactSheet
+    from lightning_emerge.probes.curvature import CurvatureProbe
     from lightning_emerge.probes.embedding import EmbeddingProbe
+    from lightning_emerge.probes.exemplars import TopExemplarProbe
     from lightning_emerge.probes.filters import FilterProbe
     from lightning_emerge.probes.gradient import GradientProbe
+    from lightning_emerge.probes.gradient_noise import GradientNoiseProbe
+    from lightning_emerge.probes.maximisation import MaximisationProbe
     from lightning_emerge.probes.similarity import SimilarityProbe
-    from lightning_emerge.records import Axis, Capture, Measurement, Needs, StimulusBank
+    from lightning_emerge.probes.token_gradient import TokenGradientProbe
+    from lightning_emerge.records import Axis, Capture, Measurement, Needs, Network, Past, ReceptiveField, StimulusBank
     from lightning_emerge.schedules import AnyOf, At, Epochs, EverySteps, LogSpaced, Schedule
     from lightning_emerge.sinks.arrays import open_run
 
@@ -37,19 +42,25 @@ _HOMES = {
     "Checkpoints": "probes.checkpoints",
     "ConfusionPicture": "probes.confusion",
     "ContactSheet": "probes.contact",
+    "CurvatureProbe": "probes.curvature",
     "EmbeddingProbe": "probes.embedding",
     "Epochs": "schedules",
     "EverySteps": "schedules",
     "FilterProbe": "probes.filters",
     "FolderDataModule": "data.photographs",
+    "GradientNoiseProbe": "probes.gradient_noise",
     "GradientProbe": "probes.gradient",
     "Grammar": "data.tokens",
     "LogSpaced": "schedules",
+    "MaximisationProbe": "probes.maximisation",
     "Measurement": "records",
     "Needs": "records",
+    "Network": "records",
     "Nuisances": "data.nuisances",
     "Part": "data.tokens",
+    "Past": "records",
     "Probe": "probe",
+    "ReceptiveField": "records",
     "Schedule": "schedules",
     "SimilarityProbe": "probes.similarity",
     "Stimuli": "data.stimuli",
@@ -57,6 +68,8 @@ _HOMES = {
     "Token": "data.tokens",
     "TokenClassifier": "models.classifier",
     "TokenDataModule": "data.synthetic",
+    "TopExemplarProbe": "probes.exemplars",
+    "TokenGradientProbe": "probes.token_gradient",
     "VGG": "models.vgg",
     "VisionDataModule": "data.vision",
     "embed_run": "analysis.embedding",
@@ -76,19 +89,25 @@ __all__ = [
     "Checkpoints",
     "ConfusionPicture",
     "ContactSheet",
+    "CurvatureProbe",
     "EmbeddingProbe",
     "Epochs",
     "EverySteps",
     "FilterProbe",
     "FolderDataModule",
+    "GradientNoiseProbe",
     "GradientProbe",
     "Grammar",
     "LogSpaced",
+    "MaximisationProbe",
     "Measurement",
     "Needs",
+    "Network",
     "Nuisances",
     "Part",
+    "Past",
     "Probe",
+    "ReceptiveField",
     "Schedule",
     "SimilarityProbe",
     "Stimuli",
@@ -96,6 +115,8 @@ __all__ = [
     "Token",
     "TokenClassifier",
     "TokenDataModule",
+    "TokenGradientProbe",
+    "TopExemplarProbe",
     "VisionDataModule",
     "embed_run",
     "open_run",

@@ -15,11 +15,11 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, pad, unfold
 from torch.nn.modules.loss import _Loss  # pyright: ignore[reportPrivateUsage]
 from torchmetrics import Metric, MetricCollection
 
-from lightning_emerge.records import StimulusBank
+from lightning_emerge.records import ReceptiveField, StimulusBank
 
 _CHUNK = 32
 
@@ -112,12 +112,18 @@ class Pass:
         pooled: layer -> float32 tensor (stimulus, channel), its output's mean over all further axes.
         gradients: layer -> tensor like its weight. The sum over processes is the gradient of the bank's mean
             cross-entropy.
+        token_gradients: layer -> tensor (token, *weight). The sum over processes is the gradient of each token's mean
+            cross-entropy.
+        squares: layer -> float64 tensor like its weight. The sum over processes is the mean over the bank of each
+            stimulus' squared gradient.
     """
 
     outputs: torch.Tensor = field(default_factory=lambda: torch.empty(0))
     activations: dict[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
     pooled: dict[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
     gradients: dict[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
+    token_gradients: dict[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
+    squares: dict[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
 
 
 def run_bank(
@@ -127,11 +133,14 @@ def run_bank(
     *,
     pooled: Sequence[str] = (),
     gradients: Sequence[str] = (),
+    token_gradients: Sequence[str] = (),
+    squares: Sequence[str] = (),
 ) -> Pass:
     """Sends this process' share of the bank through the network once.
 
     The network is in evaluation mode and not compiled meanwhile, without autocasting; each submodule's mode is put back
     and every hook is removed, whatever happens. With several processes, process r takes stimuli r, r + n, r + 2n, ...
+    They pass token by token, so that what is seen does not depend on what is asked for.
 
     Args:
         module: called with images (stimulus, channel, y, x).
@@ -139,23 +148,30 @@ def run_bank(
         layers: names from `find_layers` whose outputs to keep.
         pooled: names of layers whose outputs to keep averaged over places.
         gradients: names of layers with respect to whose weights to take the gradient of the bank's loss.
+        token_gradients: the same for each token's loss.
+        squares: the same for the mean square of each stimulus' own gradient.
 
     Raises:
-        ValueError: if a layer is not reached, or gives something else than one tensor.
+        ValueError: if a layer is not reached, gives something else than one tensor, or cannot be differentiated
+            stimulus by stimulus.
     """
     rank, world_size = _place()
     images, labels = bank.images[rank::world_size], bank.labels[rank::world_size]
     modules = find_layers(module)
-    parameters = _parameters(module, gradients)
-    device, dtype = _device(module), next((p.dtype for p in module.parameters()), torch.float32)
+    backward = _Backward(module, bank, gradients, token_gradients, squares)
+    device, dtype = _device(module), _dtype(module)
     in_place = any(getattr(layer, "inplace", False) for layer in module.modules())
     watched = {layer: modules[layer] for layer in (*layers, *pooled)}
-    sums = {layer: torch.zeros_like(weight) for layer, weight in parameters.items()}
-    start, kept = 0, dict[str, torch.Tensor]()
-    with _looking(module, list(parameters.values())), _hooks(watched, copy=in_place) as outputs:
-        for chunk, answer in zip(images.split(_CHUNK), labels.split(_CHUNK), strict=True):
+    kept = dict[str, torch.Tensor]()
+    with (
+        _looking(module, list(backward.parameters.values())),
+        _hooks(watched, copy=in_place) as outputs,
+        _hooks(backward.leaves, copy=in_place, inputs=True) as leaves,
+    ):
+        for token, chunk in _chunks(labels):
             outputs.clear()
-            result = module(chunk.to(device, dtype))
+            leaves.clear()
+            result = module(images[chunk].to(device, dtype))
             answers = _tensor("the network", result)
             _check_reached(watched, outputs)
             found = {layer: _tensor(f"layer {layer!r}", outputs[layer][0]) for layer in watched}
@@ -163,12 +179,113 @@ def run_bank(
             rows |= {f"pooled {layer}": _pool(found[layer]) for layer in pooled}
             kept = kept or _room(rows, len(images))
             for name, own in rows.items():
-                kept[name][start : start + len(own)] = own
-            if parameters:
-                _add_gradients(sums, parameters, result, answer.to(device), len(bank))
-            start += len(chunk)
+                kept[name][chunk] = own
+            if backward.parameters:
+                backward.add(result, token, leaves)
     whole = {layer: kept[f"whole {layer}"] for layer in layers}
-    return Pass(kept[""], whole, {layer: kept[f"pooled {layer}"] for layer in pooled}, sums)
+    seen = Pass(kept[""], whole, {layer: kept[f"pooled {layer}"] for layer in pooled})
+    seen.gradients, seen.token_gradients, seen.squares = backward.bank, backward.token, backward.squares
+    return seen
+
+
+def _chunks(labels: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
+    """Positions of stimuli that pass together, each time of one token."""
+    if not len(labels):
+        yield 0, labels  # a process without stimuli has to know the shapes too
+    for token in labels.unique().tolist():
+        for chunk in (labels == token).nonzero()[:, 0].split(_CHUNK):
+            yield token, chunk
+
+
+class _Backward:
+    """Adds up gradients over chunks, each of one token, from one backward pass a chunk."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        bank: StimulusBank,
+        whole: Sequence[str],
+        token: Sequence[str],
+        squares: Sequence[str],
+    ) -> None:
+        self.parameters = _parameters(module, tuple(dict.fromkeys((*whole, *token, *squares))))
+        self.leaves = {layer: check_leaf(module, layer) for layer in squares}
+        self.sizes = torch.bincount(bank.labels, minlength=len(bank.tokens)).tolist()
+        like = self.parameters
+        self.bank = {layer: torch.zeros_like(like[layer]) for layer in whole}
+        self.token = {layer: torch.zeros(len(self.sizes), *like[layer].shape).to(like[layer]) for layer in token}
+        self.squares = {layer: torch.zeros_like(like[layer], dtype=wide(like[layer])) for layer in squares}
+        for sums in self.token.values():
+            sums[[number for number, size in enumerate(self.sizes) if not size]] = torch.nan
+
+    def add(self, outputs: torch.Tensor, token: int, leaves: Mapping[str, Any]) -> None:
+        if not len(outputs):
+            return
+        labels = torch.full((len(outputs),), token, device=outputs.device)
+        loss = cross_entropy(outputs.float() if outputs.dtype.itemsize < 4 else outputs, labels, reduction="sum")
+        reached = [layer for layer in self.leaves if layer in leaves]
+        ends = [leaves[layer][0][1] for layer in reached]
+        # Not backward(): that would write into the gradients that training uses, and wake DDP's reducer.
+        found = torch.autograd.grad(loss, [*self.parameters.values(), *ends], allow_unused=True)
+        own = dict(zip(self.parameters, found, strict=False))
+        for layer, gradient in own.items():
+            if gradient is None:
+                continue
+            if layer in self.bank:
+                self.bank[layer] += gradient / sum(self.sizes)
+            if layer in self.token:
+                self.token[layer][token] += gradient / self.sizes[token]
+        for layer, gradient in zip(reached, found[len(own) :], strict=True):
+            if gradient is not None:
+                single = _single_gradients(self.leaves[layer], leaves[layer][0][0], gradient)
+                self.squares[layer] += single.to(self.squares[layer].dtype).square().sum(dim=0) / sum(self.sizes)
+
+
+def wide(tensor: torch.Tensor) -> torch.dtype:
+    """The widest floating type of a tensor's device: Apple's GPUs have no float64."""
+    return torch.float32 if tensor.device.type == "mps" else torch.float64
+
+
+def check_leaf(module: nn.Module, layer: str) -> nn.Conv2d | nn.Linear:
+    """Finds the convolution or linear map that holds a layer's weight.
+
+    Raises:
+        ValueError: if something else holds it, or the convolution has groups or pads with other things than zeros.
+    """
+    holders = [part for part in find_layers(module)[layer].modules() if _own_weights(part)]
+    leaf = holders[0] if len(holders) == 1 else None
+    if isinstance(leaf, nn.Linear):
+        return leaf
+    if isinstance(leaf, nn.Conv2d) and leaf.groups == 1 and leaf.padding_mode == "zeros":
+        return leaf
+    what = " and ".join(type(part).__name__ for part in holders) or "nothing"
+    raise ValueError(
+        "Gradients of single stimuli are taken of Linear, and of Conv2d without groups and padded with zeros; "
+        f"{layer!r} is {what}. Name other layers."
+    )
+
+
+def _single_gradients(leaf: nn.Module, inputs: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+    """The gradient (stimulus, *weight) of each stimulus, from what a layer got and the gradient of what it gave."""
+    inputs = inputs.detach()
+    if isinstance(leaf, nn.Conv2d):
+        padded = pad(inputs, _padding(leaf))
+        patches = unfold(padded, leaf.kernel_size, leaf.dilation, 0, leaf.stride)
+        return (gradient.flatten(2) @ patches.transpose(1, 2)).view(len(inputs), *leaf.weight.shape)
+    rows, ends = (
+        inputs.reshape(len(inputs), -1, inputs.shape[-1]),
+        gradient.reshape(len(inputs), -1, gradient.shape[-1]),
+    )
+    return ends.transpose(1, 2) @ rows
+
+
+def _padding(leaf: nn.Conv2d) -> list[int]:
+    """What a convolution pads: before and after on the last axis, then on the one before it."""
+    if not isinstance(leaf.padding, str):
+        return [width for width in reversed(leaf.padding) for _ in range(2)]
+    same = leaf.padding == "same"
+    reach = [step * (size - 1) if same else 0 for step, size in zip(leaf.dilation, leaf.kernel_size, strict=True)]
+    return [part for width in reversed(reach) for part in (width // 2, width - width // 2)]
 
 
 def _room(rows: Mapping[str, torch.Tensor], total: int) -> dict[str, torch.Tensor]:
@@ -198,21 +315,6 @@ def _pool(rows: torch.Tensor) -> torch.Tensor:
 def _parameters(module: nn.Module, layers: Sequence[str]) -> dict[str, nn.Parameter]:
     named = dict(module.named_parameters())
     return {layer: named[name] for layer, name in weight_names(module, layers).items()}
-
-
-def _add_gradients(
-    sums: dict[str, torch.Tensor],
-    parameters: Mapping[str, nn.Parameter],
-    outputs: torch.Tensor,
-    labels: torch.Tensor,
-    total: int,
-) -> None:
-    loss = cross_entropy(outputs.float(), labels, reduction="sum") / total
-    # Not backward(): that would write into the gradients that training uses, and wake DDP's reducer.
-    found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
-    for layer, gradient in zip(parameters, found, strict=True):
-        if gradient is not None:
-            sums[layer] += gradient
 
 
 def add_up(share: torch.Tensor) -> torch.Tensor | None:
@@ -293,13 +395,21 @@ def _eager() -> AbstractContextManager[Any]:
 
 
 @contextmanager
-def _hooks(layers: Mapping[str, nn.Module], *, copy: bool) -> Iterator[dict[str, tuple[Any, int]]]:
-    """Keeps each layer's output and how often it had been written to; a copy where a module works in place."""
+def _hooks(
+    layers: Mapping[str, nn.Module], *, copy: bool, inputs: bool = False
+) -> Iterator[dict[str, tuple[Any, int]]]:
+    """Keeps each layer's output and how often it had been written to; a copy where a module works in place.
+
+    With `inputs`, it keeps the pair of what the layer got and what it gave, with what leads from there to the loss; a
+    module that works in place gets the copy then.
+    """
     seen: dict[str, tuple[Any, int]] = {}
 
-    def keep(name: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
-        kept = output.clone() if copy and isinstance(output, torch.Tensor) else output
+    def keep(name: str, _module: nn.Module, given: Any, output: Any) -> Any:
+        other = output.clone() if copy and isinstance(output, torch.Tensor) else output
+        kept = (given[0], output) if inputs else other
         seen[name] = kept, getattr(kept, "_version", 0)
+        return other if inputs else output
 
     handles = [layer.register_forward_hook(partial(keep, name)) for name, layer in layers.items()]
     try:
@@ -307,6 +417,155 @@ def _hooks(layers: Mapping[str, nn.Module], *, copy: bool) -> Iterator[dict[str,
     finally:
         for handle in handles:
             handle.remove()
+
+
+class LiveNetwork:
+    """The network of a look, for probes that differentiate it or run it on images of their own.
+
+    Args:
+        module: what `open_network` has made ready.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        return self._module(images.to(_device(self._module), _dtype(self._module)))
+
+    def respond(self, layer: str, images: torch.Tensor) -> torch.Tensor:
+        if not layer:
+            return self(images)
+        found: list[torch.Tensor] = []
+
+        def stop(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            if not isinstance(output, torch.Tensor):
+                raise ValueError(f"A probe looks at outputs that are one tensor; layer {layer!r} gives another thing.")
+            found.append(output)
+            raise _DeepEnough
+
+        handle = find_layers(self._module)[layer].register_forward_hook(stop)
+        try:
+            self(images)
+        except _DeepEnough:
+            return found[0]
+        finally:
+            handle.remove()
+        raise ValueError(f"A probe looks at layers that the images pass; {layer!r} was not reached.")
+
+    def parameters(self, layers: Sequence[str]) -> dict[str, torch.Tensor]:
+        return dict(_parameters(self._module, layers))
+
+    def receptive_fields(self, layers: Sequence[str], image: torch.Tensor) -> dict[str, ReceptiveField | None]:
+        fields: dict[int, ReceptiveField] = {}
+        found: dict[str, ReceptiveField | None] = dict.fromkeys(layers)
+        kept: list[Any] = []  # so that no other tensor gets the identity of one that was seen
+
+        def follow(name: str, module: nn.Module, given: Any, output: Any) -> None:
+            if not list(module.children()) and given and isinstance(output, torch.Tensor):
+                _follow(module, given[0], output, fields)
+            if name in found:
+                found[name] = fields.get(id(output))
+            kept.append(output)
+
+        named = find_layers(self._module)
+        handles = [layer.register_forward_hook(partial(follow, name)) for name, layer in named.items()]
+        images = image[None].to(_device(self._module), _dtype(self._module))
+        fields[id(images)] = ReceptiveField(1, 1, 0)
+        try:
+            with torch.no_grad():
+                self._module(images)
+        finally:
+            for handle in handles:
+                handle.remove()
+        side = min(image.shape[-2:])
+        return {name: one if one and one.size < side else None for name, one in found.items()}
+
+
+class _DeepEnough(Exception):  # noqa: N818 - no error: it ends a pass
+    """The layer that was asked for has given its output."""
+
+
+def _follow(module: nn.Module, given: torch.Tensor, output: torch.Tensor, fields: dict[int, ReceptiveField]) -> None:
+    """Notes what units of a module's output see, if what those of its input see is known."""
+    before = fields.get(id(given))
+    if before is None or output.dim() != 4:
+        return
+    if isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
+        settings = [_square(getattr(module, name, 1)) for name in _GEOMETRY]
+        if None not in settings:
+            size, stride, padding, dilation = (setting or 0 for setting in settings)
+            seen = before.size + (size - 1) * dilation * before.stride
+            fields[id(output)] = ReceptiveField(seen, before.stride * stride, before.start - padding * before.stride)
+    elif output.shape == given.shape:
+        fields[id(output)] = before
+
+
+_GEOMETRY = ("kernel_size", "stride", "padding", "dilation")
+
+
+def _square(value: Any) -> int | None:
+    """A setting that is the same on both axes, as a number."""
+    if isinstance(value, tuple):
+        return value[0] if len(set(value)) == 1 else None
+    return value if isinstance(value, int) else None
+
+
+@contextmanager
+def open_network(module: nn.Module, layers: Sequence[str]) -> Iterator[LiveNetwork]:
+    """Makes a network ready for a probe to run and to differentiate, and puts everything back.
+
+    Args:
+        module: the network.
+        layers: those with respect to whose weights it may be differentiated, where they hold one.
+    """
+    modules = find_layers(module)
+    weighted = [layer for layer in layers if len(_all_weights(modules[layer])) == 1]
+    with _looking(module, list(_parameters(module, weighted).values())), torch.enable_grad():
+        yield LiveNetwork(module)
+
+
+class Firing:
+    """Watches in training which channels of rectified layers are ever above zero, until it is closed.
+
+    Args:
+        module: the network. Layers of compiled modules cannot be watched, as they pass new hooks by.
+        layers: to watch; those without a ReLU are left out.
+    """
+
+    def __init__(self, module: nn.Module, layers: Sequence[str]) -> None:
+        self.fired: dict[str, torch.Tensor] = {}
+        modules = find_layers(module)
+        compiled = any(hasattr(part, "_orig_mod") or part._compiled_call_impl for part in module.modules())  # pyright: ignore[reportPrivateUsage]
+        rectified = [] if compiled else [layer for layer in layers if _rectifies(modules[layer])]
+        self._handles = [modules[layer].register_forward_hook(partial(self._note, layer)) for layer in rectified]
+
+    def _note(self, layer: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
+        if not torch.is_grad_enabled() or not isinstance(output, torch.Tensor):  # validation between two batches
+            return
+        fired = (output.detach().transpose(0, 1).flatten(1) > 0).any(dim=1)
+        self.fired[layer] = self.fired[layer] | fired if layer in self.fired else fired
+
+    def agree(self) -> dict[str, torch.Tensor]:
+        """What fired in any process. Every process calls it."""
+        if _place()[1] > 1:
+            for layer, fired in self.fired.items():
+                counts = fired.int()
+                dist.all_reduce(counts, dist.ReduceOp.MAX)
+                self.fired[layer] = counts.bool()
+        return self.fired
+
+    def close(self) -> None:
+        """Removes every hook."""
+        for handle in self._handles:
+            handle.remove()
+
+
+def _rectifies(layer: nn.Module) -> bool:
+    return any(isinstance(part, nn.ReLU | nn.ReLU6) for part in layer.modules())
+
+
+def _dtype(module: nn.Module) -> torch.dtype:
+    return next((parameter.dtype for parameter in module.parameters()), torch.float32)
 
 
 def _device(module: nn.Module) -> torch.device:

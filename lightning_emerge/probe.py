@@ -27,6 +27,9 @@ from lightning_emerge.schedules import LogSpaced, Schedule
 from lightning_emerge.sinks.arrays import STORE, ArraySink
 from lightning_emerge.sinks.tensorboard import tensorboard_sinks
 
+_PAST = "lightning_emerge_probes"
+"""Where a checkpoint has what the probes' earlier looks left."""
+
 
 class Probe(Callback, ABC):
     """Looks at a network while it trains, without disturbing it.
@@ -64,6 +67,7 @@ class Probe(Callback, ABC):
         self.on_error: Literal["report", "raise"] = on_error
         self.failed_at: int | None = None
         self._conductor: Conductor | None = None
+        self._past: dict[str, Any] | None = None
 
     @abstractmethod
     def measure(self, capture: Capture) -> Iterable[Measurement]:
@@ -85,6 +89,9 @@ class Probe(Callback, ABC):
         layers = looking.match_layers(module, self.layers)
         if self.needs.of_weights:
             looking.weight_names(module, layers)
+        if self.needs.gradient_squares:
+            for layer in layers:
+                looking.check_leaf(module, layer)
         return layers
 
     def describe(self) -> str:
@@ -103,8 +110,12 @@ class Probe(Callback, ABC):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         probes = probes_of(trainer)
         if probes[0] is self:
-            self._conductor = _make_conductor(trainer, pl_module, probes)
+            self._conductor = _make_conductor(trainer, pl_module, probes, self._past)
             self._conductor.begin(trainer.global_step)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if self._conductor:
+            self._conductor.before_batch(trainer.global_step)
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
         if self._conductor:
@@ -121,6 +132,10 @@ class Probe(Callback, ABC):
         # What was found before a checkpoint is on disk before it, so that who goes on from there misses nothing.
         if self._conductor:
             self._conductor.settle()
+            checkpoint[_PAST] = self._conductor.remember()
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._past = checkpoint.get(_PAST)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._conductor:
@@ -179,7 +194,9 @@ def find_bank(trainer: Trainer, probes: Sequence[Probe]) -> StimulusBank | None:
     return bank
 
 
-def _make_conductor(trainer: Trainer, module: LightningModule, probes: Sequence[Probe]) -> Conductor:
+def _make_conductor(
+    trainer: Trainer, module: LightningModule, probes: Sequence[Probe], past: Mapping[str, Any] | None
+) -> Conductor:
     batches = trainer.num_training_batches / trainer.accumulate_grad_batches
     return Conductor(
         module,
@@ -188,6 +205,7 @@ def _make_conductor(trainer: Trainer, module: LightningModule, probes: Sequence[
         _open_sinks(trainer, module),
         step=trainer.global_step,
         steps_per_epoch=ceil(batches) if batches < float("inf") else batches,
+        past=past,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -63,11 +63,17 @@ class Needs:
         pooled: the same, averaged over all places: one number a channel.
         outputs: the network's own outputs on the stimulus bank.
         bank_gradients: gradients of the bank's mean cross-entropy with respect to its layers' weights.
+        token_gradients: the same of each token's mean cross-entropy, from one backward pass a token.
+        gradient_squares: the mean over stimuli of the square of each stimulus' own gradient.
+        network: the network itself, to differentiate or to run on other images. It is passed as often as the probe
+            passes it.
         weights: its layers' weights.
         images: the stimulus bank itself, without running it through the network.
         latents: the table of what made each stimulus, in the bank.
-        training: gradients of a training batch and the update they led to, by layer. A probe that asks for these looks
-            at training batches, at the same steps, and not at the bank.
+        training: gradients of a training batch, the update they led to and the units that fired, by layer. A probe that
+            asks for these looks at training batches, at the same steps, and not at the bank.
+        past: what the weights were at the probe's first look, and they and the gradients of a training batch at the
+            look before. Checkpoints to go on from hold them.
 
     Raises:
         ValueError: if a probe asks for training batches and for the bank.
@@ -77,13 +83,17 @@ class Needs:
     pooled: bool = False
     outputs: bool = False
     bank_gradients: bool = False
+    token_gradients: bool = False
+    gradient_squares: bool = False
+    network: bool = False
     weights: bool = False
     images: bool = False
     latents: bool = False
     training: bool = False
+    past: bool = False
 
     def __post_init__(self) -> None:
-        if self.training and self.bank:
+        if self.training and (self.bank or self.network):
             raise ValueError(
                 "A probe looks at training batches or at the stimulus bank; its needs name both. Write two probes."
             )
@@ -91,7 +101,12 @@ class Needs:
     @property
     def passes(self) -> bool:
         """Whether the bank has to go through the network."""
-        return self.activations or self.pooled or self.outputs or self.bank_gradients
+        return self.activations or self.pooled or self.outputs or self.differentiates
+
+    @property
+    def differentiates(self) -> bool:
+        """Whether the bank's loss has to be differentiated."""
+        return self.bank_gradients or self.token_gradients or self.gradient_squares
 
     @property
     def bank(self) -> bool:
@@ -101,7 +116,62 @@ class Needs:
     @property
     def of_weights(self) -> bool:
         """Whether each of its layers has to hold a weight."""
-        return self.weights or self.training or self.bank_gradients
+        return self.weights or self.training or self.past or self.differentiates
+
+
+@dataclass(frozen=True)
+class ReceptiveField:
+    """Which square of the image a unit of a layer can see, by its place in the layer's output.
+
+    Attributes:
+        size: side of the square, in pixels.
+        stride: pixels from the square of one unit to that of the next.
+        start: pixel at which the square of the first unit begins; below zero if it reaches into the padding.
+    """
+
+    size: int
+    stride: int
+    start: int
+
+    def span(self, position: int) -> tuple[int, int]:
+        """First pixel, and the one after the last, along one axis; both may lie outside the image."""
+        low = self.start + position * self.stride
+        return low, low + self.size
+
+
+class Network(Protocol):
+    """The network as it stands at a look: in evaluation mode, eager, without autocasting; calls are differentiable."""
+
+    def __call__(self, images: torch.Tensor, /) -> torch.Tensor:
+        """Maps images (stimulus, channel, y, x), normalised as in training, to outputs (stimulus, token)."""
+        ...
+
+    def respond(self, layer: str, images: torch.Tensor, /) -> torch.Tensor:
+        """A layer's output (stimulus, ...) for images; the network is run no deeper."""
+        ...
+
+    def parameters(self, layers: Sequence[str], /) -> dict[str, torch.Tensor]:
+        """The weight of each layer, to differentiate with respect to; never to be written to."""
+        ...
+
+    def receptive_fields(self, layers: Sequence[str], image: torch.Tensor, /) -> dict[str, ReceptiveField | None]:
+        """What units of each layer see, found by passing one image (channel, y, x); None if that is all of it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Past:
+    """What a probe's earlier look saw of its layers.
+
+    Attributes:
+        step: of that look.
+        weights: layer -> tensor, its weight then.
+        gradients: layer -> tensor, the training batch's gradient; empty unless the probe needs training batches.
+    """
+
+    step: int
+    weights: Mapping[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
+    gradients: Mapping[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
 
 
 @dataclass(frozen=True)
@@ -117,9 +187,18 @@ class Capture:
         outputs: float32 tensor (stimulus, token), what the network's `forward` returned, or None.
         weights: layer -> tensor (out, in, ...), the layer's weight at `step`.
         bank_gradients: layer -> tensor like `weights`, of the bank's mean cross-entropy in evaluation mode.
+        token_gradients: layer -> tensor (token, out, in, ...), of each token's mean cross-entropy in evaluation mode;
+            NaN for a token without stimuli.
+        gradient_squares: layer -> float64 tensor like `weights`, the mean over the bank of the squared gradient of each
+            stimulus' cross-entropy.
+        network: what the bank passed, or None.
         gradients: layer -> tensor like `weights`, of the training batch's loss (unscaled, accumulated, averaged over
             ranks, before clipping). Empty unless the look was at a training batch.
         updates: layer -> tensor like `weights`, what the optimizer's step added to the weight.
+        fired: layer -> bool tensor (channel,), whether the channel's ReLU was above zero anywhere in the training
+            batch. Layers without a ReLU, and those of compiled modules, are left out.
+        first: this probe's first look of the run, its weights alone; None at that look.
+        previous: this probe's look before; None at its first.
     """
 
     step: int
@@ -130,8 +209,14 @@ class Capture:
     outputs: torch.Tensor | None = None
     weights: Mapping[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
     bank_gradients: Mapping[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
+    token_gradients: Mapping[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
+    gradient_squares: Mapping[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
+    network: Network | None = None
     gradients: Mapping[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
     updates: Mapping[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
+    fired: Mapping[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
+    first: Past | None = None
+    previous: Past | None = None
 
 
 @dataclass(frozen=True)
@@ -172,6 +257,7 @@ class Measurement:
         source: the class that measured it.
         about: one sentence a reader of the record can understand without this package.
         probe: JSON of the probe's class path and arguments; the engine fills it in.
+        beside: what its picture shows besides: name -> array. It is not recorded.
 
     Raises:
         ValueError: if values and axes disagree, or two axes have the same name.
@@ -186,6 +272,7 @@ class Measurement:
     source: str = ""
     about: str = ""
     probe: str = ""
+    beside: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict[str, npt.NDArray[Any]])
 
     def __post_init__(self) -> None:
         names = [axis.name for axis in self.axes]

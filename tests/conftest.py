@@ -98,7 +98,10 @@ def said() -> Iterator[list[str]]:
 @pytest.fixture
 def all_probes() -> Callable[[le.Schedule], list[le.Probe]]:
     def make(schedule: le.Schedule) -> list[le.Probe]:
-        kinds = (le.CategoryProbe, le.GradientProbe, le.FilterProbe, le.SimilarityProbe, le.EmbeddingProbe)
-        return [kind(schedule, on_error="raise") for kind in kinds]
+        of_loss = (le.TokenGradientProbe, le.GradientNoiseProbe, le.CurvatureProbe)
+        of_layers = (le.FilterProbe, le.TopExemplarProbe, le.SimilarityProbe, le.EmbeddingProbe)
+        kinds = (le.CategoryProbe, le.GradientProbe, *of_layers, *of_loss)
+        quick = le.MaximisationProbe(schedule, filters=2, iterations=2, on_error="raise")
+        return [*(kind(schedule=schedule, on_error="raise") for kind in kinds), quick]
 
     return make

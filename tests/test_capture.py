@@ -21,11 +21,14 @@ from torchvision.models import resnet18
 
 import lightning_emerge as le
 from lightning_emerge.capture import (
+    Firing,
     agree,
+    check_leaf,
     default_layers,
     find_layers,
     gather,
     match_layers,
+    open_network,
     run_bank,
     weight_names,
 )
@@ -215,13 +218,16 @@ def test_a_relu_in_place_does_not_overwrite_the_layer_before_it():
 
 
 @pytest.mark.parametrize("size", [1, 32, 33, 150])
-def test_the_bank_passes_once_in_chunks(size):
+def test_the_bank_passes_once_token_by_token_in_chunks(size):
     network, bank = make_mlp(), make_bank(size, 4)
     passed: list[torch.Tensor] = []
     network.register_forward_pre_hook(lambda _, inputs: passed.append(inputs[0]))
     activations, outputs = both(network, bank, ["0", "2"])
-    assert len(passed) == -(-size // 32)
-    assert torch.equal(torch.cat(passed), bank.images)
+    own = [bank.images[bank.labels == token] for token in (0, 1)]
+    assert [len(chunk) for chunk in passed] == [
+        len(chunk) for images in own for chunk in images.split(32) if len(chunk)
+    ]
+    assert torch.equal(torch.cat(passed), torch.cat(own))
     assert activations["0"].shape == (size, 6)
     torch.testing.assert_close(outputs, network(bank.images).detach())
     assert torch.equal(activations["2"], outputs)
@@ -287,7 +293,8 @@ def test_gradients_and_autocasting_are_off():
     plain = run_bank(network, bank, ["0"])
     with torch.autocast("cpu", torch.bfloat16):
         cast = run_bank(network, bank, ["0"])
-    assert enabled == [False, False]
+    assert enabled
+    assert not any(enabled)
     assert not cast.activations["0"].requires_grad
     assert torch.equal(plain.activations["0"], cast.activations["0"])
     assert torch.equal(plain.outputs, cast.outputs)
@@ -453,3 +460,170 @@ def test_many_processes_give_the_rows_of_one_in_the_banks_order(tmp_path: Path):
         assert all(result["rows"] is None and result["outputs"] is None for result in results[1:])
         assert sum(result["share"] for result in results) == size
         assert all(result["agree"] == [True, False, True, True] for result in results)
+
+
+def single_gradient(network: nn.Module, image: torch.Tensor, label: int, weight: torch.Tensor) -> torch.Tensor:
+    loss = nn.functional.cross_entropy(network(image[None]), torch.tensor([label]))
+    return torch.autograd.grad(loss, weight)[0].double()
+
+
+class Odd(nn.Module):
+    """Convolutions of several geometries, a batch norm, ReLUs in place, and a linear map over places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.one = nn.Conv2d(3, 4, 3, stride=2, padding=1)
+        self.norm = nn.BatchNorm2d(4)
+        self.two = nn.Conv2d(4, 5, (3, 2), padding="same", dilation=(1, 2), bias=False)
+        self.three = nn.Conv2d(5, 6, 3, padding=(0, 2))
+        self.places = nn.Linear(6, 4)
+        self.last = nn.Linear(4, 2)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps = self.relu(self.norm(self.one(images)))
+        maps = self.relu(self.three(self.relu(self.two(maps))))
+        return self.last(self.places(maps.flatten(2).transpose(1, 2)).mean(dim=1))
+
+
+@pytest.mark.parametrize("make", [make_vgg, Odd], ids=["vgg", "odd"])
+def test_gradients_by_token_and_their_squares_are_those_of_single_stimuli(make):
+    network, bank = make().double(), make_bank(41, 3, 8, 8)
+    bank = le.StimulusBank(bank.images.double(), bank.labels, bank.ids, ("a", "b", "absent"))
+    network(bank.images)  # statistics of the batch norm
+    layers = list(default_layers(network))
+    seen = run_bank(network, bank, [], gradients=layers, token_gradients=layers, squares=layers)
+    assert count_hooks(network) == 0
+    assert all(parameter.grad is None for parameter in network.parameters())
+    network.eval()
+    names = weight_names(network, layers)
+    for layer in layers:
+        weight = dict(network.named_parameters())[names[layer]]
+        single = torch.stack(
+            [single_gradient(network, *pair, weight) for pair in zip(bank.images, bank.labels.tolist(), strict=True)]
+        )
+        for token in (0, 1):
+            mean = single[bank.labels == token].mean(dim=0)
+            torch.testing.assert_close(seen.token_gradients[layer][token].double(), mean, rtol=1e-9, atol=1e-12)
+        assert seen.token_gradients[layer][2].isnan().all()
+        torch.testing.assert_close(seen.gradients[layer].double(), single.mean(dim=0), rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(seen.squares[layer], single.square().mean(dim=0), rtol=1e-9, atol=1e-12)
+
+
+def test_what_is_seen_does_not_depend_on_what_else_is_asked_for():
+    network, bank = make_vgg(), make_bank(70, 3, 8, 8)
+    layers = list(default_layers(network))
+    alone, all_of_it = run_bank(network, bank, layers), run_bank(network, bank, layers, token_gradients=layers)
+    assert torch.equal(alone.outputs, all_of_it.outputs)
+    assert all(torch.equal(alone.activations[layer], all_of_it.activations[layer]) for layer in layers)
+
+
+def test_layers_without_gradients_of_single_stimuli_are_refused():
+    network = nn.Sequential(nn.Conv2d(4, 4, 3, groups=2), nn.Flatten(), nn.Linear(16, 2))
+    check_leaf(network, "2")
+    with pytest.raises(ValueError, match=r"without groups.*'0' is Conv2d"):
+        check_leaf(network, "0")
+
+
+class TestNetwork:
+    def test_it_runs_as_deep_as_the_layer_and_leaves_nothing_behind(self):
+        network, images = make_vgg(batch_norm=True, dropout=0.5).train(), torch.randn(3, 3, 8, 8)
+        before = {name: value.clone() for name, value in network.state_dict().items()}
+        with open_network(network, ["conv1_1"]) as live:
+            expected = network.conv2_1(network.pool1(network.conv1_1(images)))
+            network.fc1.register_forward_hook(lambda *_: pytest.fail("ran deeper than the layer"))
+            assert torch.equal(live.respond("conv2_1", images), expected)
+            network.fc1._forward_hooks.clear()
+            assert torch.equal(live(images), network(images))
+            assert torch.equal(live.respond("", images), network(images))
+        assert count_hooks(network) == 0
+        assert all(part.training for part in network.modules())
+        assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+    def test_it_can_be_differentiated_by_images_and_by_frozen_weights(self):
+        network = make_vgg().requires_grad_(False)
+        images = torch.randn(2, 3, 8, 8, requires_grad=True)
+        with torch.no_grad(), open_network(network, ["conv1_1"]) as live:
+            total = live.respond("conv2_2", images).square().sum()
+            weight = live.parameters(["conv1_1"])["conv1_1"]
+            found = torch.autograd.grad(total, [images, weight], create_graph=True)
+            assert all(float(gradient.detach().abs().sum()) > 0 for gradient in found)
+        assert not any(parameter.requires_grad for parameter in network.parameters())
+
+    def test_hooks_go_when_the_network_fails(self):
+        network = make_vgg()
+        with pytest.raises(RuntimeError), open_network(network, []) as live:
+            live.respond("fc1", torch.randn(2, 5, 8, 8))
+        assert count_hooks(network) == 0
+
+
+def seen_by(network: nn.Module, layer: str, side: int, place: int) -> tuple[int, int]:
+    """First row of the image that a unit's gradient reaches, and the one after the last."""
+    with open_network(network, []) as live:
+        image = torch.rand(1, 3, side, side, requires_grad=True)
+        unit = live.respond(layer, image)[0, :, place, place].sum()
+        rows = torch.autograd.grad(unit, image)[0].abs().sum(dim=(0, 1, 3)).nonzero()
+    return int(rows.min()), int(rows.max()) + 1
+
+
+class TestReceptiveFields:
+    @pytest.mark.parametrize("layer", ["conv1_1", "conv2_2", "pool2", "conv3_3", "conv4_1.conv"])
+    def test_they_are_what_gradients_reach(self, layer):
+        # Averages instead of maxima and nothing rectified, so that gradients reach all that is seen.
+        network = le.VGG(width=2, image_size=96)
+        for name, part in list(network.named_modules()):
+            home = network.get_submodule(name.rpartition(".")[0]) if name else network
+            if isinstance(part, nn.MaxPool2d):
+                setattr(home, name.rpartition(".")[2], nn.AvgPool2d(2))
+            elif isinstance(part, nn.ReLU):
+                setattr(home, name.rpartition(".")[2], nn.Identity())
+        with open_network(network, []) as live:
+            field = live.receptive_fields([layer], torch.rand(3, 96, 96))[layer]
+        assert field is not None
+        for place in (1, 3):
+            low, high = field.span(place)
+            assert seen_by(network, layer, 96, place) == (max(low, 0), min(high, 96))
+
+    def test_a_residual_network_has_them_and_what_sees_all_has_none(self):
+        network = resnet18()
+        with open_network(network, []) as live:
+            fields = live.receptive_fields(["conv1", "layer1", "layer3", "fc"], torch.rand(3, 64, 64))
+        assert fields["conv1"] == le.ReceptiveField(7, 2, -3)
+        assert fields["layer1"].size == 11 + 4 * 2 * 4  # the pooled stem, then four 3 x 3 convolutions, 4 pixels apart
+        assert fields["layer3"] is None
+        assert fields["fc"] is None
+        assert count_hooks(network) == 0
+
+
+class TestFiring:
+    def test_a_channel_that_is_never_above_zero_has_not_fired(self):
+        network = make_vgg(width=4)
+        with torch.no_grad():
+            network.conv1_1.conv.weight[2] = 0
+            network.conv1_1.conv.bias[2] = -1
+        firing = Firing(network, ["conv1_1", "fc1", "fc2"])
+        with torch.no_grad():  # as in validation
+            network(torch.full((1, 3, 8, 8), 9.0))
+        assert firing.fired == {}
+        batches = [torch.randn(4, 3, 8, 8) for _ in range(2)]
+        for images in batches:
+            network(images)
+        fired = firing.agree()
+        firing.close()
+        assert count_hooks(network) == 0
+        assert set(fired) == {"conv1_1", "fc1"}  # fc2 has no ReLU
+        units = network.fc1(
+            network.average(
+                network.pool2(network.conv2_2(network.conv2_1(network.pool1(network.conv1_1(torch.cat(batches))))))
+            )
+        )
+        assert torch.equal(fired["fc1"], (units > 0).any(dim=0))
+        assert fired["conv1_1"].tolist()[2] is False
+
+    def test_compiled_modules_are_left_out(self):
+        network = make_vgg()
+        network.conv1_1 = torch.compile(network.conv1_1, backend="eager")
+        firing = Firing(network, ["conv1_1", "fc1"])
+        network(torch.randn(2, 3, 8, 8))
+        assert firing.agree() == {}

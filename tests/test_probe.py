@@ -288,7 +288,10 @@ class Collector(le.Probe):
         return []
 
 
-FIELDS = ("activations", "pooled", "weights", "bank_gradients", "gradients", "updates")
+FIELDS = (
+    *("activations", "pooled", "weights", "bank_gradients", "token_gradients", "gradient_squares"),
+    *("gradients", "updates", "fired"),
+)
 
 
 @pytest.mark.parametrize(
@@ -299,7 +302,11 @@ FIELDS = ("activations", "pooled", "weights", "bank_gradients", "gradients", "up
         (le.Needs(bank_gradients=True, weights=True), {"bank_gradients", "bank", "weights"}),
         (le.Needs(images=True), {"bank"}),
         (le.Needs(latents=True), {"bank"}),
-        (le.Needs(weights=True, training=True), {"weights", "gradients", "updates"}),
+        (le.Needs(token_gradients=True), {"token_gradients", "bank"}),
+        (le.Needs(gradient_squares=True), {"gradient_squares", "bank"}),
+        (le.Needs(network=True), {"network"}),
+        (le.Needs(past=True), {"weights"}),
+        (le.Needs(weights=True, training=True), {"weights", "gradients", "updates", "fired"}),
         (le.Needs(activations=True, pooled=True, outputs=True), {"activations", "pooled", "outputs", "bank"}),
     ],
 )
@@ -309,9 +316,55 @@ def test_each_need_fills_its_part_of_the_capture_and_no_other(needs, filled, mak
     make_trainer([*others, probe], max_steps=1).fit(make_model(), datamodule=make_data())
     capture = probe.captures[0]
     got = {name for name in FIELDS if getattr(capture, name)}
-    got |= {name for name in ("outputs", "bank") if getattr(capture, name) is not None}
+    got |= {name for name in ("outputs", "bank", "network") if getattr(capture, name) is not None}
     assert got == filled
     assert all(set(getattr(capture, name)) == {"conv1_1", "fc1"} for name in got & set(FIELDS))
+
+
+class Remembering(Trainee):
+    """Looks at training batches, and at its earlier looks."""
+
+    needs = le.Needs(training=True, past=True)
+
+
+def test_earlier_looks_are_the_first_and_the_one_before(make_data, make_model, make_trainer):
+    probe = Remembering(le.At([1, 2, 4]))
+    make_trainer([probe]).fit(make_model(), datamodule=make_data())
+    one, two, four = probe.captures
+    assert (one.first, one.previous) == (None, None)
+    assert [(look.first.step, look.previous.step) for look in (two, four)] == [(1, 1), (1, 2)]
+    assert all(torch.equal(four.first.weights[layer], weight) for layer, weight in one.weights.items())
+    assert all(torch.equal(four.previous.gradients[layer], gradient) for layer, gradient in two.gradients.items())
+
+
+def test_a_run_that_goes_on_remembers_its_earlier_looks(make_data, make_model, make_trainer, tmp_path):
+    first = Remembering(le.EverySteps(2))
+    checkpoints = le.Checkpoints(last_every=3)
+    make_trainer([first, checkpoints], enable_checkpointing=True, max_steps=3).fit(make_model(), datamodule=make_data())
+    second = Remembering(le.EverySteps(2))
+    last = tmp_path / "run/checkpoints/last.ckpt"
+    make_trainer([second]).fit(make_model(), datamodule=make_data(), ckpt_path=last, weights_only=True)
+    (look,) = second.captures
+    assert (look.step, look.first.step, look.previous.step) == (4, 0, 2)
+    assert all(torch.equal(look.first.weights[layer], weight) for layer, weight in first.captures[0].weights.items())
+
+
+@pytest.mark.parametrize("changes", [{}, {"accumulate_grad_batches": 2}])
+def test_what_fired_is_seen_in_all_batches_of_a_step_and_no_hook_stays(changes, make_data, make_model, make_trainer):
+    model, probe = make_model(dropout=0, batch_norm=False), Trainee(le.At([0]))
+    data = make_data()
+    data.setup("fit")
+    batches = [
+        batch
+        for _, batch in zip(range(changes.get("accumulate_grad_batches", 1)), data.train_dataloader(), strict=False)
+    ]
+    with torch.no_grad():
+        units = torch.cat([model.network.pool1(model.network.conv1_1(batch["image"])) for batch in batches])
+        expected = (model.network.conv2_1(units) > 0).any(dim=(0, 2, 3))
+    make_trainer([probe], max_steps=1, **changes).fit(model, datamodule=data)
+    assert torch.equal(probe.captures[0].fired["conv2_1"], expected)
+    assert "fc2" not in probe.captures[0].fired
+    assert sum(len(part._forward_hooks) for part in model.modules()) == 0
 
 
 def test_gradients_on_the_bank_do_not_meet_those_of_training(make_data, make_model, make_trainer):

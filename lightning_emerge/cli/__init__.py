@@ -29,6 +29,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             from lightning_emerge.cli.data import draw_sheet, write_data
 
             (write_data if words[0] == "data" else draw_sheet)(words[1:])
+        elif words[:1] == ["biography"]:
+            from lightning_emerge.cli.biography import draw
+
+            draw(words[1:])
         elif words[:1] == ["replay"]:
             from lightning_emerge.cli.replay import run_replay
 

@@ -32,7 +32,7 @@ def write_data(arguments: Sequence[str]) -> None:
     data, out = _read("data", about, "folder to write, or to complete", arguments)
     if not isinstance(data, TokenDataModule):
         raise UserError(f"`lightning data` writes rendered tokens; {type(data).__name__} reads images that are there.")
-    _make(out)
+    make_folder(out)
     forgive(lambda: claim(data, out))
     total = sum(data.counts.values()) * len(data.tokens)
     with tqdm(total=total, unit="exemplar", dynamic_ncols=True) as bar:
@@ -51,12 +51,17 @@ def draw_sheet(arguments: Sequence[str]) -> None:
     if not isinstance(data, ExemplarDataModule):
         raise UserError(f"`lightning sheet` draws data modules of this package; {type(data).__name__} is none.")
     forgive(lambda: data.setup("fit"))
-    _make(out.parent)
+    make_folder(out.parent)
     forgive(lambda: contact_sheet(data).savefig(out))
     print(out)
 
 
-def _make(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Makes the folder that --out lies in.
+
+    Raises:
+        UserError: if it cannot be made or written.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):

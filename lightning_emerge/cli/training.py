@@ -22,15 +22,16 @@ from lightning_emerge.cli.errors import UserError, forgive
 from lightning_emerge.cli.parser import Parser
 from lightning_emerge.data.datamodule import ExemplarDataModule
 from lightning_emerge.engine.checkpoints import read_checkpoint
-from lightning_emerge.figures.canvas import to_pixels
+from lightning_emerge.figures.canvas import to_pixels, to_png
 from lightning_emerge.models.classifier import TokenClassifier
 from lightning_emerge.probe import find_bank, probes_of
 from lightning_emerge.probes.checkpoints import LAST
 from lightning_emerge.probes.contact import ContactSheet
 from lightning_emerge.probes.embedding import EmbeddingProbe
 from lightning_emerge.records import Picture
-from lightning_emerge.sinks.arrays import STORE
+from lightning_emerge.sinks.arrays import STORE, check_store
 from lightning_emerge.sinks.predictions import write_predictions
+from lightning_emerge.sinks.storage import Folder
 from lightning_emerge.sinks.tensorboard import tensorboard_sinks
 
 _DESCRIPTION = (
@@ -150,6 +151,17 @@ class EmergeCLI(LightningCLI):
         if any(True for _ in self.model.parameters()):  # a module may make its layers later
             for probe in probes_of(self.trainer):
                 probe.check(self.model)
+        if stage == "fit":
+            self._check_records()
+
+    def _check_records(self) -> None:
+        logger = self.trainer.loggers[0] if self.trainer.loggers else None
+        if (
+            self.trainer.is_global_zero
+            and probes_of(self.trainer)
+            and isinstance(logger, TensorBoardLogger | CSVLogger)
+        ):
+            check_store(f"{logger.log_dir}/{STORE}", new=not self._get(self.config_init, "ckpt_path"))
 
     def _check_checkpoint(self, stage: str) -> None:
         given = self._get(self.config_init, "ckpt_path")
@@ -179,9 +191,8 @@ class EmergeCLI(LightningCLI):
         print(f"; validation accuracy {float(accuracy):.3f}" if accuracy is not None else "")
         lines, picture = summarise_run(folder)
         if picture is not None:
-            path = Path(folder) / "emergence.png"
-            picture.savefig(path)
-            lines.append(f"Picture   {path}")
+            Folder(folder).put("emergence.png", to_png(picture))
+            lines.append(f"Picture   {folder}/emergence.png")
             for sink in tensorboard_sinks(self.trainer.loggers):
                 sink.write(self.trainer.global_step, [], {"emergence": to_pixels(picture)})
                 sink.close()
@@ -241,6 +252,11 @@ def find_last(loggers: Sequence[Logger], *, go_on: bool) -> str | None:
             "--ckpt_path last looks in the runs of a TensorBoardLogger or CSVLogger; the first logger is "
             f"{type(logger).__name__ if logger else 'none'}. Name the checkpoint's file."
         )
+    if "://" in str(logger.root_dir):
+        raise ValueError(
+            f"--ckpt_path last looks on this machine's disks; the runs are in {logger.root_dir}. Name the checkpoint's "
+            "file."
+        )
     version = _newest_fit(Path(logger.root_dir)) if logger._version is None else logger._version
     name = version if isinstance(version, str) else f"version_{version}"
     last = Path(logger.root_dir) / name / "checkpoints" / LAST
@@ -265,9 +281,11 @@ def _on_a_good_disk(run: Callable[[], object]) -> None:
     except OSError as error:
         if error.errno not in (ENOSPC, EROFS, EDQUOT, EACCES):
             raise
+        full = error.errno in (ENOSPC, EDQUOT)
+        mend = "Free space, and go on with --ckpt_path last." if full else "Give the run a folder that can be written."
         raise UserError(
             f"A run writes to its folder, which the disk refused ({error}). What was written before is still there. "
-            "Free space, and go on with --ckpt_path last."
+            f"{mend}"
         ) from error
 
 

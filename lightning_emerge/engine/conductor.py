@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import inf
@@ -18,7 +19,7 @@ from torch import nn
 from lightning_emerge import capture as looking
 from lightning_emerge.engine.costs import CAPTURE, WAIT, Costs
 from lightning_emerge.engine.writer import Findings, Writer
-from lightning_emerge.records import Capture, Measurement, Needs, StimulusBank
+from lightning_emerge.records import Capture, Measurement, Needs, Past, StimulusBank
 from lightning_emerge.schedules import Schedule
 from lightning_emerge.sinks.arrays import ArraySink
 from lightning_emerge.sinks.tensorboard import TensorBoardSink
@@ -56,11 +57,17 @@ class _Member:
     suffix: str
     settings: str
     last: int = -1  # step of its last look at the bank or the weights
+    first: Past | None = None
+    latest: tuple[Past, ...] = ()  # its last two looks: a run that goes on in another folder takes the last one again
     broken: Exception | None = None  # what its schedule raised
 
     @property
     def name(self) -> str:
         return type(self.probe).__name__ + self.suffix
+
+    def before(self, step: int) -> tuple[Past, ...]:
+        """Its looks before a step."""
+        return tuple(past for past in self.latest if past.step < step)
 
     @property
     def on(self) -> bool:
@@ -83,6 +90,7 @@ class _Before:
     members: list[_Member]
     weights: dict[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
     gradients: dict[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
+    fired: dict[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
 
 
 _Taken = tuple[Capture, Exception | None]
@@ -99,6 +107,7 @@ class Conductor:
         sinks: where findings go.
         step: optimizer steps taken when it begins.
         steps_per_epoch: for schedules in epochs.
+        past: what `remember` gave when the run that goes on was saved.
 
     Raises:
         ValueError: if a probe's layers or schedule do not fit the run.
@@ -113,6 +122,7 @@ class Conductor:
         *,
         step: int,
         steps_per_epoch: float = inf,
+        past: Mapping[str, Any] | None = None,
     ) -> None:
         self.module, self.bank = module, bank
         self.members = [
@@ -127,6 +137,7 @@ class Conductor:
         ]
         for probe in probes:
             probe.failed_at = None
+        self._recall(past or {})
         self.device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
         self.parameters = dict(module.named_parameters())
         self.order = tuple(looking.find_layers(module))
@@ -135,6 +146,7 @@ class Conductor:
         )
         self.step = step - 1
         self.recorded = {done for sink in sinks.records for done in sink.steps}
+        self.firing: looking.Firing | None = None
         self.before: _Before | None = None
         self.owners: dict[str, _Member] = {}
         self.axes: set[str] = {"step"}
@@ -166,6 +178,12 @@ class Conductor:
         with isolate_rng():
             self._report(step, due, lambda: self._capture(step, due))
 
+    def before_batch(self, step: int) -> None:
+        """Watches which units fire in the batches that the next update is made from, if a probe is due then."""
+        due = [m for m in self.members if m.on and m.probe.needs.training and m.asks([step])]
+        if due and self.firing is None:
+            self.firing = looking.Firing(self.module, self._union(due))
+
     def before_update(self, step: int) -> None:
         """Keeps the training batch's gradients, and the weights they are for, if a probe that is due needs them."""
         self.after_update()  # a second optimizer's step in the same batch ends that of the first
@@ -178,6 +196,10 @@ class Conductor:
             gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
             self.before.weights[layer] = parameter.detach().clone()
             self.before.gradients[layer] = gradient.detach().clone()
+        firing, self.firing = self.firing, None
+        if firing is not None:
+            firing.close()
+            self.before.fired = firing.agree()
 
     def after_update(self) -> None:
         """Measures the training batch that `before_update` kept, now that its update is known."""
@@ -190,7 +212,7 @@ class Conductor:
             updates = {layer: weights[layer] - old for layer, old in before.weights.items()}
             layers = tuple(before.weights)
             capture = Capture(before.step, layers, weights=before.weights, gradients=before.gradients, updates=updates)
-            return capture, None
+            return replace(capture, fired=before.fired), None
 
         with isolate_rng():
             self._report(before.step, before.members, finish)
@@ -205,13 +227,29 @@ class Conductor:
 
     def close(self) -> None:
         """Writes what is left; no other process need call it."""
+        if self.firing is not None:
+            self.firing.close()
         if self.writer is not None:
             self.writer.close()
             self._say()
 
+    def remember(self) -> dict[str, Any]:
+        """What the probes' earlier looks left, as tensors and plain values, for a checkpoint."""
+        kept: dict[str, Any] = {}
+        for member in self.members:
+            if member.first is not None:
+                kept[member.name] = [{**vars(past)} for past in (member.first, *member.latest)]
+        return kept
+
+    def _recall(self, past: Mapping[str, Any]) -> None:
+        for member in self.members:
+            looks = [Past(**kept) for kept in past.get(member.name, ())]
+            if looks and set(looks[0].weights) == set(member.layers):  # it may look at others than before
+                member.first, member.latest = looks[0], tuple(looks[1:])
+
     def _capture(self, step: int, due: Sequence[_Member]) -> _Taken:
         """Runs the bank through the network once, for all that is asked for. Empty of activations but on rank zero."""
-        weighed = self._union([m for m in due if m.probe.needs.weights])
+        weighed = self._union([m for m in due if m.probe.needs.weights or m.probe.needs.past])
         weights = {layer: self.parameters[self.weight_names[layer]].detach().clone() for layer in weighed}
         capture = Capture(step, self._union(due), self.bank, weights=weights)
         if not any(m.probe.needs.passes for m in due):
@@ -226,6 +264,8 @@ class Conductor:
                 self._union([m for m in due if m.probe.needs.activations]),
                 pooled=self._union([m for m in due if m.probe.needs.pooled]),
                 gradients=self._union([m for m in due if m.probe.needs.bank_gradients]),
+                token_gradients=self._union([m for m in due if m.probe.needs.token_gradients]),
+                squares=self._union([m for m in due if m.probe.needs.gradient_squares]),
             )
         except Exception as error:
             failure = error
@@ -236,6 +276,8 @@ class Conductor:
             "activations": {layer: looking.gather(rows, total) for layer, rows in seen.activations.items()},
             "pooled": {layer: looking.gather(rows, total) for layer, rows in seen.pooled.items()},
             "bank_gradients": {layer: looking.add_up(share) for layer, share in seen.gradients.items()},
+            "token_gradients": {layer: looking.add_up(share) for layer, share in seen.token_gradients.items()},
+            "gradient_squares": {layer: looking.add_up(share) for layer, share in seen.squares.items()},
         }
         outputs = looking.gather(seen.outputs, total)
         if not looking.is_process_zero():
@@ -274,7 +316,14 @@ class Conductor:
 
     def _measure(self, member: _Member, capture: Capture, writer: Writer) -> Findings:
         """Measures what the probe asked for and no more, so that a look does not depend on which other probes look."""
-        measurements = list(member.probe.measure(_own(member, capture)))
+        own = _own(member, capture)
+        with ExitStack() as stack:
+            if member.probe.needs.network:
+                own = replace(own, network=stack.enter_context(looking.open_network(self.module, member.layers)))
+            measurements = list(member.probe.measure(own))
+        if member.probe.needs.past:
+            member.latest = (*member.before(own.step)[-1:], Past(own.step, own.weights, own.gradients))
+            member.first = member.first or Past(own.step, own.weights)
         named = [replace(found, name=found.name + member.suffix, probe=member.settings) for found in measurements]
         for measurement in named:
             self._check(member, measurement, writer)
@@ -331,7 +380,7 @@ class Conductor:
 
 
 def _own(member: _Member, capture: Capture) -> Capture:
-    layers, needs = member.layers, member.probe.needs
+    layers, needs, earlier = member.layers, member.probe.needs, member.before(capture.step)
 
     def of(wanted: bool, values: Any) -> dict[str, torch.Tensor]:
         return {layer: values[layer] for layer in layers} if wanted else {}
@@ -343,10 +392,15 @@ def _own(member: _Member, capture: Capture) -> Capture:
         activations=of(needs.activations, capture.activations),
         pooled=of(needs.pooled, capture.pooled),
         outputs=capture.outputs if needs.outputs else None,
-        weights=of(needs.weights or needs.training, capture.weights),
+        weights=of(needs.weights or needs.training or needs.past, capture.weights),
         bank_gradients=of(needs.bank_gradients, capture.bank_gradients),
+        token_gradients=of(needs.token_gradients, capture.token_gradients),
+        gradient_squares=of(needs.gradient_squares, capture.gradient_squares),
         gradients=of(needs.training, capture.gradients),
         updates=of(needs.training, capture.updates),
+        fired={layer: capture.fired[layer] for layer in layers if layer in capture.fired},
+        first=member.first if earlier else None,
+        previous=earlier[-1] if earlier else None,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from threading import Lock
 from typing import Any
 
@@ -32,6 +33,15 @@ def to_pixels(figure: Figure) -> npt.NDArray[np.uint8]:
     with _ONE_AT_A_TIME:
         canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def to_png(figure: Figure) -> bytes:
+    """Draws a figure to the content of a PNG file."""
+    content = BytesIO()
+    FigureCanvasAgg(figure)
+    with _ONE_AT_A_TIME:
+        figure.savefig(content, format="png")
+    return content.getvalue()
 
 
 def mosaic(tiles: npt.NDArray[Any], columns: int, gap: int) -> tuple[npt.NDArray[Any], list[tuple[int, int]]]:

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lightning_emerge.figures.canvas import mosaic, new_figure
-from lightning_emerge.records import Measurement
+from lightning_emerge.records import FloatArray, Measurement
 
 
 def draw_kernels(measurement: Measurement) -> Figure:
@@ -19,10 +19,9 @@ def draw_kernels(measurement: Measurement) -> Figure:
         measurement: values (filter, channel, y, x) with 1 or 3 channels.
     """
     values = measurement.values
-    filters, channels, _, width = values.shape
-    reach = 4 / np.sqrt(values[0].size)
-    tiles = np.clip(0.5 + values.transpose(0, 2, 3, 1) / (2 * reach), 0, 1)
-    tiles = np.repeat(tiles, 3, axis=3) if channels == 1 else tiles
+    filters, width = len(values), values.shape[3]
+    reach = _reach(values)
+    tiles = kernel_colours(values)
     zoom = max(1, 24 // width)
     tiles = tiles.repeat(zoom, axis=1).repeat(zoom, axis=2)
     columns = min(8, filters)
@@ -37,3 +36,13 @@ def draw_kernels(measurement: Measurement) -> Figure:
     axes.set_title(f"Kernels of {measurement.about}, step {measurement.step}", fontsize=10, pad=14)
     figure.supxlabel(f"one square a filter, by number; grey is 0, full colour is ±{reach:.2f} or beyond", fontsize=8)
     return figure
+
+
+def kernel_colours(kernels: FloatArray) -> FloatArray:
+    """Colours (filter, y, x, 3), 0 to 1, of kernels (filter, channel, y, x), on `draw_kernels`'s range."""
+    tiles = np.clip(0.5 + kernels.transpose(0, 2, 3, 1) / (2 * _reach(kernels)), 0, 1)
+    return np.repeat(tiles, 3, axis=3) if kernels.shape[1] == 1 else tiles
+
+
+def _reach(kernels: FloatArray) -> float:
+    return 4 / np.sqrt(kernels[0].size)

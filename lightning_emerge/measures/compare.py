@@ -2,7 +2,8 @@
 
 Each comparison takes two stacks of RDMs over the same stimuli, (*batch, a, stimulus, stimulus) and
 (*batch, b, stimulus, stimulus), such as those of the layers and of some models, and gives (*batch, a, b): 1 for RDMs
-that SAY
+that say the same, about 0 for unrelated ones where the mean distance is taken out. The distance of a stimulus to itself
+never counts. NaN distances are left out of both; NaN comes out where an RDM has no distances or all are equal.
 """
 
 from __future__ import annotations

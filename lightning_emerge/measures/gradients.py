@@ -25,6 +25,21 @@ def update_ratio(update: Float[Tensor, "*shape"], weight: Float[Tensor, "*shape"
     return torch.where(size > 0, norm(update) / size, torch.nan)
 
 
+def distance(a: Float[Tensor, "*shape"], b: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
+    """Computes the Euclidean distance between two weights of a layer."""
+    return (_wide(a) - _wide(b)).square().sum().sqrt()
+
+
+def cosine(a: Float[Tensor, "*shape"], b: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
+    """Computes the cosine of the angle between two tensors, taken as vectors.
+
+    Returns:
+        -1 (opposite) to 1 (same direction); NaN if one of them is zero.
+    """
+    sizes = norm(a) * norm(b)
+    return torch.where(sizes > 0, ((_wide(a) * _wide(b)).sum() / sizes).clamp(-1, 1), torch.nan)
+
+
 def magnitude_histogram(gradient: Float[Tensor, ...]) -> Float[Tensor, " bin"]:
     """Counts a gradient's entries by order of magnitude, in bins that are the same for all layers and steps.
 

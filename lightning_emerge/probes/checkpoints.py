@@ -14,7 +14,9 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 
+from lightning_emerge.capture import weight_names
 from lightning_emerge.engine.checkpoints import random_states, restore_random_state
+from lightning_emerge.probe import probes_of
 from lightning_emerge.schedules import LogSpaced, Schedule
 
 LAST = "last.ckpt"
@@ -148,7 +150,7 @@ class Checkpoints(Checkpoint):
     def _announce(self, trainer: Trainer, module: LightningModule) -> None:
         weights = _size(module.state_dict().values())
         # Adam and its kin keep two numbers a weight; plain SGD keeps less.
-        whole = weights + 2 * _size(module.parameters())
+        whole = weights + 2 * _size(module.parameters()) + _past(trainer, module)
         steps = trainer.estimated_stepping_batches
         if steps > _COUNTED:
             rank_zero_info(f"Checkpoints: weights of {_mb(weights)} each, in {self._folder}")
@@ -170,6 +172,17 @@ class Checkpoints(Checkpoint):
 
 def _off(trainer: Trainer) -> bool:
     return bool(trainer.fast_dev_run)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _past(trainer: Trainer, module: LightningModule) -> int:
+    """Size of what probes keep: weights of their first and last two looks, of training batches gradients too."""
+    total = 0
+    for probe in probes_of(trainer):
+        if probe.needs.past:
+            names = weight_names(module, probe.check(module)).values()
+            own = _size(module.get_parameter(name) for name in names)
+            total += (5 if probe.needs.training else 3) * own
+    return total
 
 
 def _size(tensors: Any) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import final
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -11,8 +10,9 @@ from matplotlib.figure import Figure
 from lightning_emerge.data.datamodule import ExemplarDataModule
 from lightning_emerge.data.nuisances import LIMITS, Nuisances
 from lightning_emerge.data.synthetic import TokenDataModule
-from lightning_emerge.figures.canvas import to_pixels
+from lightning_emerge.figures.canvas import to_pixels, to_png
 from lightning_emerge.figures.sheet import Sheet, Span, draw_sheet
+from lightning_emerge.sinks.storage import Folder
 from lightning_emerge.sinks.tensorboard import tensorboard_sinks
 
 _COLUMNS = 10
@@ -31,8 +31,7 @@ class ContactSheet(Callback):
         if not (isinstance(data, ExemplarDataModule) and trainer.is_global_zero and trainer.loggers and folder):
             return
         figure = contact_sheet(data)
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        figure.savefig(Path(folder) / "exemplars.png")
+        Folder(folder).put("exemplars.png", to_png(figure))
         for sink in tensorboard_sinks(trainer.loggers):
             sink.write(trainer.global_step, [], {"exemplars": to_pixels(figure)})
 

@@ -245,6 +245,29 @@ class ArraySink:
                 folder.remove(f"{name}/{path}")
 
 
+def check_store(path: str | Path, *, new: bool) -> None:
+    """Looks whether a run could write its records, and writes nothing.
+
+    Args:
+        path: as for `ArraySink`.
+        new: whether the run begins anew.
+
+    Raises:
+        ValueError: if another run writes there now, the store is damaged or not of this package, or a new run would
+            meet records of an earlier one.
+    """
+    folder = Folder(path)
+    if not folder.exists(_METADATA):
+        return
+    lock = _take(folder)
+    try:
+        if new:
+            _check_empty(folder)
+    finally:
+        if lock is not None:
+            lock.release()
+
+
 def _take(folder: Folder) -> Lock | None:
     try:
         with _said(folder):

@@ -25,8 +25,12 @@ from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.loggers import TensorBoardLogger
 
 import lightning_emerge as le
-from lightning_emerge.capture import Pass, default_layers, run_bank
+from lightning_emerge.capture import Pass, default_layers, open_network, run_bank
+from lightning_emerge.measures.maximise import find_palette, maximise
 from lightning_emerge.measures.rdm import correlation_rdm
+
+DEFAULT = (le.CategoryProbe, le.GradientProbe, le.FilterProbe, le.TopExemplarProbe, le.SimilarityProbe)
+"""The probes of configs/vgg5.yaml."""
 
 
 def paired(work: Callable[[], Any], floor: Callable[[], Any], rounds: int) -> dict[str, float]:
@@ -60,6 +64,10 @@ def bench_looks(rounds: int) -> dict[str, dict[str, float]]:
     def look(probe: le.Probe) -> Callable[[], None]:
         def run() -> None:
             seen = run_bank(model, bank, layers) if probe.needs.passes else Pass()
+            with open_network(model, layers) as network:
+                show(probe, seen, network)
+
+        def show(probe: le.Probe, seen: Pass, network: le.Network) -> None:
             gradients = weights if probe.needs.training else {}
             capture = le.Capture(
                 0,
@@ -70,13 +78,14 @@ def bench_looks(rounds: int) -> dict[str, dict[str, float]]:
                 weights=weights,
                 gradients=gradients,
                 updates=gradients,
+                network=network,
             )
             for measurement in probe.measure(capture):
                 probe.draw(measurement)
 
         return run
 
-    probes = (le.CategoryProbe(), le.GradientProbe(), le.FilterProbe(), le.SimilarityProbe())
+    probes = [kind() for kind in DEFAULT]
     return {f"{type(probe).__name__}: look / forward pass": paired(look(probe), floor, rounds) for probe in probes}
 
 
@@ -88,6 +97,26 @@ def bench_rdm(rounds: int) -> dict[str, dict[str, float]]:
             lambda: correlation_rdm(features), lambda: features @ features.T, rounds
         )
     }
+
+
+def bench_maximising(rounds: int) -> dict[str, dict[str, float]]:
+    """Maximising 8 filters of conv4_3 over as many passes of 8 images there and back to the image."""
+    data, model, iterations = le.TokenDataModule(), _model(), 64
+    data.setup("fit")
+    images = data.stimulus_bank().images
+    exemplars, palette = images[:8], find_palette(images)
+    with open_network(model, ["conv4_3"]) as network:
+
+        def respond(images: torch.Tensor) -> torch.Tensor:
+            return network.respond("conv4_3", images).mean(dim=(2, 3))[:, :8]
+
+        def floor() -> None:
+            for _ in range(iterations):
+                seen = exemplars.clone().requires_grad_()
+                torch.autograd.grad(respond(seen).diagonal().sum(), seen)
+
+        name = "maximising 8 filters of conv4_3 / its floor"
+        return {name: paired(lambda: maximise(respond, exemplars, palette, iterations=iterations), floor, rounds)}
 
 
 def bench_rendering(rounds: int) -> dict[str, dict[str, float]]:
@@ -143,8 +172,8 @@ def bench_fit(rounds: int) -> dict[str, dict[str, float]]:
             trainer.fit(_model(), datamodule=data)
 
     def probes() -> list[le.Probe]:
-        kinds = (le.CategoryProbe, le.GradientProbe, le.FilterProbe, le.SimilarityProbe)
-        return [kind(le.LogSpaced(20), on_error="raise") for kind in kinds]
+        looks = {le.TopExemplarProbe: le.LogSpaced(5)}  # as in configs/vgg5.yaml
+        return [kind(looks.get(kind, le.LogSpaced(20)), on_error="raise") for kind in DEFAULT]
 
     return {"fit, 2 epochs: default probes / none": paired(lambda: fit(probes()), lambda: fit([]), rounds)}
 
@@ -165,7 +194,7 @@ def _peak(kind: str) -> float:
 def _fit_at_64(kind: str) -> None:
     data = le.TokenDataModule(bank_exemplars=100, image_size=64)
     data.setup("fit")
-    probes = [le.CategoryProbe, le.GradientProbe, le.FilterProbe, le.SimilarityProbe] if kind == "default" else []
+    probes = DEFAULT if kind == "default" else ()
     with tempfile.TemporaryDirectory() as folder:
         trainer = _trainer(folder, [probe(le.EverySteps(1), on_error="raise") for probe in probes], max_steps=6)
         trainer.fit(_model(image_size=64), datamodule=data)
@@ -211,7 +240,7 @@ def main() -> None:
         return
     figures: dict[str, dict[str, float]] = {}
     print(f"{'figure':45} {'ratio':>7} {'ms':>9} {'floor ms':>9}")
-    for bench in (bench_rdm, bench_rendering, bench_looks, bench_memory, bench_fit):
+    for bench in (bench_rdm, bench_maximising, bench_rendering, bench_looks, bench_memory, bench_fit):
         for name, figure in bench(wanted.rounds if bench not in (bench_fit, bench_memory) else 2).items():
             figures[name] = figure
             if "mib" in figure:

@@ -8,6 +8,7 @@ import pytest
 
 import lightning_emerge as le
 from lightning_emerge.cli import main
+from lightning_emerge.sinks.arrays import ArraySink
 
 SMOKE = str(Path(__file__).parents[2] / "configs" / "smoke.yaml")
 SMALL = [
@@ -69,3 +70,35 @@ def test_weights_alone_are_not_gone_on_from(tmp_path, monkeypatch, capfd):
     with pytest.raises(SystemExit):
         fit(2, "--ckpt_path", "runs/smoke/version_0/checkpoints/step=000003.ckpt")
     assert "holds weights alone" in capfd.readouterr().err
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("alive", [False, True])
+def test_a_second_run_in_a_folder_is_refused_and_leaves_the_first_as_it_was(alive, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    fit(1)
+    first = tmp_path / "runs/smoke/version_0"
+    writer = ArraySink(first / "records.zarr", 3) if alive else None
+    before = contents(first)
+    with pytest.raises(SystemExit) as ended:
+        fit(2, "--trainer.logger.init_args.version", "0")
+    assert ended.value.code == 2
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if line.startswith("lightning: ")]
+    assert ("another is writing" if alive else "has 4 steps of an earlier run") in line
+    assert "another version" in line
+    assert contents(first) == before
+    if writer is not None:
+        writer.close()
+
+
+def test_a_run_behind_a_url_leaves_its_pictures_there(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    fit(1, "--trainer.logger.init_args.save_dir", (tmp_path / "there").as_uri())
+    pictures = {path.name for path in (tmp_path / "there").rglob("*.png")}
+    assert pictures == {"exemplars.png", "emergence.png"}
+    assert not list((tmp_path / "here").iterdir())

@@ -28,18 +28,29 @@ import lightning_emerge as le
 from lightning_emerge.records import to_array
 
 LIMIT = 60  # seconds a fit may take
+CHEAP = {
+    le.CurvatureProbe: {"iterations": 5, "vectors": 2},
+    le.MaximisationProbe: {"filters": 2, "iterations": 2},
+}
 
 
 class Whole(le.Probe):
     """Looks at all that the shipped probes leave out."""
 
-    needs = le.Needs(pooled=True, bank_gradients=True, latents=True)
+    needs = le.Needs(
+        pooled=True, bank_gradients=True, token_gradients=True, gradient_squares=True, latents=True, past=True
+    )
 
     def measure(self, capture):
         layers = le.Axis("layer", capture.layers)
         norms = torch.stack([capture.bank_gradients[layer].norm() for layer in capture.layers])
+        tokens = torch.stack([capture.token_gradients[layer].flatten(1).norm(dim=1) for layer in capture.layers])
+        squares = torch.stack([capture.gradient_squares[layer].sum() for layer in capture.layers])
         pooled = torch.stack([capture.pooled[layer].mean() for layer in capture.layers])
         yield le.Measurement("bank_gradient_norm", to_array(norms), (layers,), capture.step)
+        token = le.Axis("token", capture.bank.tokens)
+        yield le.Measurement("token_gradient_size", to_array(tokens), (layers, token), capture.step)
+        yield le.Measurement("gradient_square", to_array(squares), (layers,), capture.step)
         yield le.Measurement("pooled_mean", to_array(pooled), (layers,), capture.step)
 
 
@@ -68,12 +79,10 @@ class Failing(le.Probe):
 class Fussy(le.TokenClassifier):
     """A network that cannot be looked at in process one, from its third look on."""
 
-    looks = 0
-
     def forward(self, images):
         if not self.training:
-            self.looks += 1
-            if self.global_rank == 1 and self.looks > 2:
+            self.looks = {*getattr(self, "looks", ()), self.global_step}
+            if self.global_rank == 1 and len(self.looks) > 2:
                 raise RuntimeError("planted in forward")
         return super().forward(images)
 
@@ -103,15 +112,14 @@ class Witness(Callback):
         }
 
 
-SHIPPED = (le.CategoryProbe, le.GradientProbe, le.FilterProbe, le.SimilarityProbe, le.EmbeddingProbe)
-
-
 def make_probes(names: list[str], looks: le.Schedule) -> list[le.Probe]:
-    shipped = (*SHIPPED, Whole)
+    of_layers = (le.FilterProbe, le.TopExemplarProbe, le.SimilarityProbe, le.EmbeddingProbe, le.MaximisationProbe)
+    of_loss = (le.GradientProbe, le.TokenGradientProbe, le.GradientNoiseProbe, le.CurvatureProbe)
+    shipped = (le.CategoryProbe, *of_layers, *of_loss, Whole)
     kinds = {kind.__name__: kind for kind in (*shipped, DrawsOneNumber, Failing)}
     if names == ["all"]:
-        return [kind(looks, on_error="raise") for kind in shipped]
-    return [kinds[name](looks) for name in names]
+        return [kind(schedule=looks, on_error="raise", **CHEAP.get(kind, {})) for kind in shipped]
+    return [kinds[name](schedule=looks) for name in names]
 
 
 def fit(folder: Path, case: dict[str, Any], **trainer: Any) -> dict[str, Any]:

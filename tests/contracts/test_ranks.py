@@ -83,7 +83,11 @@ def test_records_do_not_depend_on_how_many_processes_there_are(folder, world):
     alone, shared = (le.open_run(folder / f"world_{count}").load() for count in (1, world))
     assert alone.step.values.tolist() == shared.step.values.tolist() == [0, 7, 9]
     assert alone.stimulus.size == 35
-    assert set(alone.data_vars) == set(shared.data_vars) >= {"rdm", "bank_gradient_norm", "pooled_mean", "kernels"}
+    assert (
+        set(alone.data_vars)
+        == set(shared.data_vars)
+        >= {*("rdm", "bank_gradient_norm", "token_gradient_size", "gradient_square", "pooled_mean", "kernels")}
+    )
     for name in alone.data_vars:
         if name != "gradient_magnitude":  # counts: a gradient on the edge of a bin falls to either side
             np.testing.assert_allclose(shared[name], alone[name], rtol=1e-5, atol=1e-5, err_msg=str(name))

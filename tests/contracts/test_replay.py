@@ -13,7 +13,22 @@ import lightning_emerge as le
 from lightning_emerge.cli import main
 from lightning_emerge.probe import Probe
 
-PROBES = ["CategoryProbe", "GradientProbe", "FilterProbe", "SimilarityProbe", "EmbeddingProbe"]
+PROBES = [
+    "CategoryProbe",
+    "GradientProbe",
+    "FilterProbe",
+    "TopExemplarProbe",
+    "SimilarityProbe",
+    "EmbeddingProbe",
+    "TokenGradientProbe",
+    "GradientNoiseProbe",
+    "CurvatureProbe",
+    "MaximisationProbe",
+]
+CHEAP = {
+    "CurvatureProbe": {"eigenvalues": 2, "iterations": 3, "vectors": 2},
+    "MaximisationProbe": {"filters": 2, "iterations": 2},
+}
 EVERY_STEP = {"class_path": "lightning_emerge.EverySteps", "init_args": {"n": 1}}
 
 
@@ -45,7 +60,7 @@ def _configuration(probes: list[str], **trainer: object) -> dict[str, object]:
                 *(
                     {
                         "class_path": f"lightning_emerge.{name}",
-                        "init_args": {"schedule": EVERY_STEP, "on_error": "raise"},
+                        "init_args": {"schedule": EVERY_STEP, "on_error": "raise", **CHEAP.get(name, {})},
                     }
                     for name in probes
                 ),
@@ -83,7 +98,10 @@ def test_replayed_arrays_equal_those_recorded_live(trainer, live, capfd):
     assert "7 checkpoints, steps 0 to 6" in said
     recorded, replayed = le.open_run(run).load(), le.open_run(run / "replay_0").load()
     assert replayed.step.values.tolist() == recorded.step.values.tolist() == list(range(7))
-    of_training = {"gradient_norm", "update_ratio", "gradient_magnitude"}
+    of_training = {
+        *("gradient_norm", "update_ratio", "gradient_magnitude", "start_distance", "gradient_cosine", "dead_share"),
+        "filter_gradient_norm",
+    }
     assert set(replayed.data_vars) == set(recorded.data_vars) - of_training
     for name in replayed.data_vars:
         assert replayed[name].equals(recorded[name]), name

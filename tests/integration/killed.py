@@ -22,6 +22,7 @@ import lightning_emerge as le
 from lightning_emerge.cli import main
 from lightning_emerge.engine.checkpoints import read_checkpoint
 
+FIRST = "bank_accuracy"  # the first array that a look writes to
 LIMIT = 60  # seconds until a start has to have come where it is to be killed
 AHEAD = 7  # steps in which to meet a write: one more than from one last.ckpt to the next
 
@@ -58,12 +59,23 @@ def newest(folder: Path) -> Path:
     return max(folder.glob("runs/killed/version_*"), key=lambda path: int(path.name[8:]), default=folder / "none")
 
 
-def writing(folder: Path, what: str) -> bool:
-    """Whether a file of this kind is being written right now."""
-    run = newest(folder)
-    patterns = {"record": ["records.zarr/**/*.partial", "records.zarr/.*.new", "records.zarr/*/.*.new"]}
-    patterns["checkpoint"] = ["checkpoints/.*.part"]
-    return any(True for pattern in patterns[what] for _ in run.glob(pattern))
+def writing(run: Path, what: str) -> bool:
+    """Whether a checkpoint, or a look's records, is written in part: few questions, so that a short write is met."""
+    if what == "checkpoint":
+        return any(name.endswith(".part") for name in _names(run / "checkpoints"))
+    began = {name for name in _names(run / "records.zarr" / FIRST / "c") if name.isdigit()}
+    try:
+        root = json.loads((run / "records.zarr" / "zarr.json").read_bytes())
+    except FileNotFoundError:
+        return False
+    return len(began) > root["consolidated_metadata"]["metadata"]["step"]["shape"][0]
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except FileNotFoundError:
+        return []
 
 
 def kill(folder: Path, child: int, target: int, what: str, delay: float) -> bool:
@@ -76,8 +88,9 @@ def kill(folder: Path, child: int, target: int, what: str, delay: float) -> bool
     if what == "any":
         time.sleep(delay)
     else:
-        while not writing(folder, what) and step_of(folder) < target + AHEAD and time.monotonic() < end:
-            pass
+        run = newest(folder)
+        while not writing(run, what) and step_of(folder) < target + AHEAD and time.monotonic() < end:
+            run = run if run.exists() else newest(folder)
     os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     return os.WIFSIGNALED(status)
@@ -93,7 +106,7 @@ def work(folder: Path, seed: int, kills: int) -> None:
         what = ("any", "record", "checkpoint")[number % 3]
         child = start(folder, "--ckpt_path", "last")
         killed = kill(folder, child, begins + moments.randint(0, 9), what, moments.uniform(0, 0.05))
-        torn = writing(folder, what) if what != "any" else False
+        torn = what != "any" and writing(newest(folder), what)
         told.append({"began": begins, "step": step_of(folder), "what": what, "torn": torn, "killed": killed})
     (folder / "kills.json").write_text(json.dumps(told))
     _, status = os.waitpid(start(folder, "--ckpt_path", "last"), 0)

@@ -80,7 +80,8 @@ CONFIGURATION: dict[str, Any] = {
         },
         "callbacks": [
             {"class_path": "pace.Pace"},
-            *map(_probe, ("CategoryProbe", "GradientProbe", "FilterProbe", "SimilarityProbe", "EmbeddingProbe")),
+            *map(_probe, ("CategoryProbe", "GradientProbe", "FilterProbe", "TopExemplarProbe")),
+            *map(_probe, ("SimilarityProbe", "EmbeddingProbe")),
             {"class_path": "lightning_emerge.Checkpoints", "init_args": {"last_every": 6}},
         ],
     },
@@ -94,12 +95,13 @@ def _run(folder: Path, kills: int) -> Path:
     (folder / "pace.py").write_text(PACE)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder)}
     command = [sys.executable, str(SCRIPT), str(folder), "1", str(kills)]
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280, check=False)
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=800, check=False)
     assert ended.returncode == 0, (folder / "log.txt").read_text()[-3000:] + ended.stderr
     return max(folder.glob("runs/killed/version_*"), key=lambda path: int(path.name[8:]))
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # two minutes on two free cores
 def test_a_run_that_is_killed_20_times_ends_as_if_it_had_been_left_alone(tmp_path):
     alone, survivor = _run(tmp_path / "alone", 0), _run(tmp_path / "killed", KILLS)
     kills = json.loads((tmp_path / "killed/kills.json").read_text())

@@ -1,4 +1,4 @@
-"""The size of filters, against NumPy and closed forms."""
+"""Size and direction of filters, and what drives them, against NumPy, closed forms and planted maxima."""
 
 from __future__ import annotations
 
@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_emerge.measures.filters import filter_norms
+from lightning_emerge.measures.filters import (
+    crop,
+    filter_cosines,
+    filter_norms,
+    mean_responses,
+    stack_layers,
+    top_stimuli,
+)
 
 
 @pytest.mark.parametrize("shape", [(5, 3), (1, 1), (8, 3, 3, 3), (4, 2, 1, 7), (6, 4, 5)])
@@ -29,3 +36,63 @@ def test_a_linear_layer_has_the_norms_of_its_rows_without_the_bias():
     layer.weight.data = torch.tensor([[3.0, 4.0], [5.0, -12.0]])
     layer.bias.data.fill_(100)
     assert filter_norms(layer.weight.detach()).tolist() == [5, 13]
+
+
+def test_cosines_are_numpys():
+    a, b = np.random.default_rng(1).normal(size=(2, 6, 3, 3, 3))
+    rows = zip(a.reshape(6, -1), b.reshape(6, -1), strict=True)
+    expected = [x @ y / np.linalg.norm(x) / np.linalg.norm(y) for x, y in rows]
+    np.testing.assert_allclose(filter_cosines(torch.from_numpy(a), torch.from_numpy(b)), expected, rtol=1e-12)
+
+
+def test_a_filter_that_turned_or_vanished():
+    start = torch.tensor([[1.0, 0], [1, 0], [1, 0], [0, 0]])
+    now = torch.tensor([[5.0, 0], [0, 2], [-3, 0], [1, 1]])
+    np.testing.assert_allclose(filter_cosines(start, now), [1, 0, -1, np.nan])
+
+
+def test_layers_are_filled_up_with_nan():
+    stacked = stack_layers([torch.ones(2, 3), torch.zeros(4, 3)])
+    assert stacked.shape == (2, 4, 3)
+    assert stacked[0, 2:].isnan().all()
+    assert torch.equal(stacked[0, :2], torch.ones(2, 3))
+    assert torch.equal(stacked[1], torch.zeros(4, 3))
+
+
+def test_mean_responses_are_numpys():
+    activations = np.random.default_rng(2).normal(size=(7, 3, 4, 5))
+    labels = np.array([0, 2, 2, 0, 0, 2, 2])
+    found = mean_responses(torch.from_numpy(activations), torch.from_numpy(labels), 3)
+    for token in (0, 2):
+        np.testing.assert_allclose(found[:, token], activations[labels == token].mean(axis=(0, 2, 3)), rtol=1e-12)
+    assert found[:, 1].isnan().all()
+
+
+def test_planted_maxima_are_found_where_they_are():
+    activations = torch.rand(6, 2, 4, 5, generator=torch.Generator().manual_seed(0))
+    activations[3, 0, 2, 4], activations[1, 0, 0, 1], activations[5, 1, 3, 0] = 9, 8, 7
+    largest, stimuli, places = top_stimuli(activations, 2)
+    assert largest[0].tolist() == [9, 8]
+    assert stimuli[0].tolist() == [3, 1]
+    assert places[0].tolist() == [[2, 4], [0, 1]]
+    assert (largest[1, 0].item(), stimuli[1, 0].item(), places[1, 0].tolist()) == (7, 5, [3, 0])
+
+
+def test_top_stimuli_of_a_linear_layer_ties_and_too_few_stimuli():
+    largest, stimuli, places = top_stimuli(torch.tensor([[1.0, 0], [3, 0], [1, 0]]), 9)
+    assert largest.tolist() == [[3, 1, 1], [0, 0, 0]]
+    assert stimuli.tolist() == [[1, 0, 2], [0, 1, 2]]
+    assert not places.any()
+
+
+def test_a_crop_inside_grows_by_whole_pixels_and_one_over_the_edge_has_nan_outside():
+    image = torch.arange(16.0).view(1, 4, 4)
+    inside = crop(image, (1, 3, 2, 4), 4)
+    assert inside[0].tolist() == [[6, 6, 7, 7], [6, 6, 7, 7], [10, 10, 11, 11], [10, 10, 11, 11]]
+    over = crop(image, (-1, 1, 3, 5), 2)
+    np.testing.assert_allclose(over[0], [[np.nan, np.nan], [3, np.nan]])
+
+
+def test_a_crop_of_all_is_the_image():
+    image = torch.rand(3, 24, 24)
+    assert torch.equal(crop(image, (0, 24, 0, 24), 24), image)

@@ -8,7 +8,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_emerge.measures.gradients import BIN_EDGES, magnitude_histogram, norm, update_ratio
+from lightning_emerge.measures.gradients import (
+    BIN_EDGES,
+    cosine,
+    distance,
+    magnitude_histogram,
+    norm,
+    update_ratio,
+)
 
 INF, NAN = float("inf"), float("nan")
 
@@ -114,3 +121,28 @@ def test_everything_but_nan_is_counted(dtype):
 @pytest.mark.parametrize("gradient", [torch.full((4,), NAN), torch.empty(0)], ids=["NaN", "empty"])
 def test_without_entries_all_bins_are_empty(gradient):
     assert magnitude_histogram(gradient).tolist() == [0.0] * 44
+
+
+def test_distance_and_cosine_are_numpys():
+    a, b = np.random.default_rng(4).normal(size=(2, 5, 3, 2))
+    found = distance(torch.from_numpy(a), torch.from_numpy(b)), cosine(torch.from_numpy(a), torch.from_numpy(b))
+    assert found[0].item() == pytest.approx(np.linalg.norm((a - b).ravel()), rel=1e-12)
+    expected = np.dot(a.ravel(), b.ravel()) / np.linalg.norm(a.ravel()) / np.linalg.norm(b.ravel())
+    assert found[1].item() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(("scale", "expected"), [(3.0, 1), (-0.1, -1), (0.0, NAN)])
+def test_the_cosine_with_a_multiple_of_itself(scale, expected):
+    values = torch.arange(1.0, 7).view(2, 3)
+    assert cosine(values, scale * values).item() == pytest.approx(expected, nan_ok=True)
+
+
+def test_the_cosine_of_independent_gradients_is_about_zero():
+    a, b = torch.from_numpy(np.random.default_rng(5).normal(size=(2, 10_000)))
+    assert abs(cosine(a, b).item()) < 0.05  # five standard deviations
+
+
+def test_tiny_gradients_have_a_direction_too():
+    values = torch.arange(1.0, 7) * 1e-30
+    assert cosine(values, values).item() == pytest.approx(1)
+    assert distance(values, 2 * values).item() == pytest.approx(np.sqrt(91) * 1e-30)

@@ -21,4 +21,15 @@ def test_it_records_kernels_of_the_layer_that_sees_the_image_and_pads_norms_with
 
 def test_a_network_without_convolutions_on_the_image_has_norms_and_no_kernels():
     capture = le.Capture(0, ("fc",), weights={"fc": torch.eye(4)})
-    assert [found.name for found in le.FilterProbe().measure(capture)] == ["filter_norm"]
+    names = [found.name for found in le.FilterProbe().measure(capture)]
+    assert names == ["filter_norm", "filter_cosine_start", "filter_cosine_before"]
+
+
+def test_filters_are_compared_with_the_first_look_and_the_look_before():
+    first, before, now = (torch.tensor(rows) for rows in ([[1.0, 0]], [[0.0, 1]], [[1.0, 1]]))
+    past = [le.Past(step, {"fc": weight}) for step, weight in ((0, first), (5, before))]
+    capture = le.Capture(9, ("fc",), weights={"fc": 3 * now}, first=past[0], previous=past[1])
+    _, start, previous = le.FilterProbe().measure(capture)
+    np.testing.assert_allclose([start.values, previous.values], 0.5**0.5, rtol=1e-6)
+    _, start, previous = le.FilterProbe().measure(le.Capture(0, ("fc",), weights={"fc": now}))
+    np.testing.assert_allclose([start.values, previous.values], 1, rtol=1e-6)

@@ -1,0 +1,129 @@
+"""The biography of one filter, from a run's records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from lightning_emerge.figures.biography import Biography, Curve
+from lightning_emerge.figures.exemplars import frame_block
+from lightning_emerge.figures.kernels import kernel_colours
+from lightning_emerge.sinks.arrays import open_run
+
+_COLUMNS = 10
+_CURVES = {
+    "filter_response": ("mean\nactivation\nby token", None),
+    "filter_norm": ("norm of\nweights", None),
+    "filter_gradient_norm": ("norm of\ngradient", None),
+    "filter_cosine_start": ("cosine with\nits start", (-1.05, 1.05)),
+}
+
+
+def read_biography(run: str | Path, layer: str, number: int) -> Biography:
+    """Reads all that a run's records have of one filter.
+
+    Args:
+        run: the run's folder, as for `open_run`.
+        layer: name of its layer.
+        number: of the filter in its layer, from 0.
+
+    Raises:
+        FileNotFoundError: if there are no records.
+        ValueError: if no probe has looked at such a filter.
+    """
+    records = open_run(run)
+    series = {name: _series(records, name, layer, number) for name in (*_CURVES, "top_crop", "top_token")}
+    series |= {"maximising_image": _series(records, "maximising_image", layer, number)}
+    found = {name: values for name, values in series.items() if values is not None}
+    kernels = records.get("kernels")
+    if kernels is not None and kernels.attrs.get("long_name") == layer and number < kernels.shape[1]:
+        found["kernels"] = kernels[:, number].dropna("step", how="all").load()
+    if not found:
+        raise ValueError(_unknown(records, layer, number))
+    columns = _columns(found)
+    tokens = [str(token) for token in records.token.values] if "token" in records.coords else []
+    tops = _tops(found, columns)
+    strips = {
+        "kernel": _kernels(found, columns),
+        "maximising\nimage": _maximising(found, columns),
+        "top\nexemplars": tops,
+    }
+    curves = [
+        Curve(title, found[name].step.values.tolist(), found[name].values, span)
+        for name, (title, span) in _CURVES.items()
+        if name in found
+    ]
+    dead = [step for step, top in zip(columns, tops, strict=True) if top is None and _looked(found, step)]
+    shown = {name: pictures for name, pictures in strips.items() if any(picture is not None for picture in pictures)}
+    return Biography(f"filter {number} of {layer}", columns, shown, curves, tokens, dead)
+
+
+def _series(records: xr.Dataset, name: str, layer: str, number: int) -> xr.DataArray | None:
+    """Values (step, ...) of a measure of (layer, filter, ...) at the steps at which it was taken."""
+    if name not in records:
+        return None
+    values = records[name]
+    layers = values.coords[values.dims[1]].values.tolist()
+    if layer not in layers or not 0 <= number < values.shape[2]:
+        return None
+    looked = values.isel({values.dims[1]: layers.index(layer)})
+    taken = looked.notnull().any(looked.dims[1:])
+    own = looked.isel({looked.dims[1]: number})[taken.values].load()
+    return own if bool(own.notnull().any()) else None
+
+
+def _unknown(records: xr.Dataset, layer: str, number: int) -> str:
+    coordinates = [str(name) for name in records.coords if str(name).startswith("layer")]
+    layers = list(dict.fromkeys(str(one) for name in coordinates for one in records[name].values))
+    if layer in layers:
+        return f"A biography is of a filter that a probe has looked at, by its number in {layer}; none has at {number}."
+    near = get_close_matches(layer, layers, 1, cutoff=0)
+    rest = f" Did you mean {near[0]!r}? Probes looked at {', '.join(layers)}." if near else " They hold no layers."
+    return f"A biography is of a filter that a probe has looked at; these records have no layer {layer!r}.{rest}"
+
+
+def _columns(found: dict[str, xr.DataArray]) -> list[int]:
+    """Steps evenly chosen among those at which there are pictures, those of the sparsest kind; or among all."""
+    kinds = [found[name].step.values for name in ("filter_response", "maximising_image", "kernels") if name in found]
+    steps = min(kinds or [next(iter(found.values())).step.values], key=len)
+    at = np.linspace(0, len(steps) - 1, min(_COLUMNS, len(steps))).round().astype(int)
+    return [int(step) for step in steps[at]]
+
+
+def _at(values: xr.DataArray | None, step: int) -> npt.NDArray[np.floating] | None:
+    if values is None or step not in values.step.values:
+        return None
+    picture = np.asarray(values.sel(step=step).values, dtype=np.float32)
+    return picture if np.isfinite(picture).any() else None
+
+
+def _kernels(found: dict[str, xr.DataArray], columns: Sequence[int]) -> list[npt.NDArray[np.floating] | None]:
+    kernels = [_at(found.get("kernels"), step) for step in columns]
+    return [None if kernel is None else kernel_colours(kernel[None])[0] for kernel in kernels]
+
+
+def _maximising(found: dict[str, xr.DataArray], columns: Sequence[int]) -> list[npt.NDArray[np.floating] | None]:
+    images = [_at(found.get("maximising_image"), step) for step in columns]
+    return [None if image is None else _colour(image.transpose(1, 2, 0)) for image in images]
+
+
+def _colour(picture: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    return picture.repeat(3, axis=2) if picture.shape[2] == 1 else picture
+
+
+def _tops(found: dict[str, xr.DataArray], columns: Sequence[int]) -> list[npt.NDArray[np.floating] | None]:
+    crops = [_at(found.get("top_crop"), step) for step in columns]
+    labels = [_at(found.get("top_token"), step) for step in columns]
+    return [
+        None if crop is None or label is None else frame_block(crop, label)
+        for crop, label in zip(crops, labels, strict=True)
+    ]
+
+
+def _looked(found: dict[str, xr.DataArray], step: int) -> bool:
+    return "filter_response" in found and step in found["filter_response"].step.values

@@ -1,0 +1,37 @@
+"""`lightning biography`: one filter of a run, from its records."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from lightning_emerge.analysis.biography import read_biography
+from lightning_emerge.cli.data import make_folder
+from lightning_emerge.cli.errors import UserError, forgive
+from lightning_emerge.figures.biography import draw_biography
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"`lightning biography RUN --layer NAME --filter N` draws one filter of a run; {message}.")
+
+
+def draw(arguments: Sequence[str]) -> None:
+    """Draws the biography of one filter.
+
+    Raises:
+        UserError: if the arguments or the records are not as they have to be.
+    """
+    parser = _Parser("lightning biography", description="Draw one filter of a run on one axis of steps.")
+    parser.add_argument("run", help="folder of the run, such as runs/vgg5/version_0")
+    parser.add_argument("--layer", required=True, help="name of the filter's layer, such as conv3_2")
+    parser.add_argument("--filter", type=int, required=True, help="number of the filter in its layer, from 0")
+    parser.add_argument("--out", help="picture to write (default: <layer>_<filter>.png in the run's folder)")
+    wanted = parser.parse_args(arguments)
+    biography = forgive(lambda: read_biography(wanted.run, wanted.layer, wanted.filter))
+    out = Path(wanted.out or f"{wanted.run}/{wanted.layer}_{wanted.filter}.png")
+    make_folder(out.parent)
+    forgive(lambda: draw_biography(biography).savefig(out))
+    print(out)

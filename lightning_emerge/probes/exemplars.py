@@ -1,0 +1,129 @@
+"""TopExemplarProbe: which stimuli drive each filter most, and what of them it sees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import ClassVar, Literal, final
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from lightning_emerge.figures.exemplars import draw_top_exemplars
+from lightning_emerge.measures.filters import crop, mean_responses, stack_layers, top_stimuli
+from lightning_emerge.probe import Probe
+from lightning_emerge.records import Axis, Capture, Measurement, Needs, ReceptiveField, StimulusBank, to_array
+from lightning_emerge.schedules import LogSpaced, Schedule
+
+_SIDE = 24
+
+
+@final
+class TopExemplarProbe(Probe):
+    """Finds the stimuli of the bank that drive each filter most, cropped to what the filter sees at its maximum.
+
+    Records (layer, filter, ...), with NaN beyond a layer's last filter: `filter_response` (token), the mean activation
+    by token; `top_activation`, `top_stimulus` and `top_token` (exemplar), which stimuli, by position in the bank, of
+    which token, by label; `top_span` (exemplar, edge), the receptive field at the maximum in pixels; and, of the first
+    filters only, `top_crop` (exemplar, channel, y, x), that square as a picture of 24 x 24 pixels, on the range of the
+    bank's values. A filter that is zero for every stimulus is dead: it has no top exemplars but NaN.
+
+    Args:
+        schedule: as for any probe; `LogSpaced(5)` if none is given.
+        layers: as for any probe.
+        filters: of how many of a layer's filters, the first ones, to keep crops, at least 1.
+        exemplars: how many stimuli of each filter, at least 1.
+        on_error: as for any probe.
+
+    Raises:
+        ValueError: if a number is below 1.
+    """
+
+    needs: ClassVar = Needs(activations=True, images=True, network=True)
+
+    def __init__(
+        self,
+        schedule: Schedule | None = None,
+        layers: Sequence[str] | None = None,
+        filters: int = 8,
+        exemplars: int = 4,
+        on_error: Literal["report", "raise"] = "report",
+    ) -> None:
+        super().__init__(schedule or LogSpaced(5), layers, on_error)
+        for name, value in (("filters", filters), ("exemplars", exemplars)):
+            if value < 1:
+                raise ValueError(f"TopExemplarProbe: {name} is at least 1; got {value}.")
+        self.filters, self.exemplars = filters, exemplars
+
+    def measure(self, capture: Capture) -> Iterable[Measurement]:
+        bank, network, source = capture.bank, capture.network, type(self).__name__
+        assert bank is not None
+        assert network is not None
+        count = min(self.exemplars, len(bank))
+        fields = network.receptive_fields(capture.layers, bank.images[0])
+        tops = [_Tops(rows, count, bank, fields[layer]) for layer, rows in capture.activations.items()]
+        labels = bank.labels.to(next(iter(capture.activations.values())).device)
+        responses = [mean_responses(rows, labels, len(bank.tokens)) for rows in capture.activations.values()]
+        crops = stack_layers(top.crops(min(self.filters, len(top.largest)), bank) for top in tops)
+        layers, filters = Axis("layer", capture.layers), Axis("filter", range(max(map(len, responses))))
+        ranks, tokens = Axis("exemplar", range(1, count + 1)), Axis("token", bank.tokens)
+        edges = Axis("edge", ("top", "bottom", "left", "right"))
+        for name, rows, axes, unit, about in (
+            ("filter_response", responses, (tokens,), "activation", "Mean activation of each filter by token"),
+            ("top_activation", [t.largest for t in tops], (ranks,), "activation", "Largest activations, by stimulus"),
+            ("top_stimulus", [t.stimuli for t in tops], (ranks,), "position in the bank", "Which stimuli those are of"),
+            ("top_token", [t.tokens for t in tops], (ranks,), "label", "Which tokens those stimuli are of"),
+            ("top_span", [t.spans for t in tops], (ranks, edges), "pixels", "What the filter sees there"),
+        ):
+            values = to_array(stack_layers(rows))
+            yield Measurement(name, values, (layers, filters, *axes), capture.step, unit, source, about)
+        sides = tuple(
+            Axis(name, range(size)) for name, size in zip(("channel", "y", "x"), crops.shape[3:], strict=True)
+        )
+        yield Measurement(
+            "top_crop",
+            crops.half().numpy(),
+            (layers, Axis("filter", range(crops.shape[1])), ranks, *sides),
+            capture.step,
+            "share of the bank's range",
+            source,
+            "What drives each filter most: squares of stimuli, scaled to one size; NaN outside of the image",
+            beside={
+                "token": to_array(stack_layers(top.tokens[: self.filters] for top in tops)),
+                "tokens": np.array(bank.tokens),
+                "filters": np.array([len(top.largest) for top in tops]),
+            },
+        )
+
+    def draw(self, measurement: Measurement) -> Figure | None:
+        return draw_top_exemplars(measurement) if measurement.name == "top_crop" else None
+
+
+class _Tops:
+    """The top stimuli of one layer's filters; NaN for those of dead filters."""
+
+    def __init__(self, rows: torch.Tensor, count: int, bank: StimulusBank, field: ReceptiveField | None) -> None:
+        self.largest, stimuli, places = top_stimuli(rows, count)
+        dead = self.largest[:, 0] == 0
+        labels = bank.labels.to(stimuli.device)[stimuli]
+        whole = torch.tensor([0, bank.images.shape[2], 0, bank.images.shape[3]], device=rows.device)
+        spans = whole.expand(*stimuli.shape, 4)
+        if field is not None and rows.dim() == 4:
+            low = field.start + places * field.stride
+            spans = torch.stack([low, low + field.size], dim=3).flatten(2)
+        self.stimuli, self.tokens, self.spans = (
+            value.to(rows.dtype).masked_fill(dead.view(-1, *[1] * (value.dim() - 1)), torch.nan)
+            for value in (stimuli, labels, spans)
+        )
+
+    def crops(self, filters: int, bank: StimulusBank) -> torch.Tensor:
+        """Squares (filter, rank, channel, y, x) of the top stimuli of the first filters."""
+        channels = bank.images.shape[1]
+        low = bank.images.amin(dim=(0, 2, 3))[:, None, None]
+        reach = (bank.images.amax(dim=(0, 2, 3))[:, None, None] - low).clamp(min=torch.finfo(low.dtype).tiny)
+        squares = torch.full((filters, self.stimuli.shape[1], channels, _SIDE, _SIDE), torch.nan)
+        for number, rank in self.stimuli[:filters].isfinite().nonzero().tolist():
+            top, bottom, left, right = (int(edge) for edge in self.spans[number, rank])
+            image = (bank.images[int(self.stimuli[number, rank])] - low) / reach
+            squares[number, rank] = crop(image, (top, bottom, left, right), _SIDE)
+        return squares
