@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy, pad, unfold
 from torch.nn.modules.loss import _Loss  # pyright: ignore[reportPrivateUsage]
 from torchmetrics import Metric, MetricCollection
 
-from lightning_emerge.records import ReceptiveField, StimulusBank
+from lightning_emerge.records import ReceptiveField, StimulusBank, widest
 
 _CHUNK = 32
 
@@ -165,8 +165,8 @@ def run_bank(
     kept = dict[str, torch.Tensor]()
     with (
         _looking(module, list(backward.parameters.values())),
-        _hooks(watched, copy=in_place) as outputs,
-        _hooks(backward.leaves, copy=in_place, inputs=True) as leaves,
+        _outputs(watched, copy=in_place) as outputs,
+        _ends(backward.leaves, copy=in_place) as leaves,
     ):
         for token, chunk in _chunks(labels):
             outputs.clear()
@@ -183,9 +183,8 @@ def run_bank(
             if backward.parameters:
                 backward.add(result, token, leaves)
     whole = {layer: kept[f"whole {layer}"] for layer in layers}
-    seen = Pass(kept[""], whole, {layer: kept[f"pooled {layer}"] for layer in pooled})
-    seen.gradients, seen.token_gradients, seen.squares = backward.bank, backward.token, backward.squares
-    return seen
+    means = {layer: kept[f"pooled {layer}"] for layer in pooled}
+    return Pass(kept[""], whole, means, backward.bank, backward.token, backward.squares)
 
 
 def _chunks(labels: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
@@ -211,20 +210,21 @@ class _Backward:
         self.parameters = _parameters(module, tuple(dict.fromkeys((*whole, *token, *squares))))
         self.leaves = {layer: check_leaf(module, layer) for layer in squares}
         self.sizes = torch.bincount(bank.labels, minlength=len(bank.tokens)).tolist()
+        self.total = len(bank)
         like = self.parameters
         self.bank = {layer: torch.zeros_like(like[layer]) for layer in whole}
         self.token = {layer: torch.zeros(len(self.sizes), *like[layer].shape).to(like[layer]) for layer in token}
-        self.squares = {layer: torch.zeros_like(like[layer], dtype=wide(like[layer])) for layer in squares}
+        self.squares = {layer: torch.zeros_like(like[layer], dtype=widest(like[layer])) for layer in squares}
         for sums in self.token.values():
             sums[[number for number, size in enumerate(self.sizes) if not size]] = torch.nan
 
-    def add(self, outputs: torch.Tensor, token: int, leaves: Mapping[str, Any]) -> None:
+    def add(self, outputs: torch.Tensor, token: int, leaves: Mapping[str, tuple[torch.Tensor, torch.Tensor]]) -> None:
         if not len(outputs):
             return
         labels = torch.full((len(outputs),), token, device=outputs.device)
         loss = cross_entropy(outputs.float() if outputs.dtype.itemsize < 4 else outputs, labels, reduction="sum")
         reached = [layer for layer in self.leaves if layer in leaves]
-        ends = [leaves[layer][0][1] for layer in reached]
+        ends = [leaves[layer][1] for layer in reached]
         # Not backward(): that would write into the gradients that training uses, and wake DDP's reducer.
         found = torch.autograd.grad(loss, [*self.parameters.values(), *ends], allow_unused=True)
         own = dict(zip(self.parameters, found, strict=False))
@@ -232,18 +232,13 @@ class _Backward:
             if gradient is None:
                 continue
             if layer in self.bank:
-                self.bank[layer] += gradient / sum(self.sizes)
+                self.bank[layer] += gradient / self.total
             if layer in self.token:
                 self.token[layer][token] += gradient / self.sizes[token]
         for layer, gradient in zip(reached, found[len(own) :], strict=True):
             if gradient is not None:
-                single = _single_gradients(self.leaves[layer], leaves[layer][0][0], gradient)
-                self.squares[layer] += single.to(self.squares[layer].dtype).square().sum(dim=0) / sum(self.sizes)
-
-
-def wide(tensor: torch.Tensor) -> torch.dtype:
-    """The widest floating type of a tensor's device: Apple's GPUs have no float64."""
-    return torch.float32 if tensor.device.type == "mps" else torch.float64
+                single = _single_gradients(self.leaves[layer], leaves[layer][0], gradient)
+                self.squares[layer] += single.to(self.squares[layer].dtype).square().sum(dim=0) / self.total
 
 
 def check_leaf(module: nn.Module, layer: str) -> nn.Conv2d | nn.Linear:
@@ -395,28 +390,40 @@ def _eager() -> AbstractContextManager[Any]:
 
 
 @contextmanager
-def _hooks(
-    layers: Mapping[str, nn.Module], *, copy: bool, inputs: bool = False
-) -> Iterator[dict[str, tuple[Any, int]]]:
-    """Keeps each layer's output and how often it had been written to; a copy where a module works in place.
-
-    With `inputs`, it keeps the pair of what the layer got and what it gave, with what leads from there to the loss; a
-    module that works in place gets the copy then.
-    """
-    seen: dict[str, tuple[Any, int]] = {}
-
-    def keep(name: str, _module: nn.Module, given: Any, output: Any) -> Any:
-        other = output.clone() if copy and isinstance(output, torch.Tensor) else output
-        kept = (given[0], output) if inputs else other
-        seen[name] = kept, getattr(kept, "_version", 0)
-        return other if inputs else output
-
-    handles = [layer.register_forward_hook(partial(keep, name)) for name, layer in layers.items()]
+def _hooked(layers: Mapping[str, nn.Module], hook: Callable[[str, nn.Module, Any, Any], Any]) -> Iterator[None]:
+    """Calls a hook with each layer's name after the layer, and removes it whatever happens."""
+    handles = [layer.register_forward_hook(partial(hook, name)) for name, layer in layers.items()]
     try:
-        yield seen
+        yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def _outputs(layers: Mapping[str, nn.Module], *, copy: bool) -> Iterator[dict[str, tuple[Any, int]]]:
+    """Keeps each layer's output and how often it had been written to; a copy where a module works in place."""
+    seen: dict[str, tuple[Any, int]] = {}
+
+    def keep(name: str, _module: nn.Module, _given: Any, output: Any) -> None:
+        kept = output.clone() if copy and isinstance(output, torch.Tensor) else output
+        seen[name] = kept, getattr(kept, "_version", 0)
+
+    with _hooked(layers, keep):
+        yield seen
+
+
+@contextmanager
+def _ends(layers: Mapping[str, nn.Module], *, copy: bool) -> Iterator[dict[str, tuple[torch.Tensor, torch.Tensor]]]:
+    """Keeps what each layer got and what it gave; what works in place on the latter gets a copy, so as to lead back."""
+    seen: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def keep(name: str, _module: nn.Module, given: Any, output: torch.Tensor) -> torch.Tensor:
+        seen[name] = given[0], output
+        return output.clone() if copy else output
+
+    with _hooked(layers, keep):
+        yield seen
 
 
 class LiveNetwork:
@@ -437,19 +444,16 @@ class LiveNetwork:
             return self(images)
         found: list[torch.Tensor] = []
 
-        def stop(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        def stop(_name: str, _module: nn.Module, _given: Any, output: Any) -> None:
             if not isinstance(output, torch.Tensor):
                 raise ValueError(f"A probe looks at outputs that are one tensor; layer {layer!r} gives another thing.")
             found.append(output)
             raise _DeepEnough
 
-        handle = find_layers(self._module)[layer].register_forward_hook(stop)
-        try:
+        with suppress(_DeepEnough), _hooked({layer: find_layers(self._module)[layer]}, stop):
             self(images)
-        except _DeepEnough:
+        if found:
             return found[0]
-        finally:
-            handle.remove()
         raise ValueError(f"A probe looks at layers that the images pass; {layer!r} was not reached.")
 
     def parameters(self, layers: Sequence[str]) -> dict[str, torch.Tensor]:
@@ -467,16 +471,10 @@ class LiveNetwork:
                 found[name] = fields.get(id(output))
             kept.append(output)
 
-        named = find_layers(self._module)
-        handles = [layer.register_forward_hook(partial(follow, name)) for name, layer in named.items()]
         images = image[None].to(_device(self._module), _dtype(self._module))
         fields[id(images)] = ReceptiveField(1, 1, 0)
-        try:
-            with torch.no_grad():
-                self._module(images)
-        finally:
-            for handle in handles:
-                handle.remove()
+        with torch.no_grad(), _hooked(find_layers(self._module), follow):
+            self._module(images)
         side = min(image.shape[-2:])
         return {name: one if one and one.size < side else None for name, one in found.items()}
 
@@ -534,10 +532,12 @@ class Firing:
 
     def __init__(self, module: nn.Module, layers: Sequence[str]) -> None:
         self.fired: dict[str, torch.Tensor] = {}
-        modules = find_layers(module)
+        self._module, modules = module, find_layers(module)
         compiled = any(hasattr(part, "_orig_mod") or part._compiled_call_impl for part in module.modules())  # pyright: ignore[reportPrivateUsage]
-        rectified = [] if compiled else [layer for layer in layers if _rectifies(modules[layer])]
-        self._handles = [modules[layer].register_forward_hook(partial(self._note, layer)) for layer in rectified]
+        rectified = {} if compiled else {layer: modules[layer] for layer in layers if _rectifies(modules[layer])}
+        self._watched = tuple(rectified)
+        self._hooks = ExitStack()
+        self._hooks.enter_context(_hooked(rectified, self._note))
 
     def _note(self, layer: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
         if not torch.is_grad_enabled() or not isinstance(output, torch.Tensor):  # validation between two batches
@@ -546,18 +546,19 @@ class Firing:
         self.fired[layer] = self.fired[layer] | fired if layer in self.fired else fired
 
     def agree(self) -> dict[str, torch.Tensor]:
-        """What fired in any process. Every process calls it."""
-        if _place()[1] > 1:
-            for layer, fired in self.fired.items():
-                counts = fired.int()
-                dist.all_reduce(counts, dist.ReduceOp.MAX)
-                self.fired[layer] = counts.bool()
-        return self.fired
+        """What fired in any process, of the layers that were reached in all. Every process calls it."""
+        if _place()[1] == 1 or not self._watched:
+            return self.fired
+        missing = agree([layer not in self.fired for layer in self._watched], _device(self._module))
+        reached = [layer for layer, lacks in zip(self._watched, missing, strict=True) if not lacks]
+        counts = {layer: self.fired[layer].int() for layer in reached}
+        for fired in counts.values():
+            dist.all_reduce(fired, dist.ReduceOp.MAX)
+        return {layer: fired.bool() for layer, fired in counts.items()}
 
     def close(self) -> None:
         """Removes every hook."""
-        for handle in self._handles:
-            handle.remove()
+        self._hooks.close()
 
 
 def _rectifies(layer: nn.Module) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ import torch
 
 FloatArray: TypeAlias = npt.NDArray[np.floating[Any]]
 Label: TypeAlias = str | int | float
+_Place = TypeVar("_Place", int, torch.Tensor)
 Picture: TypeAlias = npt.NDArray[np.uint8]
 """RGB pixels (y, x, channel)."""
 
@@ -133,8 +134,8 @@ class ReceptiveField:
     stride: int
     start: int
 
-    def span(self, position: int) -> tuple[int, int]:
-        """First pixel, and the one after the last, along one axis; both may lie outside the image."""
+    def span(self, position: _Place) -> tuple[_Place, _Place]:
+        """First pixel that a position's unit sees, and the one after the last, along an axis; both may lie outside."""
         low = self.start + position * self.stride
         return low, low + self.size
 
@@ -289,6 +290,11 @@ class Measurement:
                 f"The values of a measurement are floating-point numbers, so that NaN can say 'not looked at'; "
                 f"{self.name!r} has {self.values.dtype}. Convert them with .float()."
             )
+
+
+def widest(tensor: torch.Tensor) -> torch.dtype:
+    """The widest floating type of a tensor's device: Apple's GPUs have no float64."""
+    return torch.float32 if tensor.device.type == "mps" else torch.float64
 
 
 def to_array(tensor: torch.Tensor) -> FloatArray:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from lightning_emerge.figures.biography import Biography, Curve
+from lightning_emerge.figures.canvas import to_rgb
 from lightning_emerge.figures.exemplars import frame_block
 from lightning_emerge.figures.kernels import kernel_colours
 from lightning_emerge.sinks.arrays import open_run
@@ -37,8 +38,8 @@ def read_biography(run: str | Path, layer: str, number: int) -> Biography:
         ValueError: if no probe has looked at such a filter.
     """
     records = open_run(run)
-    series = {name: _series(records, name, layer, number) for name in (*_CURVES, "top_crop", "top_token")}
-    series |= {"maximising_image": _series(records, "maximising_image", layer, number)}
+    wanted = (*_CURVES, "top_crop", "top_token", "maximising_image")
+    series = {name: _series(records, name, layer, number) for name in wanted}
     found = {name: values for name, values in series.items() if values is not None}
     kernels = records.get("kernels")
     if kernels is not None and kernels.attrs.get("long_name") == layer and number < kernels.shape[1]:
@@ -109,11 +110,7 @@ def _kernels(found: dict[str, xr.DataArray], columns: Sequence[int]) -> list[npt
 
 def _maximising(found: dict[str, xr.DataArray], columns: Sequence[int]) -> list[npt.NDArray[np.floating] | None]:
     images = [_at(found.get("maximising_image"), step) for step in columns]
-    return [None if image is None else _colour(image.transpose(1, 2, 0)) for image in images]
-
-
-def _colour(picture: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-    return picture.repeat(3, axis=2) if picture.shape[2] == 1 else picture
+    return [None if image is None else to_rgb(image.transpose(1, 2, 0)) for image in images]
 
 
 def _tops(found: dict[str, xr.DataArray], columns: Sequence[int]) -> list[npt.NDArray[np.floating] | None]:

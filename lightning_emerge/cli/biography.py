@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from lightning_emerge.analysis.biography import read_biography
 from lightning_emerge.cli.data import make_folder
-from lightning_emerge.cli.errors import UserError, forgive
+from lightning_emerge.cli.errors import PlainParser, forgive
 from lightning_emerge.figures.biography import draw_biography
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"`lightning biography RUN --layer NAME --filter N` draws one filter of a run; {message}.")
 
 
 def draw(arguments: Sequence[str]) -> None:
@@ -24,7 +17,11 @@ def draw(arguments: Sequence[str]) -> None:
     Raises:
         UserError: if the arguments or the records are not as they have to be.
     """
-    parser = _Parser("lightning biography", description="Draw one filter of a run on one axis of steps.")
+    parser = PlainParser(
+        "lightning biography",
+        "`lightning biography RUN --layer NAME --filter N` draws one filter of a run",
+        "Draw one filter of a run on one axis of steps.",
+    )
     parser.add_argument("run", help="folder of the run, such as runs/vgg5/version_0")
     parser.add_argument("--layer", required=True, help="name of the filter's layer, such as conv3_2")
     parser.add_argument("--filter", type=int, required=True, help="number of the filter in its layer, from 0")

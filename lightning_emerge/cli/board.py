@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
@@ -10,12 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from lightning_emerge.board.launch import tensorboard_command
-from lightning_emerge.cli.errors import UserError
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"`lightning board [DIR] [--port N]` opens TensorBoard on a folder of runs; {message}.")
+from lightning_emerge.cli.errors import PlainParser, UserError
 
 
 def open_board(arguments: Sequence[str]) -> NoReturn:
@@ -24,7 +18,11 @@ def open_board(arguments: Sequence[str]) -> NoReturn:
     Raises:
         UserError: if the folder does not exist or the port is none.
     """
-    parser = _Parser("lightning board", description="Open TensorBoard on a folder of runs, with every step kept.")
+    parser = PlainParser(
+        "lightning board",
+        "`lightning board [DIR] [--port N]` opens TensorBoard on a folder of runs",
+        "Open TensorBoard on a folder of runs, with every step kept.",
+    )
     parser.add_argument("dir", nargs="?", default="runs", help="folder of runs (default: runs)")
     parser.add_argument("--port", type=int, default=6006, help="port on 127.0.0.1; 0 picks a free one (default: 6006)")
     wanted = parser.parse_args(arguments)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import inspect
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -9,7 +10,7 @@ from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
@@ -19,6 +20,23 @@ _Made = TypeVar("_Made")
 
 class UserError(Exception):
     """A mistake in what the user wrote, to be shown without a traceback."""
+
+
+class PlainParser(argparse.ArgumentParser):
+    """A parser of few arguments, whose mistakes are `UserError`s that begin with how the command is used.
+
+    Args:
+        prog: the command.
+        usage_rule: how it is used, as "`lightning board [DIR]` opens a folder of runs".
+        description: what `--help` says of it.
+    """
+
+    def __init__(self, prog: str, usage_rule: str, description: str) -> None:
+        super().__init__(prog, description=description)
+        self.usage_rule = usage_rule
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{self.usage_rule}; {message}.")
 
 
 def forgive(step: Callable[[], _Made], *also: type[Exception]) -> _Made:
@@ -131,7 +149,7 @@ def _missing_file(found: re.Match[str], _message: str, _options: Sequence[str]) 
 
 
 def _unknown_command(found: re.Match[str], _message: str, _options: Sequence[str]) -> str:
-    names = [*re.findall(r"'(\w+)'", found[2]), "board", "data", "replay", "sheet"]
+    names = [*re.findall(r"'(\w+)'", found[2]), "biography", "board", "data", "replay", "sheet"]
     return f"The commands are {', '.join(names)}; got {found[1]!r}.{nearest(found[1], names)}"
 
 

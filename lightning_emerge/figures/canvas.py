@@ -44,6 +44,11 @@ def to_png(figure: Figure) -> bytes:
     return content.getvalue()
 
 
+def to_rgb(tiles: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Gives pictures (..., channel) of 1 or 3 channels three."""
+    return tiles.repeat(3, axis=-1) if tiles.shape[-1] == 1 else tiles
+
+
 def mosaic(tiles: npt.NDArray[Any], columns: int, gap: int) -> tuple[npt.NDArray[Any], list[tuple[int, int]]]:
     """Lays tiles (tile, y, x, channel) out in rows on white.
 

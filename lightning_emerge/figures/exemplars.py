@@ -6,11 +6,11 @@ from math import ceil, sqrt
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_rgb as hex_to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
-from lightning_emerge.figures.canvas import EMPTY, TOKEN_COLOURS, mosaic, new_figure
+from lightning_emerge.figures.canvas import EMPTY, TOKEN_COLOURS, mosaic, new_figure, to_rgb
 from lightning_emerge.records import Measurement
 
 _FRAME = 2
@@ -52,7 +52,7 @@ def draw_top_exemplars(measurement: Measurement) -> Figure:
 
 def token_colour(label: int) -> tuple[float, float, float]:
     """The colour of a token's frame."""
-    return to_rgb(TOKEN_COLOURS[label % len(TOKEN_COLOURS)])
+    return hex_to_rgb(TOKEN_COLOURS[label % len(TOKEN_COLOURS)])
 
 
 def frame_strip(crops: npt.NDArray[np.float32], labels: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
@@ -66,8 +66,7 @@ def frame_block(crops: npt.NDArray[np.float32], labels: npt.NDArray[np.floating]
 
 
 def _frame(crops: npt.NDArray[np.float32], labels: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
-    tiles = crops.transpose(0, 2, 3, 1)
-    tiles = np.repeat(tiles, 3, axis=3) if tiles.shape[3] == 1 else tiles
+    tiles = to_rgb(crops.transpose(0, 2, 3, 1))
     count, height, width = tiles.shape[:3]
     framed = np.full((count, height + 2 * _FRAME, width + 2 * _FRAME, 3), EMPTY, dtype=np.float32)
     for tile, label, frame in zip(tiles, labels, framed, strict=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from lightning_emerge.figures.canvas import mosaic, new_figure
+from lightning_emerge.figures.canvas import mosaic, new_figure, to_rgb
 from lightning_emerge.records import FloatArray, Measurement
 
 
@@ -40,8 +40,7 @@ def draw_kernels(measurement: Measurement) -> Figure:
 
 def kernel_colours(kernels: FloatArray) -> FloatArray:
     """Colours (filter, y, x, 3), 0 to 1, of kernels (filter, channel, y, x), on `draw_kernels`'s range."""
-    tiles = np.clip(0.5 + kernels.transpose(0, 2, 3, 1) / (2 * _reach(kernels)), 0, 1)
-    return np.repeat(tiles, 3, axis=3) if kernels.shape[1] == 1 else tiles
+    return to_rgb(np.clip(0.5 + kernels.transpose(0, 2, 3, 1) / (2 * _reach(kernels)), 0, 1))
 
 
 def _reach(kernels: FloatArray) -> float:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lightning_emerge.figures.canvas import mosaic, new_figure
+from lightning_emerge.figures.canvas import mosaic, new_figure, to_rgb
 from lightning_emerge.records import FloatArray, Measurement
 
 _GAP = 4
@@ -58,8 +58,7 @@ def _draw_sheet(images: FloatArray, there: npt.NDArray[np.bool_]) -> tuple[Figur
     tiles = images.reshape(-1, channels, height, width).transpose(0, 2, 3, 1)
     missing = np.isnan(tiles.reshape(len(tiles), -1)).any(axis=1)
     tiles = np.where(missing.reshape(-1, 1, 1, 1), 1, tiles)
-    tiles = np.repeat(tiles, 3, axis=3) if channels == 1 else tiles
-    sheet, corners = mosaic(tiles, columns, _GAP)
+    sheet, corners = mosaic(to_rgb(tiles), columns, _GAP)
     figure = new_figure(0.8 * columns + 1.0, 0.8 * rows + 0.9)
     axes = figure.subplots()
     axes.imshow(sheet, interpolation="nearest", vmin=0, vmax=1)

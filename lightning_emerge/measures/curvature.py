@@ -9,6 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from lightning_emerge.records import widest
+
 _CHUNK = 32
 
 
@@ -124,8 +126,7 @@ def trace_samples(
     Returns:
         One independent estimate a vector, in float64 where the device has it.
     """
-    dtype = torch.float32 if products.device.type == "mps" else torch.float64
-    parts = torch.split((vectors * products).to(dtype), list(sizes), dim=1)
+    parts = torch.split((vectors * products).to(widest(products)), list(sizes), dim=1)
     return torch.stack([part.sum(dim=1) for part in parts], dim=1)
 
 

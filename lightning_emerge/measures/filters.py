@@ -66,6 +66,14 @@ def top_stimuli(
     return largest.gather(0, order).T, order.T, torch.stack([at // width, at % width], dim=2)
 
 
+def pixel_range(
+    images: Float[Tensor, "stimulus channel y x"],
+) -> tuple[Float[Tensor, " channel"], Float[Tensor, " channel"]]:
+    """Finds the smallest value of each channel, and its largest less its smallest; 1 where a channel is constant."""
+    low, high = images.transpose(0, 1).flatten(1).aminmax(dim=1)
+    return low, torch.where(high > low, high - low, 1)
+
+
 def crop(
     image: Float[Tensor, "channel y x"], span: tuple[int, int, int, int], side: int
 ) -> Float[Tensor, "channel s s"]:

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lightning_emerge.records import widest
+
 BIN_EDGES = tuple(round(-10 + 0.25 * k, 2) for k in range(45))
 """Edges of `magnitude_histogram`'s bins, in log10 of the gradient's magnitude: -10 to 1 in steps of a quarter."""
 
@@ -56,5 +58,4 @@ def magnitude_histogram(gradient: Float[Tensor, ...]) -> Float[Tensor, " bin"]:
 
 
 def _wide(tensor: Tensor) -> Tensor:
-    # Apple's GPUs have no float64.
-    return tensor.float() if tensor.device.type == "mps" else tensor.double()
+    return tensor.to(widest(tensor))

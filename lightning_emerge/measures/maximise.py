@@ -14,6 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
+from lightning_emerge.measures.filters import pixel_range
+
 Objective: TypeAlias = Callable[[Tensor], Tensor]
 """Maps images (image, channel, y, x) to the activations (image, filter) that are to become large; differentiable."""
 
@@ -62,10 +64,9 @@ def find_palette(images: Float[Tensor, "stimulus channel y x"]) -> Palette:
     Args:
         images: in any normalisation.
     """
-    pixels = images.detach().cpu().double().transpose(0, 1).flatten(1)
-    low, high = pixels.aminmax(dim=1)
-    reach = torch.where(high > low, high - low, 1)
-    pixels = (pixels - low[:, None]) / reach[:, None]
+    images = images.detach().cpu().double()
+    low, reach = pixel_range(images)
+    pixels = (images.transpose(0, 1).flatten(1) - low[:, None]) / reach[:, None]
     variances, directions = _eigen(torch.cov(pixels, correction=0).reshape(len(low), len(low)))
     if variances[-1] <= 0:
         variances = torch.ones_like(variances)

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lightning_emerge.records import widest
+
 
 def token_norms(gradients: Float[Tensor, "token ..."]) -> Float[Tensor, " token"]:
     """Computes the Euclidean norm of each token's gradient, in float64 where the device has it.
@@ -46,6 +48,4 @@ def conflict_share(cosines: Float[Tensor, "token token"]) -> Float[Tensor, ""]:
 
 
 def _rows(gradients: Tensor) -> Tensor:
-    # Apple's GPUs have no float64.
-    flat = gradients.flatten(1)
-    return flat.float() if flat.device.type == "mps" else flat.double()
+    return gradients.flatten(1).to(widest(gradients))

@@ -10,7 +10,7 @@ import torch
 from matplotlib.figure import Figure
 
 from lightning_emerge.figures.exemplars import draw_top_exemplars
-from lightning_emerge.measures.filters import crop, mean_responses, stack_layers, top_stimuli
+from lightning_emerge.measures.filters import crop, mean_responses, pixel_range, stack_layers, top_stimuli
 from lightning_emerge.probe import Probe
 from lightning_emerge.records import Axis, Capture, Measurement, Needs, ReceptiveField, StimulusBank, to_array
 from lightning_emerge.schedules import LogSpaced, Schedule
@@ -64,7 +64,9 @@ class TopExemplarProbe(Probe):
         tops = [_Tops(rows, count, bank, fields[layer]) for layer, rows in capture.activations.items()]
         labels = bank.labels.to(next(iter(capture.activations.values())).device)
         responses = [mean_responses(rows, labels, len(bank.tokens)) for rows in capture.activations.values()]
-        crops = stack_layers(top.crops(min(self.filters, len(top.largest)), bank) for top in tops)
+        low, reach = (edge[:, None, None] for edge in pixel_range(bank.images))
+        images = (bank.images - low) / reach
+        crops = stack_layers(top.crops(self.filters, images) for top in tops)
         layers, filters = Axis("layer", capture.layers), Axis("filter", range(max(map(len, responses))))
         ranks, tokens = Axis("exemplar", range(1, count + 1)), Axis("token", bank.tokens)
         edges = Axis("edge", ("top", "bottom", "left", "right"))
@@ -109,21 +111,17 @@ class _Tops:
         whole = torch.tensor([0, bank.images.shape[2], 0, bank.images.shape[3]], device=rows.device)
         spans = whole.expand(*stimuli.shape, 4)
         if field is not None and rows.dim() == 4:
-            low = field.start + places * field.stride
-            spans = torch.stack([low, low + field.size], dim=3).flatten(2)
+            spans = torch.stack(field.span(places), dim=3).flatten(2)
         self.stimuli, self.tokens, self.spans = (
             value.to(rows.dtype).masked_fill(dead.view(-1, *[1] * (value.dim() - 1)), torch.nan)
             for value in (stimuli, labels, spans)
         )
 
-    def crops(self, filters: int, bank: StimulusBank) -> torch.Tensor:
+    def crops(self, filters: int, images: torch.Tensor) -> torch.Tensor:
         """Squares (filter, rank, channel, y, x) of the top stimuli of the first filters."""
-        channels = bank.images.shape[1]
-        low = bank.images.amin(dim=(0, 2, 3))[:, None, None]
-        reach = (bank.images.amax(dim=(0, 2, 3))[:, None, None] - low).clamp(min=torch.finfo(low.dtype).tiny)
-        squares = torch.full((filters, self.stimuli.shape[1], channels, _SIDE, _SIDE), torch.nan)
-        for number, rank in self.stimuli[:filters].isfinite().nonzero().tolist():
+        own = self.stimuli[:filters]
+        squares = torch.full((*own.shape, images.shape[1], _SIDE, _SIDE), torch.nan)
+        for number, rank in own.isfinite().nonzero().tolist():
             top, bottom, left, right = (int(edge) for edge in self.spans[number, rank])
-            image = (bank.images[int(self.stimuli[number, rank])] - low) / reach
-            squares[number, rank] = crop(image, (top, bottom, left, right), _SIDE)
+            squares[number, rank] = crop(images[int(own[number, rank])], (top, bottom, left, right), _SIDE)
         return squares

@@ -10,9 +10,10 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from lightning_emerge.figures.maximised import draw_maximised
+from lightning_emerge.measures.filters import stack_layers
 from lightning_emerge.measures.maximise import Palette, find_palette, maximise
 from lightning_emerge.probe import Probe
-from lightning_emerge.records import Axis, Capture, FloatArray, Measurement, Needs, StimulusBank, to_array
+from lightning_emerge.records import Axis, Capture, Measurement, Needs, StimulusBank, to_array
 from lightning_emerge.schedules import LogSpaced, Schedule
 
 _CHUNK = 32
@@ -83,7 +84,7 @@ class MaximisationProbe(Probe):
         palette = find_palette(bank.images)
         found = [self._maximise(capture, layer, bank, palette) for layer in capture.layers]
         counts = [len(best) for _, _, best, _ in found]
-        images, reached, best, begun = (_pad(rows) for rows in zip(*found, strict=True))
+        images, reached, best, begun = (to_array(stack_layers(rows)) for rows in zip(*found, strict=True))
         layers = Axis("layer", capture.layers, notes={"filters": counts})
         axes = (layers, Axis("filter", range(max(counts))))
         pixels = tuple(Axis(name, range(n)) for name, n in zip(("channel", "y", "x"), images.shape[2:], strict=True))
@@ -128,11 +129,3 @@ class MaximisationProbe(Probe):
         shares = (found.images - palette.low[:, None, None]) / palette.reach[:, None, None]
         images = shares.masked_fill(dead[:, None, None, None], torch.nan)
         return images, found.activations.masked_fill(dead, 0), best, found.begun
-
-
-def _pad(rows: Sequence[Tensor]) -> FloatArray:
-    """Stacks tensors (filter, ...) of several layers, with NaN beyond a layer's last filter."""
-    padded = rows[0].new_full((len(rows), max(map(len, rows)), *rows[0].shape[1:]), torch.nan)
-    for own, row in zip(padded, rows, strict=True):
-        own[: len(row)] = row
-    return to_array(padded)

@@ -11,6 +11,7 @@ from lightning_emerge.measures.filters import (
     filter_cosines,
     filter_norms,
     mean_responses,
+    pixel_range,
     stack_layers,
     top_stimuli,
 )
@@ -83,6 +84,15 @@ def test_top_stimuli_of_a_linear_layer_ties_and_too_few_stimuli():
     assert largest.tolist() == [[3, 1, 1], [0, 0, 0]]
     assert stimuli.tolist() == [[1, 0, 2], [0, 1, 2]]
     assert not places.any()
+
+
+def test_pixel_ranges_are_of_each_channel_and_one_where_it_is_constant():
+    images = np.random.default_rng(0).normal(size=(4, 3, 5, 5))
+    images[:, 1] = 7
+    low, reach = pixel_range(torch.from_numpy(images))
+    np.testing.assert_array_equal(low, images.min(axis=(0, 2, 3)))
+    np.testing.assert_array_equal(reach[[0, 2]], np.ptp(images, axis=(0, 2, 3))[[0, 2]])
+    assert reach[1] == 1
 
 
 def test_a_crop_inside_grows_by_whole_pixels_and_one_over_the_edge_has_nan_outside():
