@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from lightning_emerge.figures.embedding import Panel, draw_journey
 from lightning_emerge.measures.embedding import laid_over, principal_scores, trustworthiness
 from lightning_emerge.records import Axis, FloatArray, Label, Measurement
-from lightning_emerge.sinks.arrays import ArraySink, open_run
+from lightning_emerge.sinks.arrays import STORE, ArraySink, open_run
 
 _SIZE = 10.0  # half the side of the first picture, as UMAP has it
 _FIRST, _LATER = (500, 1.0), (400, 0.03)  # epochs, and how far a point moves in one at first
@@ -118,8 +118,8 @@ def embed_run(folder: str | Path, looks: int = 20, neighbours: int = 15) -> xr.D
     }
     layers = Axis("layer", records[layer].values.tolist())
     stimuli = Axis("stimulus", records.stimulus.values.tolist(), notes=_notes(records))
-    home = Path(folder) / "embedding"
-    sink = ArraySink(home / "records.zarr", -1)
+    home = f"{str(folder).rstrip('/')}/embedding"
+    sink = ArraySink(f"{home}/{STORE}", -1)
     try:
         for number, step in enumerate(records.step.values.tolist()):
             sink.write(step, list(_measure(step, number, found, (layers, stimuli))))

@@ -206,14 +206,13 @@ class EmergeCLI(LightningCLI):
             return []
         try:
             picture = draw_embedding(embed_run(folder))
-            path = Path(folder) / "embedding.png"
-            picture.savefig(path)
+            Folder(folder).put("embedding.png", to_png(picture))
             self._project(folder, to_pixels(picture))
         except Exception as error:  # the run is over and its records are there: a picture of them does not cost it
             return [
                 f"Embedding could not be made; lightning_emerge.embed_run tries again. {type(error).__name__}: {error}"
             ]
-        return [f"Embedding {path}"]
+        return [f"Embedding {folder}/embedding.png"]
 
     def _project(self, folder: str, picture: Picture) -> None:
         bank = find_bank(self.trainer, probes_of(self.trainer))

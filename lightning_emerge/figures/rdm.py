@@ -15,22 +15,26 @@ from matplotlib.figure import Figure
 from lightning_emerge.figures.canvas import EMPTY, mosaic, new_figure
 from lightning_emerge.records import FloatArray, Measurement
 
-_RANGE = (0.0, 1.0)
+_RANGE, _MULTIPLES = (0.0, 1.0), (0.0, 2.0)
 _MOST = 200
 
 
-def draw_rdms(measurement: Measurement) -> Figure:
+def draw_rdms(measurement: Measurement, *, bounded: bool = True) -> Figure:
     """Draws the RDM of each layer, stimuli in the order of their tokens, all on one fixed range of colours.
 
     Args:
         measurement: values (layer, stimulus, stimulus); the note `token` of the first stimulus axis names the tokens.
+        bounded: whether 1 stands for unrelated responses, as with correlations and cosines. Other distances are shown
+            as multiples of their layer's mean, as they have no range that is known beforehand.
     """
     layer_axis, stimulus_axis = measurement.axes[:2]
     tokens = [str(token) for token in stimulus_axis.notes["token"]]
     order = np.argsort([tokens.index(token) for token in tokens], kind="stable")
-    colours, scale = _colours()
+    colours, scale = _colours(_RANGE if bounded else _MULTIPLES)
     # One layer after the other: a bank of 500 in 16 layers would take 400 MB at once.
-    shrunk = [_shrink(values[np.ix_(order, order)]) for values in measurement.values]
+    shrunk = [
+        _shrink(values[np.ix_(order, order)] / (1 if bounded else _mean(values))) for values in measurement.values
+    ]
     tiles = np.stack([colours(scale(np.ma.masked_invalid(values)), bytes=True)[..., :3] for values in shrunk])
     size = tiles.shape[1]
     columns = min(4, len(tiles))
@@ -52,8 +56,15 @@ def draw_rdms(measurement: Measurement) -> Figure:
     axes.tick_params(axis="x", labelrotation=90, labelsize=8)
     axes.spines[:].set_visible(False)
     axes.set_title(f"Dissimilarity of the layers' responses to {len(tokens)} stimuli, step {measurement.step}", pad=18)
-    _add_bar(figure, axes, measurement.unit)
+    note = "1 = uncorrelated or opposite" if bounded else "over the layer's mean distance"
+    _add_bar(figure, axes, ScalarMappable(scale, colours), f"{measurement.unit}\n({note}; grey = no response)")
     return figure
+
+
+def _mean(rdm: FloatArray) -> float:
+    apart = rdm[~np.eye(len(rdm), dtype=bool)]
+    known = apart[np.isfinite(apart)]
+    return float(known.mean()) or np.nan if len(known) else np.nan
 
 
 def _shrink(values: FloatArray) -> FloatArray:
@@ -96,18 +107,17 @@ def draw_rdm_steps(
     axes.spines[:].set_visible(False)
     names = list(dict.fromkeys(tokens))
     axes.set_title(f"Dissimilarity of responses to {len(tokens)} stimuli, in the order {', '.join(names)}", fontsize=10)
-    _add_bar(figure, axes, unit)
+    note = "1 = uncorrelated or opposite; grey = no response"
+    _add_bar(figure, axes, ScalarMappable(scale, colours), f"{unit}\n({note})")
     return figure
 
 
-def _colours() -> tuple[Colormap, Normalize]:
-    return colormaps["viridis"].with_extremes(bad=str(EMPTY)), Normalize(*_RANGE)
+def _colours(limits: tuple[float, float] = _RANGE) -> tuple[Colormap, Normalize]:
+    return colormaps["viridis"].with_extremes(bad=str(EMPTY)), Normalize(*limits)
 
 
-def _add_bar(figure: Figure, axes: Axes, unit: str) -> None:
-    colours, scale = _colours()
-    bar = figure.colorbar(ScalarMappable(scale, colours), ax=axes, shrink=0.7, extend="max")
-    bar.set_label(f"{unit}\n(1 = uncorrelated or opposite; grey = no response)")
+def _add_bar(figure: Figure, axes: Axes, colours: ScalarMappable, label: str) -> None:
+    figure.colorbar(colours, ax=axes, shrink=0.7, extend="max").set_label(label)
 
 
 def _blocks(tokens: Sequence[str]) -> tuple[list[int], list[str]]:

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from lightning_emerge.records import widest
+from lightning_emerge.measures.linear import wide
 
 _CHUNK = 32
 
@@ -126,7 +126,7 @@ def trace_samples(
     Returns:
         One independent estimate a vector, in float64 where the device has it.
     """
-    parts = torch.split((vectors * products).to(widest(products)), list(sizes), dim=1)
+    parts = torch.split(wide(vectors * products), list(sizes), dim=1)
     return torch.stack([part.sum(dim=1) for part in parts], dim=1)
 
 

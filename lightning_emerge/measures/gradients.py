@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lightning_emerge.records import widest
+from lightning_emerge.measures.linear import wide
 
 BIN_EDGES = tuple(round(-10 + 0.25 * k, 2) for k in range(45))
 """Edges of `magnitude_histogram`'s bins, in log10 of the gradient's magnitude: -10 to 1 in steps of a quarter."""
@@ -14,7 +14,7 @@ BIN_EDGES = tuple(round(-10 + 0.25 * k, 2) for k in range(45))
 
 def norm(tensor: Float[Tensor, ...]) -> Float[Tensor, ""]:
     """Computes the Euclidean (L2, for a matrix Frobenius) norm over all entries, in float64 where the device has it."""
-    return _wide(tensor).square().sum().sqrt()
+    return wide(tensor).square().sum().sqrt()
 
 
 def update_ratio(update: Float[Tensor, "*shape"], weight: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
@@ -29,7 +29,7 @@ def update_ratio(update: Float[Tensor, "*shape"], weight: Float[Tensor, "*shape"
 
 def distance(a: Float[Tensor, "*shape"], b: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
     """Computes the Euclidean distance between two weights of a layer."""
-    return (_wide(a) - _wide(b)).square().sum().sqrt()
+    return (wide(a) - wide(b)).square().sum().sqrt()
 
 
 def cosine(a: Float[Tensor, "*shape"], b: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
@@ -39,7 +39,7 @@ def cosine(a: Float[Tensor, "*shape"], b: Float[Tensor, "*shape"]) -> Float[Tens
         -1 (opposite) to 1 (same direction); NaN if one of them is zero.
     """
     sizes = norm(a) * norm(b)
-    return torch.where(sizes > 0, ((_wide(a) * _wide(b)).sum() / sizes).clamp(-1, 1), torch.nan)
+    return torch.where(sizes > 0, ((wide(a) * wide(b)).sum() / sizes).clamp(-1, 1), torch.nan)
 
 
 def magnitude_histogram(gradient: Float[Tensor, ...]) -> Float[Tensor, " bin"]:
@@ -51,11 +51,7 @@ def magnitude_histogram(gradient: Float[Tensor, ...]) -> Float[Tensor, " bin"]:
     """
     low, high = BIN_EDGES[0], BIN_EDGES[-1]
     entries = gradient.flatten()
-    exponent = _wide(entries[~entries.isnan()]).abs().log10().clamp(low, high)
+    exponent = wide(entries[~entries.isnan()]).abs().log10().clamp(low, high)
     bins = len(BIN_EDGES) - 1
     position = ((exponent - low) * (bins / (high - low))).long().clamp(max=bins - 1)
     return torch.bincount(position, minlength=bins).float()
-
-
-def _wide(tensor: Tensor) -> Tensor:
-    return tensor.to(widest(tensor))

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from lightning_emerge.records import widest
+
 
 def solve(matrix: Float[Tensor, "*batch n n"], right: Float[Tensor, "*batch n m"]) -> Float[Tensor, "*batch n m"]:
     """Solves matrix @ x = right for x; NaN where the matrix is not finite."""
@@ -38,4 +40,4 @@ def singular_values(matrix: Float[Tensor, "n m"]) -> Float[Tensor, " k"]:
 
 def wide(tensor: Shaped[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Gives a tensor in float64, or in float32 on a device that has no float64, such as Apple's GPUs."""
-    return tensor.float() if tensor.device.type == "mps" else tensor.double()
+    return tensor.to(widest(tensor))

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lightning_emerge.records import widest
+from lightning_emerge.measures.linear import wide
 
 
 def token_norms(gradients: Float[Tensor, "token ..."]) -> Float[Tensor, " token"]:
@@ -48,4 +48,4 @@ def conflict_share(cosines: Float[Tensor, "token token"]) -> Float[Tensor, ""]:
 
 
 def _rows(gradients: Tensor) -> Tensor:
-    return gradients.flatten(1).to(widest(gradients))
+    return wide(gradients.flatten(1))

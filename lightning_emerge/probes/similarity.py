@@ -7,38 +7,60 @@ from typing import ClassVar, Literal, final
 
 import torch
 from matplotlib.figure import Figure
+from torch import Tensor
+from torch.nn.functional import pad
 
 from lightning_emerge.figures.matrix import draw_alignment
 from lightning_emerge.figures.rdm import draw_rdms
 from lightning_emerge.figures.tree import draw_trees
 from lightning_emerge.measures.cka import debiased_cka
 from lightning_emerge.measures.compare import COMPARISONS
-from lightning_emerge.measures.geometry import activation_geometry, token_weights
+from lightning_emerge.measures.geometry import Geometry, activation_geometry, deal_folds, token_weights
 from lightning_emerge.measures.model_rdms import model_rdms
-from lightning_emerge.measures.rdm import token_distances
+from lightning_emerge.measures.rdm import cosine_rdm, crossnobis_rdm, euclidean_rdm, mahalanobis_rdm, token_distances
 from lightning_emerge.measures.tree import average_linkage
 from lightning_emerge.probe import Probe
 from lightning_emerge.records import Axis, Capture, Measurement, Needs, StimulusBank, to_array
 from lightning_emerge.schedules import Schedule
+
+_FOLDS = 5
+_UNITS = {
+    "correlation": "1 - Pearson r",
+    "cosine": "1 - cosine",
+    "euclidean": "squared difference per unit",
+    "mahalanobis": "squared difference per unit, over noise",
+}
+_BOUNDED = ("correlation", "cosine")
+_BY_GEOMETRY = {"correlation": lambda g: g.correlation, "cosine": cosine_rdm, "euclidean": euclidean_rdm}
+_FAR = "How far a layer's responses to two stimuli are apart; NaN where it does not respond"
+_TOKENS = "How far a layer's mean responses to two tokens are apart"
+_CROSSNOBIS = (
+    "Cross-validated squared Mahalanobis distance of two tokens: about 0 if the layer does not tell them apart"
+)
+_FIT = "How alike the layer's RDM and that of a model of what it may hold are; 1 if the same"
+_CKA = "Debiased CKA of two layers: 1 if they lay out the stimuli alike, about 0 if unrelated"
 
 
 @final
 class SimilarityProbe(Probe):
     """Measures how each layer lays out the stimuli: its RDMs, what they are like, and which layers are alike.
 
-    Records `rdm` (layer, stimulus, stimulus_b) and `token_rdm` (layer, token, token_b) by correlation; by layer
-    `distance_within`, `distance_between` and `distance_ratio`, which falls as tokens become clusters; `model_fit`
-    (layer, model), how alike the layer's RDM and that of each model are; and `cka` (layer, layer_b).
+    Records `rdm` (layer, stimulus, stimulus_b) and, of mean responses, `token_rdm` (layer, token, token_b);
+    `token_crossnobis` (layer, token, token_b), which noise does not lift above zero; by layer `distance_within`,
+    `distance_between` and `distance_ratio`, which falls as tokens become clusters; `model_fit` (layer, model), how
+    alike the layer's RDM and that of each model are; and `cka` (layer, layer_b).
 
     Args:
         schedule: as for any probe.
         layers: as for any probe.
+        metric: of the RDMs, and of what is made from them: "correlation", "cosine", "euclidean" or "mahalanobis" (both
+            squared, per unit).
         comparison: of a layer's RDM with models': a name in `lightning_emerge.measures.compare.COMPARISONS`. Those by
             rank jump where rounding swaps two distances: by about 0.00003 with 35 stimuli, between one process and two.
         on_error: as for any probe.
 
     Raises:
-        ValueError: if there is no such comparison.
+        ValueError: if there is no such metric or comparison.
     """
 
     needs: ClassVar = Needs(activations=True)
@@ -47,53 +69,74 @@ class SimilarityProbe(Probe):
         self,
         schedule: Schedule | None = None,
         layers: Sequence[str] | None = None,
-        comparison: str = "pearson",
+        metric: Literal["correlation", "cosine", "euclidean", "mahalanobis"] = "correlation",
+        comparison: Literal["pearson", "cosine", "spearman", "kendall_tau_a", "whitened_cosine", "bures"] = "pearson",
         on_error: Literal["report", "raise"] = "report",
     ) -> None:
         super().__init__(schedule, layers, on_error)
-        if comparison not in COMPARISONS:
-            raise ValueError(f"SimilarityProbe: comparison is one of {', '.join(COMPARISONS)}; got {comparison!r}.")
-        self.comparison = comparison
+        for name, value, known in (("metric", metric, _UNITS), ("comparison", comparison, COMPARISONS)):
+            if value not in known:
+                raise ValueError(f"SimilarityProbe: {name} is one of {', '.join(known)}; got {value!r}.")
+        self.metric, self.comparison = metric, comparison
 
     def measure(self, capture: Capture) -> Iterable[Measurement]:
         bank = capture.bank
         assert bank is not None
         geometries = [activation_geometry(rows) for rows in capture.activations.values()]
-        rdms = torch.stack([geometry.correlation for geometry in geometries])
-        labels = bank.labels.to(rdms.device)
-        weights = token_weights(labels, len(bank.tokens))
-        between_tokens = torch.stack([geometry.average(weights).correlation for geometry in geometries])
+        labels = bank.labels.to(geometries[0].means.device)
+        found = [_distances(geometry, labels, len(bank.tokens), self.metric) for geometry in geometries]
+        rdms, between_tokens = (torch.stack(of) for of in zip(*found, strict=True))
         within, between = map(torch.stack, zip(*(token_distances(rdm, labels) for rdm in rdms), strict=True))
+        folds = deal_folds(labels, _FOLDS)
+        crossnobis = [_of_all(crossnobis_rdm(each, labels, folds), len(bank.tokens)) for each in geometries]
         models = {name: model.to(rdms) for name, model in model_rdms(bank).items()}
         fits = COMPARISONS[self.comparison](rdms, torch.stack(list(models.values())))
         alike = debiased_cka(torch.stack([geometry.gram for geometry in geometries]))
-        layer, stimuli, unit = Axis("layer", capture.layers), _stimuli(bank), "1 - Pearson r"
+        layer, stimuli, unit = Axis("layer", capture.layers), _stimuli(bank), _UNITS[self.metric]
         tokens, others = Axis("token", bank.tokens), Axis("token_b", bank.tokens)
-        far = "One minus the correlation between a layer's responses to two stimuli; NaN where it does not respond"
-        mean = "One minus the correlation between a layer's mean responses to two tokens"
-        fit = "How alike the layer's RDM and that of a model of what it may hold are; 1 if the same"
-        cka = "Debiased CKA of two layers: 1 if they lay out the stimuli alike, about 0 if unrelated"
         name = self.comparison.replace("_", " ")
         for record, values, axes, of, about in (
-            ("rdm", rdms, (layer, stimuli, Axis("stimulus_b", bank.ids)), unit, far),
-            ("token_rdm", between_tokens, (layer, tokens, others), unit, mean),
+            ("rdm", rdms, (layer, stimuli, Axis("stimulus_b", bank.ids)), unit, _FAR),
+            ("token_rdm", between_tokens, (layer, tokens, others), unit, _TOKENS),
+            (
+                "token_crossnobis",
+                torch.stack(crossnobis),
+                (layer, tokens, others),
+                "noise variance per unit",
+                _CROSSNOBIS,
+            ),
             ("distance_within", within, (layer,), unit, "Mean dissimilarity of two stimuli of the same token"),
             ("distance_between", between, (layer,), unit, "Mean dissimilarity of two stimuli of different tokens"),
             ("distance_ratio", within / between, (layer,), "1", "Mean dissimilarity within tokens over that between"),
-            ("model_fit", fits, (layer, Axis("model", list(models))), f"{name}, -1 to 1", fit),
-            ("cka", alike, (layer, Axis("layer_b", capture.layers)), "1", cka),
+            ("model_fit", fits, (layer, Axis("model", list(models))), f"{name}, -1 to 1", _FIT),
+            ("cka", alike, (layer, Axis("layer_b", capture.layers)), "1", _CKA),
         ):
             yield Measurement(record, to_array(values.float()), axes, capture.step, of, type(self).__name__, about)
 
     def draw(self, measurement: Measurement) -> Figure | None:
         if measurement.name == "rdm":
-            return draw_rdms(measurement)
+            return draw_rdms(measurement, bounded=self.metric in _BOUNDED)
         if measurement.name == "token_rdm":
             layers, tokens = ([str(label) for label in axis.labels] for axis in measurement.axes[:2])
             rdms = torch.from_numpy(measurement.values).double()
             trees = {layer: to_array(average_linkage(rdm)) for layer, rdm in zip(layers, rdms, strict=True)}
             return draw_trees(trees, tokens, measurement.unit, measurement.step)
         return draw_alignment(measurement) if measurement.name == "cka" else None
+
+
+def _distances(geometry: Geometry, labels: Tensor, tokens: int, metric: str) -> tuple[Tensor, Tensor]:
+    """The RDM of the stimuli, and that of the tokens' mean responses."""
+    if metric == "mahalanobis":
+        between = mahalanobis_rdm(geometry, labels, by_token=True)
+        return mahalanobis_rdm(geometry, labels), _of_all(between, tokens)
+    measure = _BY_GEOMETRY[metric]
+    return measure(geometry), measure(geometry.average(token_weights(labels, tokens)))
+
+
+def _of_all(rdm: Tensor, tokens: int) -> Tensor:
+    """Adds NaN for tokens beyond the last that has stimuli."""
+    lacking = tokens - len(rdm)
+    return pad(rdm, (0, lacking, 0, lacking), value=torch.nan)
 
 
 def _stimuli(bank: StimulusBank) -> Axis:

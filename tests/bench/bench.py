@@ -14,8 +14,10 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +27,21 @@ from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.loggers import TensorBoardLogger
 
 import lightning_emerge as le
+from lightning_emerge.analysis.embedding import align_umap
 from lightning_emerge.capture import Pass, default_layers, open_network, run_bank
+from lightning_emerge.measures.cka import debiased_cka
+from lightning_emerge.measures.geometry import layer_geometry
 from lightning_emerge.measures.maximise import find_palette, maximise
 from lightning_emerge.measures.rdm import correlation_rdm
 
-DEFAULT = (le.CategoryProbe, le.GradientProbe, le.FilterProbe, le.TopExemplarProbe, le.SimilarityProbe)
+DEFAULT = (
+    le.CategoryProbe,
+    le.GradientProbe,
+    le.FilterProbe,
+    le.TopExemplarProbe,
+    le.SimilarityProbe,
+    le.EmbeddingProbe,
+)
 """The probes of configs/vgg5.yaml."""
 
 
@@ -92,11 +104,83 @@ def bench_looks(rounds: int) -> dict[str, dict[str, float]]:
 def bench_rdm(rounds: int) -> dict[str, dict[str, float]]:
     """The correlation RDM of 500 stimuli x 36,864 features over the one matrix product that it needs."""
     features = torch.randn(500, 36_864, generator=torch.Generator().manual_seed(0))
+    import rsatoolbox
+
+    data = rsatoolbox.data.Dataset(features.numpy())
     return {
         "RDM 500 x 36,864 / Gram product": paired(
             lambda: correlation_rdm(features), lambda: features @ features.T, rounds
-        )
+        ),
+        "RDM 500 x 36,864: rsatoolbox / ours": paired(
+            lambda: rsatoolbox.rdm.calc_rdm(data, "correlation"), lambda: correlation_rdm(features), rounds
+        ),
     }
+
+
+def bench_cka(rounds: int) -> dict[str, dict[str, float]]:
+    """CKA of 13 x 13 layers on 256 images at 64 x 64, over the forward pass and the Gram products that it needs."""
+    model = _model(image_size=64)
+    images = torch.rand(256, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    bank = le.StimulusBank(images, torch.arange(256) % 5, tuple(map(str, range(256))), tuple("abcde"))
+    layers = [layer for layer in default_layers(model) if layer.startswith("conv")]
+
+    def work() -> None:
+        seen = run_bank(model, bank, layers).activations.values()
+        debiased_cka(torch.stack([layer_geometry(rows.flatten(1)).gram for rows in seen]))
+
+    def floor() -> None:
+        for rows in run_bank(model, bank, layers).activations.values():
+            rows.flatten(1) @ rows.flatten(1).T
+
+    return {"CKA 13 x 13, 256 at 64 x 64 / forward + Grams": paired(work, floor, rounds)}
+
+
+def bench_geometry(rounds: int) -> dict[str, dict[str, float]]:
+    """All that CategoryProbe and SimilarityProbe measure of 250 stimuli in 13 layers, over one forward pass."""
+    data, model = le.TokenDataModule(), _model()
+    data.setup("fit")
+    bank = data.stimulus_bank()
+    layers = tuple(layer for layer in default_layers(model) if layer.startswith("conv"))
+    seen = run_bank(model, bank, layers)
+    weights = {layer: model.network.get_submodule(layer)[0].weight.detach() for layer in layers}
+
+    def work() -> None:
+        fresh = {layer: rows.view_as(rows) for layer, rows in seen.activations.items()}  # products are not known yet
+        capture = le.Capture(0, layers, bank, fresh, outputs=seen.outputs, weights=weights)
+        for probe in (le.CategoryProbe(), le.SimilarityProbe()):
+            list(probe.measure(capture))
+
+    return {"geometry of 250 in 13 layers / forward pass": paired(work, lambda: run_bank(model, bank, []), rounds)}
+
+
+def bench_embedding(rounds: int) -> dict[str, dict[str, float]]:
+    """20 steps of 250 points, ours over umap-learn's AlignedUMAP."""
+    random, labels = np.random.default_rng(0), np.arange(250) % 5
+    centres, own = random.normal(size=(5, 100)), random.normal(size=(250, 100))
+    grown = np.linspace(0, 2, 20).clip(max=1)
+    rows = [own * (1.2 - 0.6 * s) + 1.2 * s * centres[labels] + 0.03 * random.normal(size=own.shape) for s in grown]
+    squared = [torch.cdist(one, one) ** 2 for one in map(torch.from_numpy, rows)]
+    relations = [{k: k for k in range(250)}] * 19
+
+    def aligned() -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from umap import AlignedUMAP
+
+            AlignedUMAP(random_state=0).fit(rows, relations=relations)
+
+    figures = {"20 steps of 250 points / AlignedUMAP": paired(lambda: align_umap(squared), aligned, 1)}
+    pictures = align_umap(squared)[12:]
+    moves = [
+        np.linalg.norm(after.points - before.points, axis=1).mean() / np.ptp(after.points, axis=0).max()
+        for before, after in pairwise(pictures)
+    ]
+    figures["movement from step to step / picture's width"] = {
+        "ms": 0.0,
+        "floor_ms": 0.0,
+        "ratio": float(np.mean(moves)),
+    }
+    return figures
 
 
 def bench_maximising(rounds: int) -> dict[str, dict[str, float]]:
@@ -172,7 +256,7 @@ def bench_fit(rounds: int) -> dict[str, dict[str, float]]:
             trainer.fit(_model(), datamodule=data)
 
     def probes() -> list[le.Probe]:
-        looks = {le.TopExemplarProbe: le.LogSpaced(5)}  # as in configs/vgg5.yaml
+        looks = {le.TopExemplarProbe: le.LogSpaced(5), le.EmbeddingProbe: le.LogSpaced(10)}  # as in configs/vgg5.yaml
         return [kind(looks.get(kind, le.LogSpaced(20)), on_error="raise") for kind in DEFAULT]
 
     return {"fit, 2 epochs: default probes / none": paired(lambda: fit(probes()), lambda: fit([]), rounds)}
@@ -232,6 +316,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="paired rounds of each figure (default: 5)")
     parser.add_argument("--json", type=Path, default=Path("build/bench.json"), help="where the figures go as JSON")
+    parser.add_argument("--only", help="a word in the name of what to measure, such as rdm (default: all)")
     parser.add_argument("--peak", choices=["none", "default"], help=argparse.SUPPRESS)
     wanted = parser.parse_args()
     if wanted.peak:
@@ -240,7 +325,10 @@ def main() -> None:
         return
     figures: dict[str, dict[str, float]] = {}
     print(f"{'figure':45} {'ratio':>7} {'ms':>9} {'floor ms':>9}")
-    for bench in (bench_rdm, bench_maximising, bench_rendering, bench_looks, bench_memory, bench_fit):
+    geometry = (bench_rdm, bench_cka, bench_geometry, bench_embedding)
+    for bench in (*geometry, bench_maximising, bench_rendering, bench_looks, bench_memory, bench_fit):
+        if wanted.only and wanted.only not in bench.__name__:
+            continue
         for name, figure in bench(wanted.rounds if bench not in (bench_fit, bench_memory) else 2).items():
             figures[name] = figure
             if "mib" in figure:

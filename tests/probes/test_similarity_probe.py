@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import lightning_emerge as le
+from lightning_emerge.figures.canvas import to_pixels
 
 
 def _capture(activations: dict[str, torch.Tensor]) -> le.Capture:
@@ -77,6 +78,40 @@ def test_a_bank_of_rendered_tokens_has_all_models(make_data):
     assert np.isfinite(fit.values).all()
 
 
-def test_a_comparison_that_there_is_not_is_said_with_those_that_there_are():
+@pytest.mark.parametrize("metric", ["correlation", "cosine", "euclidean", "mahalanobis"])
+def test_every_metric_tells_planted_clusters_is_drawn_and_names_its_unit(metric):
+    generator = torch.Generator().manual_seed(0)
+    centres = torch.randn(3, 50, generator=generator).repeat_interleave(4, dim=0)
+    rows = 5 + centres + 0.3 * torch.randn(12, 50, generator=generator)
+    probe = le.SimilarityProbe(metric=metric)
+    measured = {found.name: found for found in probe.measure(_capture({"clusters": rows, "dead": torch.zeros(12, 5)}))}
+    assert measured["distance_ratio"].values[0] < 0.5
+    assert measured["model_fit"].values[0, 0] > 0.8
+    off = np.triu_indices(3, 1)
+    assert (measured["token_rdm"].values[0][off] > measured["distance_within"].values[0] / 4).all()
+    assert len({measured[name].unit for name in ("rdm", "token_rdm", "distance_within")}) == 1
+    for name in ("rdm", "token_rdm"):
+        to_pixels(probe.draw(measured[name]))
+
+
+def test_crossnobis_of_tokens_is_about_zero_for_noise_and_far_above_for_clusters():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(3).repeat_interleave(60)
+    ids = tuple(map(str, range(180)))
+    bank = le.StimulusBank(torch.zeros(180, 3, 4, 4), labels, ids, ("a", "b", "c", "without stimuli"))
+    noise = torch.randn(180, 50, generator=generator)
+    layers = {"noise": noise, "clusters": noise + 2 * torch.randn(3, 50, generator=generator)[labels]}
+    found = le.SimilarityProbe().measure(le.Capture(0, tuple(layers), bank, layers))
+    crossnobis = next(one for one in found if one.name == "token_crossnobis").values
+    assert np.isnan(crossnobis[:, 3]).all()
+    off = np.triu_indices(3, 1)
+    assert abs(crossnobis[0, :3, :3][off].mean()) < 0.02
+    # The squared distance of two centres is 2 x 4 a unit, over a noise variance of 1.
+    assert crossnobis[1, :3, :3][off].mean() == pytest.approx(8, rel=0.3)
+
+
+def test_a_metric_or_comparison_that_there_is_not_is_said_with_those_that_there_are():
     with pytest.raises(ValueError, match=r"comparison is one of pearson, .* bures; got 'kendall'"):
         le.SimilarityProbe(comparison="kendall")
+    with pytest.raises(ValueError, match=r"metric is one of correlation, .* mahalanobis; got 'corr'"):
+        le.SimilarityProbe(metric="corr")
