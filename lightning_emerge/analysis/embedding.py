@@ -19,7 +19,7 @@ import torch
 import xarray as xr
 from matplotlib.figure import Figure
 
-from lightning_emerge.figures.embedding import Panel, draw_journey
+from lightning_emerge.figures.embedding import Journey, Panel, draw_journeys
 from lightning_emerge.measures.embedding import laid_over, principal_scores, trustworthiness
 from lightning_emerge.records import Axis, FloatArray, Label, Measurement
 from lightning_emerge.sinks.arrays import STORE, ArraySink, open_run
@@ -138,20 +138,19 @@ def draw_embedding(embedding: xr.Dataset, columns: int = 4) -> Figure:
     tokens = [str(token) for token in embedding.stimulus_token.values]
     names = np.array(tokens)
     chosen = np.unique(np.linspace(0, embedding.sizes["step"] - 1, columns).round().astype(int))
-    rows: dict[str, list[Panel]] = {}
-    paths: dict[str, FloatArray] = {}
+    journeys: dict[str, Journey] = {}
     for layer in embedding.layer.values.tolist():
         own = embedding.sel(layer=layer)
-        rows[layer] = [
+        panels = [
             Panel(f"UMAP, step {int(now.step)}, trust {float(now.umap_trust):.2f}", now.umap.values)
             for now in (own.isel(step=number) for number in chosen)
         ]
-        last = own.isel(step=-1)
+        last, points = own.isel(step=-1), own.umap.values
         about = f"{float(last.pca_share):.0%} of variance, trust {float(last.pca_trust):.2f}"
-        rows[layer].append(Panel(f"PCA: {about}", last.pca.values))
-        points = own.umap.values
-        paths[layer] = np.stack([points[:, names == name].mean(axis=1) for name in dict.fromkeys(tokens)], axis=1)
-    return draw_journey(rows, paths, tokens)
+        panels.append(Panel(f"PCA: {about}", last.pca.values))
+        path = np.stack([points[:, names == name].mean(axis=1) for name in dict.fromkeys(tokens)], axis=1)
+        journeys[layer] = Journey(panels, path, points[-1])
+    return draw_journeys(journeys, tokens)
 
 
 def last_scores(folder: str | Path, components: int = 50) -> dict[str, FloatArray]:

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
+from matplotlib.figure import Figure
 
+from lightning_emerge.figures.fits import draw_fits
 from lightning_emerge.measures.cka import debiased_cka
 from lightning_emerge.measures.geometry import centred_gram
 from lightning_emerge.sinks.arrays import open_run
@@ -41,6 +43,29 @@ def step_cka(folder: str | Path, layer: str) -> xr.DataArray:
     steps = rdms.step.values
     about = {"units": "1", "long_name": f"Debiased CKA of {layer} at two steps"}
     return xr.DataArray(found, {"step": steps, "step_b": steps}, ("step", "step_b"), "step_cka", about)
+
+
+def draw_run_fits(folder: str | Path) -> Figure | None:
+    """Draws how alike each layer's RDM and each model's are over the steps of a run.
+
+    Args:
+        folder: of the run.
+
+    Returns:
+        The picture, or None if no `SimilarityProbe` has looked.
+
+    Raises:
+        FileNotFoundError: if there are no records.
+    """
+    run = open_run(folder)
+    if "model_fit" not in run:
+        return None
+    fits = run.model_fit.dropna("step", how="all").load()
+    if not fits.sizes["step"]:
+        return None
+    layers, models = (_words(fits[str(axis)]).tolist() for axis in fits.dims[1:])
+    title = "How alike the RDM of each layer is to that of a model of one thing alone"
+    return draw_fits(fits.step.values.tolist(), fits.values, layers, models, fits.attrs["units"], title)
 
 
 def to_rsatoolbox(folder: str | Path, record: str = "rdm", **chosen: Any) -> Any:

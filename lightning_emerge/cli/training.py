@@ -15,9 +15,11 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from matplotlib.figure import Figure
 
 from lightning_emerge.analysis.embedding import draw_embedding, embed_run, last_scores
 from lightning_emerge.analysis.emergence import summarise_run
+from lightning_emerge.analysis.geometry import draw_run_fits
 from lightning_emerge.cli.errors import UserError, forgive
 from lightning_emerge.cli.parser import Parser
 from lightning_emerge.data.datamodule import ExemplarDataModule
@@ -28,7 +30,6 @@ from lightning_emerge.probe import find_bank, probes_of
 from lightning_emerge.probes.checkpoints import LAST
 from lightning_emerge.probes.contact import ContactSheet
 from lightning_emerge.probes.embedding import EmbeddingProbe
-from lightning_emerge.records import Picture
 from lightning_emerge.sinks.arrays import STORE, check_store
 from lightning_emerge.sinks.predictions import write_predictions
 from lightning_emerge.sinks.storage import Folder
@@ -190,31 +191,37 @@ class EmergeCLI(LightningCLI):
         print(f"Trained   {self.trainer.global_step} optimizer steps in {seconds / 60:.1f} minutes", end="")
         print(f"; validation accuracy {float(accuracy):.3f}" if accuracy is not None else "")
         lines, picture = summarise_run(folder)
-        if picture is not None:
-            Folder(folder).put("emergence.png", to_png(picture))
-            lines.append(f"Picture   {folder}/emergence.png")
-            for sink in tensorboard_sinks(self.trainer.loggers):
-                sink.write(self.trainer.global_step, [], {"emergence": to_pixels(picture)})
-                sink.close()
+        pictures = {"emergence": picture, "model_fit": draw_run_fits(folder) if lines else None}
+        for name, picture in pictures.items():
+            if picture is not None:
+                lines.append(self._show(folder, name, picture))
         for line in [*lines, *self._embed(folder), *self._failures()]:
             print(line)
         print(f"Look      lightning board {folder}")
+
+    def _show(self, folder: str, name: str, picture: Figure) -> str:
+        """Puts a picture of the whole run into its folder and into TensorBoard."""
+        Folder(folder).put(f"{name}.png", to_png(picture))
+        for sink in tensorboard_sinks(self.trainer.loggers):
+            sink.write(self.trainer.global_step, [], {name: to_pixels(picture)})
+            sink.close()
+        return f"Picture   {folder}/{name}.png"
 
     def _embed(self, folder: str) -> list[str]:
         """Lays the stimuli out as points, now that no training waits, if an `EmbeddingProbe` has looked."""
         if not any(isinstance(probe, EmbeddingProbe) and probe.failed_at is None for probe in probes_of(self.trainer)):
             return []
         try:
-            picture = draw_embedding(embed_run(folder))
-            Folder(folder).put("embedding.png", to_png(picture))
-            self._project(folder, to_pixels(picture))
+            line = self._show(folder, "embedding", draw_embedding(embed_run(folder)))
+            self._project(folder)
         except Exception as error:  # the run is over and its records are there: a picture of them does not cost it
             return [
                 f"Embedding could not be made; lightning_emerge.embed_run tries again. {type(error).__name__}: {error}"
             ]
-        return [f"Embedding {folder}/embedding.png"]
+        return [line]
 
-    def _project(self, folder: str, picture: Picture) -> None:
+    def _project(self, folder: str) -> None:
+        """Gives the points of the last look to TensorBoard's projector, each with its token and its image."""
         bank = find_bank(self.trainer, probes_of(self.trainer))
         assert bank is not None
         images = bank.images.float().cpu()
@@ -222,7 +229,6 @@ class EmergeCLI(LightningCLI):
         thumbnails = ((images - low) / (high - low).clamp(min=1e-9)).numpy()
         tokens = [bank.tokens[label] for label in bank.labels.tolist()]
         for sink in tensorboard_sinks(self.trainer.loggers):
-            sink.write(self.trainer.global_step, [], {"embedding": picture})
             for layer, scores in last_scores(folder).items():
                 sink.write_points(self.trainer.global_step, layer, scores, tokens, thumbnails)
             sink.close()

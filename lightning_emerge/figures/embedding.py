@@ -47,22 +47,36 @@ def draw_planes(panels: Sequence[Panel], tokens: Sequence[str], title: str) -> F
     return figure
 
 
-def draw_journey(rows: Mapping[str, Sequence[Panel]], paths: Mapping[str, FloatArray], tokens: Sequence[str]) -> Figure:
+@dataclass(frozen=True)
+class Journey:
+    """One layer over the steps.
+
+    Attributes:
+        panels: its planes at some steps.
+        path: the centres of its tokens (step, token, 2), the tokens in the order of their first stimulus.
+        ends: its stimuli (stimulus, 2) at the last step, in the plane of the path.
+    """
+
+    panels: Sequence[Panel]
+    path: FloatArray
+    ends: FloatArray
+
+
+def draw_journeys(journeys: Mapping[str, Journey], tokens: Sequence[str]) -> Figure:
     """Draws, for each layer, its planes at some steps and the paths of its tokens' centres over all steps.
 
     Args:
-        rows: by layer, the planes.
-        paths: by layer, (step, token, 2), the tokens in the order of their first stimulus.
+        journeys: by layer.
         tokens: token of each stimulus.
     """
-    columns = max(map(len, rows.values())) + 1
-    figure = new_figure(2.1 * columns + 0.3, 2.25 * len(rows) + 0.7)
-    grid = figure.subplots(len(rows), columns, squeeze=False)
-    for line, (layer, panels) in zip(grid, rows.items(), strict=True):
-        for axes, panel in zip(line, panels, strict=False):
+    columns = max(len(journey.panels) for journey in journeys.values()) + 1
+    figure = new_figure(2.1 * columns + 0.3, 2.25 * len(journeys) + 0.7)
+    grid = figure.subplots(len(journeys), columns, squeeze=False)
+    for line, (layer, journey) in zip(grid, journeys.items(), strict=True):
+        for axes, panel in zip(line, journey.panels, strict=False):
             _scatter(axes, panel, tokens)
         line[0].set_ylabel(layer, fontsize=10)
-        _draw_paths(line[-1], paths[layer])
+        _draw_paths(line[-1], journey)
     _legend(figure, tokens)
     return figure
 
@@ -76,11 +90,12 @@ def _scatter(axes: Axes, panel: Panel, tokens: Sequence[str]) -> None:
     _bare(axes, panel.title)
 
 
-def _draw_paths(axes: Axes, path: FloatArray) -> None:
-    for number in range(path.shape[1]):
+def _draw_paths(axes: Axes, journey: Journey) -> None:
+    axes.scatter(*journey.ends.T, s=4, color="0.85", linewidths=0)
+    for number in range(journey.path.shape[1]):
         colour = TOKEN_COLOURS[number % len(TOKEN_COLOURS)]
-        axes.plot(*path[:, number].T, "-", color=colour, linewidth=1.2)
-        axes.plot(*path[-1, number], TOKEN_MARKERS[number % len(TOKEN_MARKERS)], color=colour, markersize=6)
+        axes.plot(*journey.path[:, number].T, "-", color=colour, linewidth=1.2)
+        axes.plot(*journey.path[-1, number], TOKEN_MARKERS[number % len(TOKEN_MARKERS)], color=colour, markersize=6)
     _bare(axes, "paths of the tokens' centres")
 
 

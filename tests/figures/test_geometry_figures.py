@@ -6,7 +6,7 @@ import numpy as np
 
 import lightning_emerge as le
 from lightning_emerge.figures.canvas import to_pixels
-from lightning_emerge.figures.embedding import Panel, draw_journey, draw_planes
+from lightning_emerge.figures.embedding import Journey, Panel, draw_journeys, draw_planes
 from lightning_emerge.figures.fits import draw_fits
 from lightning_emerge.figures.matrix import draw_alignment
 
@@ -43,7 +43,7 @@ def test_planes_and_paths_are_drawn_token_by_token_and_a_missing_one_is_empty():
     figure = draw_planes([Panel("one", points), missing], tokens, "planes")
     np.testing.assert_allclose(figure.axes[0].collections[1].get_offsets(), points[1::2])
     path = np.random.default_rng(1).normal(size=(5, 2, 2))
-    journey = draw_journey({"conv": [Panel("one", points), missing]}, {"conv": path}, tokens)
+    journey = draw_journeys({"conv": Journey([Panel("one", points), missing], path, points)}, tokens)
     assert journey.axes[0].get_ylabel() == "conv"
     np.testing.assert_allclose(journey.axes[2].lines[0].get_xydata(), path[:, 0])
     for drawn in (figure, journey):
