@@ -18,18 +18,24 @@ import urllib.request
 from pathlib import Path
 
 import numpy as np
+import torch
 import xarray as xr
 from matplotlib.figure import Figure
 
 import lightning_emerge as le
 from lightning_emerge.analysis.biography import read_biography
+from lightning_emerge.analysis.embedding import draw_embedding, embed_run
 from lightning_emerge.analysis.emergence import summarise_run
+from lightning_emerge.analysis.geometry import draw_run_fits, step_cka
 from lightning_emerge.board.launch import tensorboard_command
 from lightning_emerge.figures.biography import draw_biography
 from lightning_emerge.figures.exemplars import draw_top_exemplars
 from lightning_emerge.figures.kernels import draw_kernels
+from lightning_emerge.figures.matrix import draw_alignment
 from lightning_emerge.figures.maximised import draw_maximised, draw_maximised_steps
 from lightning_emerge.figures.rdm import draw_rdm_steps, draw_rdms
+from lightning_emerge.figures.tree import draw_trees
+from lightning_emerge.measures.tree import average_linkage
 from lightning_emerge.probes.contact import contact_sheet
 
 FOLDER = Path(__file__).parent / "pictures"
@@ -100,6 +106,27 @@ def draw_filters(run: Path) -> None:
         save(f"biography_{layer}", draw_biography(read_biography(run, layer, number)))
 
 
+def draw_geometry(run: Path) -> None:
+    """What layers are like over the steps, at the last one to each other, and where they have the stimuli."""
+    fits = draw_run_fits(run)
+    assert fits is not None
+    save("model_fit", fits)
+    records = le.open_run(run)
+    last = records.cka.isel(step=-1)
+    save("cka", draw_alignment(measurement(last, ("layer", "layer_b"))))
+    rdms = records.token_rdm.isel(step=-1)
+    tokens = [str(token) for token in rdms.token.values]
+    trees = {
+        layer: average_linkage(torch.from_numpy(rdms.sel(layer=layer).values).double()).numpy() for layer in LAYERS
+    }
+    save("trees", draw_trees(trees, tokens, rdms.attrs["units"], int(rdms.step), 2.0))
+    own = step_cka(run, "conv5_3")
+    axes = tuple(le.Axis(name, own[name].values.tolist()) for name in ("step", "step_b"))
+    alike = le.Measurement("cka", own.values, axes, int(own.step[-1]))
+    save("step_cka", draw_alignment(alike, "CKA of conv5_3 with itself at all steps"))
+    save("embedding", draw_embedding(embed_run(run)))
+
+
 def notes(array: xr.DataArray, dimension: str) -> dict[str, list[str | int]]:
     found = {note: f"{dimension}_{note}" for note in ("token", "filters")}
     return {note: array[name].values.tolist() for note, name in found.items() if name in array.coords}
@@ -151,6 +178,7 @@ def main() -> None:
     draw_exemplars()
     draw_records(run)
     draw_filters(run)
+    draw_geometry(run)
     draw_maximising(run)
     shoot_board(run)
 

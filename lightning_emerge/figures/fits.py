@@ -32,7 +32,7 @@ def draw_fits(
     grid = list(figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat)
     for number, (axes, layer) in enumerate(zip(grid, layers, strict=False)):
         for k, model in enumerate(models):
-            colour, style = TOKEN_COLOURS[k % len(TOKEN_COLOURS)], _LINES[k // len(TOKEN_COLOURS) % len(_LINES)]
+            colour, style = TOKEN_COLOURS[k % len(TOKEN_COLOURS)], _LINES[k % len(_LINES)]
             axes.plot(steps, fits[:, number, k], style, color=colour, linewidth=1.4, label=model)
         axes.axhline(0, color="0.7", linewidth=0.8)
         axes.set_xscale("symlog", linthresh=10)
@@ -42,11 +42,12 @@ def draw_fits(
         axes.spines[["top", "right"]].set_visible(False)
     for axes in grid[len(layers) :]:
         axes.set_axis_off()
+    for axes in grid[-columns:]:
+        axes.set_xlabel("optimizer steps", fontsize=9)
     low, high = (float(np.nan_to_num(end(fits, initial=0.0))) for end in (np.nanmin, np.nanmax))
     grid[0].set_ylim(low - 0.05, high + 0.05)
     handles, names = grid[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=min(8, len(models)), frameon=False, fontsize=9)
     figure.suptitle(title, fontsize=11)
-    figure.supxlabel("optimizer steps (linear to 10, then logarithmic)", fontsize=9)
     figure.supylabel(unit, fontsize=9)
     return figure

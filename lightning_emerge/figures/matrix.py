@@ -9,22 +9,26 @@ from matplotlib.figure import Figure
 from lightning_emerge.figures.canvas import EMPTY, new_figure
 from lightning_emerge.records import Measurement
 
+_LARGEST, _LABELS = 6.0, 24
 
-def draw_alignment(measurement: Measurement) -> Figure:
+
+def draw_alignment(measurement: Measurement, title: str | None = None) -> Figure:
     """Draws how alike layers, or steps, are, on a range of colours from 0 to 1 that is the same at every step.
 
     Args:
         measurement: values (row, row), 1 for the same and about 0 for unrelated; NaN is grey.
+        title: of the figure, if not the measure and its step.
     """
     names = [str(label) for label in measurement.axes[0].labels]
-    side = max(3.0, 0.28 * len(names))
+    side = min(max(3.0, 0.28 * len(names)), _LARGEST)
+    every = -(-len(names) // _LABELS)
     figure = new_figure(side + 2.2, side + 1.2)
     axes = figure.subplots()
     colours = colormaps["viridis"].with_extremes(bad=str(EMPTY))
     image = axes.imshow(np.ma.masked_invalid(measurement.values), cmap=colours, vmin=0, vmax=1)
-    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
-    axes.set_yticks(range(len(names)), names, fontsize=8)
+    axes.set_xticks(range(0, len(names), every), names[::every], rotation=90, fontsize=8)
+    axes.set_yticks(range(0, len(names), every), names[::every], fontsize=8)
     axes.tick_params(length=0)
-    axes.set_title(f"{measurement.name.upper()}, step {measurement.step}", fontsize=10)
+    axes.set_title(title or f"{measurement.name.upper()}, step {measurement.step}", fontsize=10)
     figure.colorbar(image, ax=axes, shrink=0.8).set_label("1 = the same layout, 0 = unrelated")
     return figure

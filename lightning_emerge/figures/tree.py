@@ -12,7 +12,9 @@ from lightning_emerge.figures.canvas import new_figure
 from lightning_emerge.records import FloatArray
 
 
-def draw_trees(trees: Mapping[str, FloatArray], tokens: Sequence[str], unit: str, step: int) -> Figure:
+def draw_trees(
+    trees: Mapping[str, FloatArray], tokens: Sequence[str], unit: str, step: int, reach: float | None = None
+) -> Figure:
     """Draws the tree of the tokens in each layer, all on one range of distances.
 
     Args:
@@ -20,19 +22,22 @@ def draw_trees(trees: Mapping[str, FloatArray], tokens: Sequence[str], unit: str
         tokens: names of the tokens, in the order of their numbers.
         unit: of the distances.
         step: optimizer steps taken.
+        reach: the largest distance that there can be, at which all axes end; without it they end at the largest here.
     """
     columns = min(4, len(trees))
     rows = -(-len(trees) // columns)
     figure = new_figure(2.2 * columns + 0.4, 0.22 * rows * len(tokens) + 0.75 * rows + 0.7)
-    grid = figure.subplots(rows, columns, squeeze=False, sharex=True).flat
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=True)
+    grid = list(grid.flat)
     for axes, (layer, tree) in zip(grid, trees.items(), strict=False):
         _draw_tree(axes, tree, tokens)
         axes.set_title(layer, fontsize=9)
-        axes.set_xlim(-0.05, 1.3)
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.tick_params(axis="y", length=0, labelsize=8)
-    for axes in list(grid)[len(trees) :]:
+    for axes in grid[len(trees) :]:
         axes.set_axis_off()
+    if reach is not None:
+        grid[0].set_xlim(-0.025 * reach, 1.025 * reach)
     figure.suptitle(f"Trees of the tokens' mean responses, step {step}", fontsize=10)
     figure.supxlabel(unit, fontsize=9)
     return figure

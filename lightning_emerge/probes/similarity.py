@@ -120,7 +120,8 @@ class SimilarityProbe(Probe):
             layers, tokens = ([str(label) for label in axis.labels] for axis in measurement.axes[:2])
             rdms = torch.from_numpy(measurement.values).double()
             trees = {layer: to_array(average_linkage(rdm)) for layer, rdm in zip(layers, rdms, strict=True)}
-            return draw_trees(trees, tokens, measurement.unit, measurement.step)
+            reach = 2.0 if self.metric in _BOUNDED else None
+            return draw_trees(trees, tokens, measurement.unit, measurement.step, reach)
         return draw_alignment(measurement) if measurement.name == "cka" else None
 
 
