@@ -27,8 +27,8 @@ def step_cka(folder: str | Path, layer: str) -> xr.DataArray:
         layer: its name.
 
     Returns:
-        (step, step_b): 1 for the same layout of the stimuli, about 0 for unrelated ones. Stimuli to which the layer did
-        not respond at some step are left out; NaN where fewer than 4 are left.
+        Array (step, step_b), 1 for the same layout of the stimuli, about 0 for unrelated ones. Stimuli to which the
+        layer did not respond at some step are left out; NaN where fewer than 4 are left.
 
     Raises:
         FileNotFoundError: if there are no records.

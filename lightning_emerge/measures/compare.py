@@ -1,9 +1,9 @@
 """How alike two RDMs are, and how sure that is.
 
-Each comparison takes two stacks of RDMs over the same stimuli, (*batch, a, stimulus, stimulus) and
-(*batch, b, stimulus, stimulus), such as those of the layers and of some models, and gives (*batch, a, b): 1 for RDMs
-that say the same, about 0 for unrelated ones where the mean distance is taken out. The distance of a stimulus to itself
-never counts. NaN distances are left out of both; NaN comes out where an RDM has no distances or all are equal.
+Each comparison takes two stacks of RDMs over the same stimuli, (a, stimulus, stimulus) and (b, stimulus, stimulus),
+such as of layers and of models, and gives (a, b), for each of a batch if there is one: 1 for RDMs that say
+the same, about 0 for unrelated ones where the mean distance is taken out. The distance of a stimulus to itself never
+counts. NaN distances are left out of both; NaN comes out where an RDM has no distances or all are equal.
 """
 
 from __future__ import annotations
