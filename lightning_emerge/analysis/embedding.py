@@ -8,7 +8,8 @@ whenever it is asked for, it is the same picture, and training never waits for i
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -207,7 +208,7 @@ def _umap(squared: torch.Tensor, start: torch.Tensor, neighbours: int, epochs: i
     UMAP's class stretches both axes of where it starts to the same length, which moves all points of a picture that
     has settled; so its graph and its optimiser are called themselves.
     """
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _same_threads():
         warnings.simplefilter("ignore")  # no TensorFlow, which is needed for something else
         from umap.layouts import optimize_layout_euclidean
         from umap.umap_ import find_ab_params, fuzzy_simplicial_set, make_epochs_per_sample
@@ -238,3 +239,13 @@ def _umap(squared: torch.Tensor, start: torch.Tensor, neighbours: int, epochs: i
             move_other=True,
         )
     return torch.from_numpy(moved).double()
+
+
+@contextmanager
+def _same_threads() -> Iterator[None]:
+    """Gives torch its number of threads back: numba sets that of the whole process to what it was started with."""
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

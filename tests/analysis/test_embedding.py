@@ -56,6 +56,16 @@ def test_the_same_distances_give_the_same_picture_and_no_global_number_is_drawn(
     assert np.array_equal(np.random.get_state()[1], before)  # noqa: NPY002
 
 
+def test_torch_keeps_its_number_of_threads():
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        align_umap(squared(learning(1, 1, 20)))
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_a_dead_layer_has_no_picture_and_the_next_step_begins_anew():
     alive = squared(learning(1, 1, 20))[0]
     for align in (align_umap, align_components):
