@@ -108,6 +108,16 @@ def test_replayed_arrays_equal_those_recorded_live(trainer, live, capfd):
     assert not replayed.rdm.isel(step=0).equals(replayed.rdm.isel(step=6))
 
 
+def test_a_fit_leaves_its_embedding_as_a_picture_as_numbers_and_in_the_projector(live, capfd):
+    run = live()
+    assert "Embedding" not in capfd.readouterr().out  # it would be said to have failed
+    assert (run / "embedding.png").stat().st_size > 10_000
+    embedding = le.open_run(run / "embedding").load()
+    assert embedding.umap.shape == (7, 4, 100, 2)
+    assert np.isfinite(embedding.umap.isel(step=-1).sel(layer="fc1")).all()
+    assert 'tensor_name: "fc1:' in (run / "projector_config.pbtxt").read_text()
+
+
 def test_a_probe_written_later_looks_at_a_run_that_is_over(live, tmp_path, monkeypatch, capfd):
     run = live()
     (tmp_path / "later_probes.py").write_text(

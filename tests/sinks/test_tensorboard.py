@@ -163,3 +163,20 @@ def test_each_measure_has_one_chart_with_all_of_its_positions(writer):
         "ratio": ["ratio/conv1_1", "ratio/fc1"],
         "accuracy": ["accuracy/dax", "accuracy/wug", "accuracy/fep"],
     }
+
+
+def test_points_go_to_the_projector_with_their_tokens_and_images(writer):
+    points = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
+    images = np.zeros((6, 3, 8, 8), dtype=np.float32)
+    images[4, 0] = 1
+    sink = TensorBoardSink(writer)
+    sink.write_points(12, "fc1", points, list("aabbcc"), images)
+    folder = Path(writer.log_dir)
+    home = next(folder.glob("00012/*"))
+    assert 'tensor_name: "fc1:00012"' in (folder / "projector_config.pbtxt").read_text()
+    np.testing.assert_allclose(np.loadtxt(home / "tensors.tsv"), points, rtol=1e-5)
+    assert (home / "metadata.tsv").read_text().split() == list("aabbcc")
+    sprite = np.asarray(Image.open(home / "sprite.png"))
+    # Three images a row: the fifth is the second of the second row, and red.
+    assert sprite[12, 12].tolist()[:3] == [255, 0, 0]
+    assert sprite[4, 4].tolist()[:3] == [0, 0, 0]
