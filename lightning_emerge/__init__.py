@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lightning_emerge.probes.embedding import EmbeddingProbe
     from lightning_emerge.probes.exemplars import TopExemplarProbe
     from lightning_emerge.probes.filters import FilterProbe
+    from lightning_emerge.probes.frozen import FrozenLayers
     from lightning_emerge.probes.gradient import GradientProbe
     from lightning_emerge.probes.gradient_noise import GradientNoiseProbe
     from lightning_emerge.probes.maximisation import MaximisationProbe
@@ -48,6 +49,7 @@ _HOMES = {
     "EverySteps": "schedules",
     "FilterProbe": "probes.filters",
     "FolderDataModule": "data.photographs",
+    "FrozenLayers": "probes.frozen",
     "GradientNoiseProbe": "probes.gradient_noise",
     "GradientProbe": "probes.gradient",
     "Grammar": "data.tokens",
@@ -95,6 +97,7 @@ __all__ = [
     "EverySteps",
     "FilterProbe",
     "FolderDataModule",
+    "FrozenLayers",
     "GradientNoiseProbe",
     "GradientProbe",
     "Grammar",

@@ -26,10 +26,11 @@ from lightning_emerge.data.datamodule import ExemplarDataModule
 from lightning_emerge.engine.checkpoints import read_checkpoint
 from lightning_emerge.figures.canvas import to_pixels, to_png
 from lightning_emerge.models.classifier import TokenClassifier
-from lightning_emerge.probe import find_bank, probes_of
+from lightning_emerge.probe import Probe, find_bank, probes_of
 from lightning_emerge.probes.checkpoints import LAST
 from lightning_emerge.probes.contact import ContactSheet
 from lightning_emerge.probes.embedding import EmbeddingProbe
+from lightning_emerge.probes.frozen import FrozenLayers
 from lightning_emerge.sinks.arrays import STORE, check_store
 from lightning_emerge.sinks.predictions import write_predictions
 from lightning_emerge.sinks.storage import Folder
@@ -149,11 +150,15 @@ class EmergeCLI(LightningCLI):
             if self.datamodule is not None:
                 self.model.check_data(self.datamodule)
             self.model.configure_optimizers()
-        if any(True for _ in self.model.parameters()):  # a module may make its layers later
-            for probe in probes_of(self.trainer):
-                probe.check(self.model)
+        self._check_layers()
         if stage == "fit":
             self._check_records()
+
+    def _check_layers(self) -> None:
+        if any(True for _ in self.model.parameters()):  # a module may make its layers later
+            for callback in self.trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
+                if isinstance(callback, Probe | FrozenLayers):
+                    callback.check(self.model)
 
     def _check_records(self) -> None:
         logger = self.trainer.loggers[0] if self.trainer.loggers else None

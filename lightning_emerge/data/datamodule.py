@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -22,17 +23,22 @@ class ExemplarDataModule(LightningDataModule, ABC):
         batch_size: exemplars in a batch, over all processes, at least 1.
         seed: of the exemplars and of their order, at least 0.
         num_workers: processes that prepare batches beside the training process, at least 0. Batches are the same.
+        shuffle_labels: whether the labels of the training exemplars are dealt out anew among them, once, by the seed. A
+            control: there is as much to learn, and nothing that holds for the other splits, which keep their labels.
 
     Raises:
         ValueError: if an argument is out of its range.
     """
 
-    def __init__(self, image_size: int, batch_size: int, seed: int, num_workers: int) -> None:
+    def __init__(
+        self, image_size: int, batch_size: int, seed: int, num_workers: int, *, shuffle_labels: bool = False
+    ) -> None:
         super().__init__()
         check_lowest(
             image_size=(image_size, 8), batch_size=(batch_size, 1), seed=(seed, 0), num_workers=(num_workers, 0)
         )
         self.image_size, self.batch_size, self.seed, self.num_workers = image_size, batch_size, seed, num_workers
+        self.shuffle_labels = shuffle_labels
         self._splits: Mapping[str, Exemplars] = {}
 
     @property
@@ -51,8 +57,14 @@ class ExemplarDataModule(LightningDataModule, ABC):
 
     def setup(self, stage: str) -> None:
         """Loads all splits, once."""
-        if not self._splits:
-            self._splits = self.load()
+        if self._splits:
+            return
+        splits = dict(self.load())
+        if self.shuffle_labels:
+            labels = splits["train"].labels
+            order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(self.seed))
+            splits["train"] = replace(splits["train"], labels=labels[order])
+        self._splits = splits
 
     def check_processes(self, count: int) -> None:
         """Compares the batches with the number of processes that are to share them; `setup` comes first.

@@ -44,6 +44,7 @@ class FolderDataModule(ExemplarDataModule):
         cache: folder of decoded photographs, found by content, so that the next start is quick; `~/.cache` stands for
             `$XDG_CACHE_HOME` where that is set. None decodes every time.
         num_workers: processes that prepare batches beside the training process.
+        shuffle_labels: whether training exemplars are told wrong tokens, as a control (see `ExemplarDataModule`).
 
     Raises:
         ValueError: if an argument is out of its range, too few photographs are left to train on, or the splits in
@@ -64,8 +65,9 @@ class FolderDataModule(ExemplarDataModule):
         augmentations: list[Transform] | None = None,
         cache: str | None = "~/.cache/lightning_emerge",
         num_workers: int = 0,
+        shuffle_labels: bool = False,
     ) -> None:
-        super().__init__(image_size, batch_size, seed, num_workers)
+        super().__init__(image_size, batch_size, seed, num_workers, shuffle_labels=shuffle_labels)
         self.root, self.augmentations = Path(root), augmentations
         self._deal = Deal(seed, min_exemplars, val_share, test_share, bank_exemplars)
         self._cache = PixelCache(cache, image_size)

@@ -44,6 +44,7 @@ class TokenDataModule(ExemplarDataModule):
         cache_mib: memory, in MiB in each process, that rendered images may take. A split that does not fit is rendered
             anew at each visit, to the same bytes.
         num_workers: processes that prepare batches beside the training process; of use when a split is not cached.
+        shuffle_labels: whether training exemplars are told wrong tokens, as a control (see `ExemplarDataModule`).
 
     Raises:
         ValueError: if an argument is out of its range, or the grammar's check fails.
@@ -63,8 +64,9 @@ class TokenDataModule(ExemplarDataModule):
         min_exemplars: int = 500,
         cache_mib: int = 1024,
         num_workers: int = 0,
+        shuffle_labels: bool = False,
     ) -> None:
-        super().__init__(image_size, batch_size, seed, num_workers)
+        super().__init__(image_size, batch_size, seed, num_workers, shuffle_labels=shuffle_labels)
         check_lowest(min_exemplars=(min_exemplars, 1), cache_mib=(cache_mib, 0))
         counts = {"train": exemplars, "val": val_exemplars, "test": test_exemplars, "bank": bank_exemplars}
         if exemplars < min_exemplars:

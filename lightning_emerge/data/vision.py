@@ -48,6 +48,7 @@ class VisionDataModule(ExemplarDataModule):
         augmentations: what changes training images at each visit, as uint8 tensors, in this order; none by default. An
             image's change is a function of (seed, epoch, position in the split) and the transforms alone.
         num_workers: processes that prepare batches beside the training process.
+        shuffle_labels: whether training exemplars are told wrong tokens, as a control (see `ExemplarDataModule`).
 
     Raises:
         ValueError: if an argument is out of its range, a class is not known, the data set's labels are no classes, or
@@ -68,8 +69,9 @@ class VisionDataModule(ExemplarDataModule):
         seed: int = 0,
         augmentations: list[Transform] | None = None,
         num_workers: int = 0,
+        shuffle_labels: bool = False,
     ) -> None:
-        super().__init__(image_size, batch_size, seed, num_workers)
+        super().__init__(image_size, batch_size, seed, num_workers, shuffle_labels=shuffle_labels)
         self.dataset, self.augmentations = dataset, augmentations
         self._deal = Deal(seed, min_exemplars, val_share, test_share, bank_exemplars, exemplars)
         positions = _positions(dataset)

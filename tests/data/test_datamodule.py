@@ -216,3 +216,23 @@ def test_a_trainer_gives_each_epoch_an_order_of_its_own():
     trainer.fit(module, datamodule=make(batch_size=500))
     assert sorted(module.seen[0]) == sorted(module.seen[1])
     assert module.seen[0] != module.seen[1]
+
+
+def test_shuffled_labels_are_the_same_ones_dealt_to_other_training_exemplars():
+    few = {"exemplars": 60, "min_exemplars": 60, "val_exemplars": 4, "test_exemplars": 4, "bank_exemplars": 4}
+    own, control, again, other = (
+        TokenDataModule(**few, image_size=12, **changes)
+        for changes in ({}, {"shuffle_labels": True}, {"shuffle_labels": True}, {"shuffle_labels": True, "seed": 1})
+    )
+    for data in (own, control, again, other):
+        data.setup("fit")
+        data.setup("validate")
+    labels = [data._splits["train"].labels for data in (own, control, again, other)]
+    assert torch.equal(labels[0].bincount(), labels[1].bincount())
+    assert torch.equal(labels[1], labels[2])
+    assert not torch.equal(labels[1], labels[3])
+    right = (labels[0] == labels[1]).float().mean()  # of 300, a fifth by chance: standard error 0.023
+    assert abs(right - 0.2) < 0.1
+    for split in ("val", "test", "bank"):
+        assert torch.equal(own._splits[split].labels, control._splits[split].labels)
+    assert torch.equal(own._splits["train"].pixels(), control._splits["train"].pixels())
