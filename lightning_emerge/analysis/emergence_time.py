@@ -1,0 +1,226 @@
+"""Emergence times: the step at which a series leaves its baseline for good, with a confidence interval."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil, log, sqrt
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from lightning_emerge.analysis.ramps import crossings, fit_ramp, null_gains
+
+SHARE = 0.15
+"""Share of its way from baseline to final level at which a series has left its baseline.
+
+A ramp fitted to a sigmoid by least squares meets it there, so that the shape of the way matters least.
+"""
+
+FEWEST = 8
+"""Looks without which nothing can be said."""
+
+_Series: TypeAlias = npt.NDArray[np.floating]
+_RESAMPLES = 400
+_NULLS = 199
+_ALPHA = 0.005
+_MOST = 1000  # means are tested for a change, not looks, of which there are more
+
+
+@dataclass(frozen=True)
+class Emergence:
+    """When a series left its baseline for good.
+
+    Attributes:
+        step: optimizer steps; None if it never did.
+        low: the look at which the 95% interval begins; None with `step`.
+        high: the look at which it ends; None with `step`.
+        baseline: level before, in the unit of the series; its mean if it never left.
+        level: level after; its mean if it never left.
+        p_value: how often a series without a change would seem to change as much, 0.005 to 1.
+    """
+
+    step: float | None
+    low: float | None
+    high: float | None
+    baseline: float
+    level: float
+    p_value: float
+
+
+@dataclass(frozen=True)
+class Lead:
+    """How many optimizer steps one series left its baseline before another.
+
+    Attributes:
+        steps: above zero if the first was first; None if one of them never left.
+        low: lower end of the 95% interval.
+        high: upper end of it.
+    """
+
+    steps: float | None
+    low: float | None
+    high: float | None
+
+
+def emergence_time(steps: Sequence[int] | npt.ArrayLike, values: npt.ArrayLike, seed: int = 0) -> Emergence:
+    """Finds the step at which a series leaves its baseline for good.
+
+    A baseline, a straight way up or down and a final level are fitted by least squares. The looks count as evenly
+    spaced, so a series of log-spaced looks is fitted on a logarithmic axis. It has left its baseline where it has gone
+    15% of its way: a fitted ramp meets a step, a ramp and a sigmoid there alike, though no sigmoid has a kink.
+
+    The interval is that of a moving-block bootstrap of the residuals (Künsch 1989, Annals of Statistics 17), with
+    blocks as long as their first autocorrelation asks for (Carlstein 1986, Annals of Statistics 14), widened to the
+    looks around it. How often it covers the truth of simulated series is in docs/construction.md.
+
+    A series left its baseline if a ramp fits it better than it fits any of 199 series of normal noise with the residuals'
+    first autocorrelation, and if its last tenth is nearer to the final level than to the baseline, so that a hump is
+    not for good.
+
+    Args:
+        steps: step of each look, ascending.
+        values: (look,) the series; looks with NaN are left out.
+        seed: of the resampling.
+
+    Returns:
+        Its emergence; "never" (None) is an answer, and that of any series with fewer than 8 looks.
+
+    Raises:
+        ValueError: if steps and values differ in number, or the steps do not ascend.
+    """
+    at, series = _clean(steps, values)
+    found = _leave(series, seed)
+    if not found.left:
+        mean = float(series.mean()) if len(series) else float("nan")
+        return Emergence(None, None, None, mean, mean, found.p_value)
+    draws = found.draw(found.block, seed)
+    low, high = _interval(draws, found.crossing)
+    # Nothing is known between two looks.
+    where = found.crossing, np.floor(low), np.ceil(high)
+    step, low, high = (float(one) for one in _steps(at, np.array(where)))
+    return Emergence(step, low, high, found.baseline, found.level, found.p_value)
+
+
+def lead_time(
+    steps: Sequence[int] | npt.ArrayLike, leader: npt.ArrayLike, follower: npt.ArrayLike, seed: int = 0
+) -> Lead:
+    """Finds how long before another a series leaves its baseline for good.
+
+    Where both have the same looks, the residuals of both are resampled in the same blocks, so that what disturbs both
+    alike at a look does not count as uncertainty of the lead.
+
+    Args:
+        steps: step of each look, ascending.
+        leader: (look,) the series that is thought to come first; looks with NaN are left out.
+        follower: (look,) the other.
+        seed: of the resampling.
+
+    Returns:
+        The lead, above zero if `leader` is first.
+
+    Raises:
+        ValueError: as `emergence_time`.
+    """
+    pairs = [_clean(steps, values) for values in (leader, follower)]
+    found = [_leave(series, seed) for _, series in pairs]
+    if not all(one.left for one in found):
+        return Lead(None, None, None)
+    block = max(one.block for one in found)
+    (early, early_draws), (late, late_draws) = (
+        (_steps(at, np.array(one.crossing)), _steps(at, one.draw(block, seed)))
+        for (at, _), one in zip(pairs, found, strict=True)
+    )
+    low, high = _interval(late_draws - early_draws, float(late - early))
+    return Lead(float(late - early), low, high)
+
+
+def _interval(draws: _Series, estimate: float) -> tuple[float, float]:
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return min(float(low), estimate), max(float(high), estimate)
+
+
+@dataclass(frozen=True)
+class _Leaving:
+    """A series as its fit sees it."""
+
+    p_value: float
+    left: bool = False
+    crossing: float = 0.0
+    baseline: float = 0.0
+    level: float = 0.0
+    block: int = 1
+    fitted: _Series | None = None
+    residuals: _Series | None = None
+
+    def draw(self, block: int, seed: int) -> _Series:
+        """Crossings, in looks, of resamples."""
+        return crossings(self.fitted, self.residuals, block, _RESAMPLES, seed, SHARE)
+
+
+def _leave(series: _Series, seed: int) -> _Leaving:
+    count = len(series)
+    if count < FEWEST or np.ptp(series) <= 1e-9 * max(1e-300, float(np.abs(series).max())):
+        return _Leaving(1.0)
+    first, last, baseline, level, rest = fit_ramp(series)
+    ramp, logistic = (baseline + (level - baseline) * way for way in _ways(count, first, last))
+    # A logistic curve has the wider interval, so it is taken where both fit alike.
+    fitted = logistic if np.square(series - logistic).sum() < rest * (1 + 2 / count) else ramp
+    residuals = series - fitted
+    block = _block(residuals)
+    p_value = _change(series, seed)
+    tail = series[-max(1, count // 10) :].mean()
+    left = p_value <= _ALPHA and abs(tail - level) <= abs(tail - baseline)
+    crossing = first + SHARE * (last - first)
+    spread = sqrt(count / (count - 4))  # four numbers are fitted
+    return _Leaving(p_value, bool(left), crossing, baseline, level, block, fitted, residuals * spread)
+
+
+def _change(series: _Series, seed: int) -> float:
+    """How often noise without a change seems to change as much as a series."""
+    group = ceil(len(series) / _MOST)
+    means = series[: len(series) // group * group].reshape(-1, group).mean(axis=1)
+    first, last, baseline, level, rest = fit_ramp(means)
+    centred = means - means.mean()
+    total = float(centred @ centred)
+    own = _neighbours(means - baseline - (level - baseline) * _ways(len(means), first, last)[0])
+    nulls = null_gains(len(means), own, _NULLS, seed)
+    return float((1 + (nulls >= (total - rest) / max(rest, 1e-12 * total)).sum()) / (1 + len(nulls)))
+
+
+def _clean(steps: Sequence[int] | npt.ArrayLike, values: npt.ArrayLike) -> tuple[_Series, _Series]:
+    at: _Series = np.asarray(steps, dtype=np.float64)
+    series: _Series = np.asarray(values, dtype=np.float64)
+    if at.shape != series.shape or at.ndim != 1:
+        raise ValueError(f"A series has one value a step; got steps of shape {at.shape}, values of {series.shape}.")
+    if (np.diff(at) <= 0).any():
+        raise ValueError("The steps of a series ascend; these do not. Sort them, and keep one value of each.")
+    known = np.isfinite(series)
+    return at[known], series[known]
+
+
+def _steps(at: _Series, looks: _Series) -> _Series:
+    return np.interp(looks, np.arange(len(at)), at).astype(np.float64)
+
+
+def _ways(count: int, first: float, last: float) -> tuple[_Series, _Series]:
+    """A ramp from 0 to 1, and the logistic curve that meets it at `SHARE` and at one minus that."""
+    along = (np.arange(count) - first) / (last - first)
+    steepness = 2 * log((1 - SHARE) / SHARE) / (1 - 2 * SHARE)
+    return np.clip(along, 0, 1), 0.5 + 0.5 * np.tanh(0.5 * steepness * (along - 0.5))
+
+
+def _block(residuals: _Series) -> int:
+    """Looks in a block: those that estimate the variance of a first-order autoregression's mean best."""
+    own, count = _neighbours(residuals), len(residuals)
+    length = ceil((2 * own / (1 - own**2)) ** (2 / 3) * count ** (1 / 3))
+    return min(max(length, 1), max(count // 4, 1))
+
+
+def _neighbours(residuals: _Series) -> float:
+    """First autocorrelation, 0 to 0.9, with about so much added as a fit takes away."""
+    power = float(residuals @ residuals)
+    own = float(residuals[1:] @ residuals[:-1]) / power if power else 0.0
+    count = len(residuals)
+    return min(max((count * own + 4) / (count - 4), 0.0), 0.9)
