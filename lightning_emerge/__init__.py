@@ -5,7 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lightning_emerge.analysis.embedding import embed_run
+    from lightning_emerge.analysis.emergence_time import emergence_time, lead_time
     from lightning_emerge.analysis.geometry import step_cka, to_rsatoolbox
+    from lightning_emerge.analysis.order import compare_order
+    from lightning_emerge.analysis.timeline import draw_timeline, run_timeline
     from lightning_emerge.data.grammars import read_grammar
     from lightning_emerge.data.nuisances import Nuisances
     from lightning_emerge.data.photographs import FolderDataModule
@@ -74,9 +77,14 @@ _HOMES = {
     "TokenGradientProbe": "probes.token_gradient",
     "VGG": "models.vgg",
     "VisionDataModule": "data.vision",
+    "compare_order": "analysis.order",
+    "draw_timeline": "analysis.timeline",
     "embed_run": "analysis.embedding",
+    "emergence_time": "analysis.emergence_time",
+    "lead_time": "analysis.emergence_time",
     "open_run": "sinks.arrays",
     "read_grammar": "data.grammars",
+    "run_timeline": "analysis.timeline",
     "step_cka": "analysis.geometry",
     "to_rsatoolbox": "analysis.geometry",
 }
@@ -121,9 +129,14 @@ __all__ = [
     "TokenGradientProbe",
     "TopExemplarProbe",
     "VisionDataModule",
+    "compare_order",
+    "draw_timeline",
     "embed_run",
+    "emergence_time",
+    "lead_time",
     "open_run",
     "read_grammar",
+    "run_timeline",
     "step_cka",
     "to_rsatoolbox",
 ]

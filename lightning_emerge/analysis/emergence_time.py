@@ -75,9 +75,9 @@ def emergence_time(steps: Sequence[int] | npt.ArrayLike, values: npt.ArrayLike, 
     blocks as long as their first autocorrelation asks for (Carlstein 1986, Annals of Statistics 14), widened to the
     looks around it. How often it covers the truth of simulated series is in docs/construction.md.
 
-    A series left its baseline if a ramp fits it better than it fits any of 199 series of normal noise with the residuals'
-    first autocorrelation, and if its last tenth is nearer to the final level than to the baseline, so that a hump is
-    not for good.
+    A series left its baseline if a ramp fits it better than any of 199 series of normal noise with the residuals' first
+    autocorrelation, and if its last tenth is nearer to the final level than to the baseline, so that a hump is not for
+    good.
 
     Args:
         steps: step of each look, ascending.

@@ -20,6 +20,8 @@ from matplotlib.figure import Figure
 from lightning_emerge.analysis.embedding import draw_embedding, embed_run, last_scores
 from lightning_emerge.analysis.emergence import summarise_run
 from lightning_emerge.analysis.geometry import draw_run_fits
+from lightning_emerge.analysis.timeline import FILE as EMERGENCE
+from lightning_emerge.analysis.timeline import draw_timeline, run_timeline, write_timeline
 from lightning_emerge.cli.errors import UserError, forgive
 from lightning_emerge.cli.parser import Parser
 from lightning_emerge.data.datamodule import ExemplarDataModule
@@ -200,7 +202,10 @@ class EmergeCLI(LightningCLI):
         for name, picture in pictures.items():
             if picture is not None:
                 lines.append(self._show(folder, name, picture))
-        for line in [*lines, *self._embed(folder), *self._failures()]:
+        lines += self._afterwards("The timeline", "run_timeline", lambda: self._date(folder)) if lines else []
+        if any(isinstance(probe, EmbeddingProbe) and probe.failed_at is None for probe in probes_of(self.trainer)):
+            lines += self._afterwards("The embedding", "embed_run", lambda: self._embed(folder))
+        for line in [*lines, *self._failures()]:
             print(line)
         print(f"Look      lightning board {folder}")
 
@@ -212,17 +217,27 @@ class EmergeCLI(LightningCLI):
             sink.close()
         return f"Picture   {folder}/{name}.png"
 
-    def _embed(self, folder: str) -> list[str]:
-        """Lays the stimuli out as points, now that no training waits, if an `EmbeddingProbe` has looked."""
-        if not any(isinstance(probe, EmbeddingProbe) and probe.failed_at is None for probe in probes_of(self.trainer)):
-            return []
+    def _afterwards(self, what: str, again: str, make: Callable[[], list[str]]) -> list[str]:
+        """Makes something of the records of a run that is over, which is not lost if that cannot be made."""
         try:
-            line = self._show(folder, "embedding", draw_embedding(embed_run(folder)))
-            self._project(folder)
-        except Exception as error:  # the run is over and its records are there: a picture of them does not cost it
-            return [
-                f"Embedding could not be made; lightning_emerge.embed_run tries again. {type(error).__name__}: {error}"
-            ]
+            return make()
+        except Exception as error:
+            kind = type(error).__name__
+            return [f"Failed    {what} could not be made; lightning_emerge.{again} tries again. {kind}: {error}"]
+
+    def _date(self, folder: str) -> list[str]:
+        """Finds when all that was looked at emerged."""
+        events = run_timeline(folder)
+        picture = draw_timeline(folder, events)
+        if picture is None:
+            return []
+        write_timeline(folder, events)
+        return [f"Emerged   {folder}/{EMERGENCE}", self._show(folder, "timeline", picture)]
+
+    def _embed(self, folder: str) -> list[str]:
+        """Lays the stimuli out as points, now that no training waits."""
+        line = self._show(folder, "embedding", draw_embedding(embed_run(folder)))
+        self._project(folder)
         return [line]
 
     def _project(self, folder: str) -> None:

@@ -1,0 +1,64 @@
+"""A timeline: what emerged when, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import NamedTuple
+
+from matplotlib.figure import Figure
+
+from lightning_emerge.figures.canvas import TOKEN_COLOURS, TOKEN_MARKERS, new_figure
+
+_TITLES = {
+    "token": "tokens\n(probability of the right one)",
+    "layer": "tokens read out of layers\n(ridge accuracy)",
+    "part": "parts told by one filter\n(AUC, cross-validated)",
+    "pair": "pairs told by one filter\n(AUC, cross-validated)",
+    "conjunction": "conjunctions told by one filter\n(AUC, cross-validated)",
+    "coupling": "coupled layers\n(share of effective edges)",
+}
+
+
+class Row(NamedTuple):
+    """One line of a timeline; `step`, `low` and `high` are None for what never emerged."""
+
+    group: str
+    name: str
+    step: float | None
+    low: float | None
+    high: float | None
+
+
+def draw_rows(rows: Sequence[Row], last: int) -> Figure:
+    """Draws when things emerged: a panel for each group, a line for each thing, with its 95% interval.
+
+    Args:
+        rows: in the order in which they are drawn, those of a group together.
+        last: optimizer steps at the last look.
+    """
+    groups = [(name, list(own)) for name, own in groupby(rows, key=lambda row: row.group)]
+    heights = [len(own) + 1.2 for _, own in groups]
+    figure = new_figure(8.4, 0.19 * sum(heights) + 1.1)
+    grid = figure.subplots(len(groups), squeeze=False, sharex=True, gridspec_kw={"height_ratios": heights})[:, 0]
+    for number, (axes, (name, own)) in enumerate(zip(grid, groups, strict=True)):
+        colour, marker = TOKEN_COLOURS[number % len(TOKEN_COLOURS)], TOKEN_MARKERS[number % len(TOKEN_MARKERS)]
+        for at, row in enumerate(own):
+            if row.step is None or row.low is None or row.high is None:
+                axes.text(1.01, at, "never", transform=axes.get_yaxis_transform(), fontsize=7, va="center")
+                continue
+            axes.plot([row.low, row.high], [at, at], color=colour, linewidth=2.2, alpha=0.55, solid_capstyle="butt")
+            axes.plot([row.step], [at], marker, color=colour, markersize=4.5)
+        axes.set_yticks(range(len(own)), [row.name for row in own], fontsize=7)
+        axes.set_ylim(len(own) - 0.4, -0.6)
+        axes.set_title(_TITLES.get(name, name).replace("\n", " "), fontsize=8, loc="left")
+        axes.grid(axis="x", color="0.9")
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+    grid[-1].set_xscale("symlog", linthresh=10)
+    grid[-1].set_xticks([tick for tick in (0, 5, 10, 30, 100, 300, 1000, 3000, 10000) if tick <= last])
+    grid[-1].xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    grid[-1].set_xlim(-0.3, last * 1.05 + 1)
+    grid[-1].set_xlabel("optimizer steps (linear to 10, then logarithmic); bars are 95% intervals")
+    figure.suptitle("When each left its baseline for good", fontsize=11)
+    return figure
