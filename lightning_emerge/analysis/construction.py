@@ -1,0 +1,94 @@
+"""Whether parts and couplings came before the wholes that are made of them, from a run's records alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from lightning_emerge.analysis.emergence_time import lead_time
+from lightning_emerge.analysis.order import Order, compare_order
+from lightning_emerge.analysis.timeline import Series, run_series, run_timeline
+from lightning_emerge.sinks.arrays import open_run
+
+ORDER = ("part", "pair", "conjunction", "token")
+"""What theory says comes first, and what later: simple features before those that are made of them."""
+
+_COLUMNS = ("leader", "follower", "kind", "steps", "low", "high")
+
+
+def construction_order(folders: Sequence[str | Path]) -> Order:
+    """Compares the order in which parts, pairs, conjunctions and tokens of runs emerged with that of their making.
+
+    Args:
+        folders: of runs in which a `CategoryProbe` and a `PartProbe` looked; things of one run are compared with each
+            other alone.
+
+    Raises:
+        FileNotFoundError: if there are no records.
+        ValueError: if there is nothing to compare.
+    """
+    runs: list[Mapping[str, list[float | None]]] = []
+    for folder in folders:
+        times: dict[str, list[float | None]] = {}
+        for event in run_timeline(folder):
+            times.setdefault(event.group, []).append(event.emergence.step)
+        runs.append(times)
+    return compare_order(runs, ORDER)
+
+
+def construction_leads(folder: str | Path) -> pd.DataFrame:
+    """Finds how long before each pair and conjunction its parts emerged, and the couplings that feed it.
+
+    A whole is followed in the layer whose best filter tells it best in the end, and what feeds it is the share of
+    effective edges from the layer before into that one.
+
+    Args:
+        folder: of a run in which a `PartProbe` looked.
+
+    Returns:
+        A row for each part of each whole, and one for each whole in a layer with couplings: `leader`, `follower`,
+        `kind` ("part" or "coupling", of the leader), and the lead in optimizer steps with its 95% interval: `steps`,
+        `low`, `high`; above 0 if the leader was first, NaN if one of the two never emerged.
+
+    Raises:
+        FileNotFoundError: if there are no records.
+        ValueError: if no `PartProbe` has looked.
+    """
+    tokens = _tokens(folder)
+    series = run_series(folder)
+    features = {one.name: one for one in series if one.name in tokens and one.group in ORDER[:3]}
+    couplings = {one.name.split(" > ")[1]: one for one in series if one.group == "coupling"}
+    rows: list[tuple[object, ...]] = []
+    for whole in features.values():
+        if whole.group == "part":
+            continue
+        leaders = [one for one in features.values() if one.group == "part" and tokens[whole.name] < tokens[one.name]]
+        feeding = couplings.get(whole.measure.rsplit(" ", 1)[-1])
+        leaders += [feeding] if feeding else []
+        rows += [(one.name, whole.name, one.group, *_lead(one, whole)) for one in leaders]
+    return pd.DataFrame(rows, columns=list(_COLUMNS))
+
+
+def _tokens(folder: str | Path) -> dict[str, frozenset[str]]:
+    records = open_run(folder)
+    if "part_filter_auc" not in records:
+        raise ValueError(
+            f"Parts and what is made of them are what a PartProbe records; none has looked in {folder}. Put "
+            "configs/probes/parts.yaml on top of the configuration."
+        )
+    areas = records.part_filter_auc
+    feature = str(areas.dims[-1])
+    return {
+        str(name): frozenset(str(own).split("/"))
+        for name, own in zip(areas[feature].values, areas[f"{feature}_tokens"].values, strict=True)
+    }
+
+
+def _lead(leader: Series, follower: Series) -> Iterator[float | None]:
+    """The lead over the looks that both series have."""
+    shared = sorted(set(leader.steps) & set(follower.steps))
+    values = [dict(zip(one.steps, one.values, strict=True)) for one in (leader, follower)]
+    found = lead_time(shared, [values[0][step] for step in shared], [values[1][step] for step in shared])
+    yield from (found.steps, found.low, found.high)
