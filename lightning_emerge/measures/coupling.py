@@ -10,7 +10,7 @@ deviations of the null of its input filter: neither an edge's strength nor its n
 filters are, as long as they are active at all.
 
 The floor of the cost is one convolution of the stimuli with the kernels and one gradient of it, for the layer's own
-filters and for 256 or more that are drawn.
+filters and for 128 or more that are drawn.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
@@ -32,8 +32,9 @@ KINDS = ("weight", "activation", "effective")
 RATE = 0.05
 """Rate of false discoveries among the edges of a pair of layers and a kind."""
 
-_RANDOM = 256  # filters that are drawn for the null of a layer, at least
-_ROOM = 2**24  # numbers of a chunk's responses
+_RANDOM = 128  # filters that are drawn for the null of a layer, at least
+_ROOM = 2**21  # numbers of a chunk's responses
+_ROUNDS = 5  # of taking out of the null what counts, at most
 _FLAT = 1e-4  # a spread below so much of the size is rounding
 
 
@@ -107,7 +108,7 @@ class _Sums:
         outputs = (outputs * gate).flatten(2)
         self.first += outputs.sum(dim=0)
         self.second += outputs.square().sum(dim=(0, 2))
-        self.cross += torch.einsum("nop,nip->oi", outputs, self.centred[chunk])
+        self.cross += (outputs @ self.centred[chunk].transpose(1, 2)).sum(dim=0)
 
     def finish(self) -> Activity:
         count = len(self.padded)
@@ -175,35 +176,79 @@ def coupling_strengths(
     seen = couple(inputs, drawn.flatten(0, 1), more)
     norm = weight.flatten(1).norm(dim=1)[:, None]
     alive = seen.alive.view(draws + 1, -1, 1) & (inputs.abs().amax(dim=(0, 2, 3)) > 0)
-    found = [
-        drawn.flatten(3).norm(dim=3) / norm,
-        seen.activation.view(drawn.shape[:3]),
-        seen.effective.view(drawn.shape[:3]) / norm,
-    ]
-    pairs = [
-        _standardise(torch.where(alive, wide(values), torch.nan), signed=kind != "weight")
-        for kind, values in zip(KINDS, found, strict=True)
-    ]
-    strengths, thresholds = zip(*pairs, strict=True)
+    found = [seen.activation.view(drawn.shape[:3]), seen.effective.view(drawn.shape[:3]) / norm]
+    pairs = [_against_inputs(torch.where(alive, wide(values), torch.nan)) for values in found]
+    strengths, thresholds = zip(kernel_strengths(weight, alive[0], 2 * draws, generator), *pairs, strict=True)
     return torch.stack(strengths), torch.stack(thresholds)
 
 
-def _standardise(values: Tensor, *, signed: bool) -> tuple[Tensor, Tensor]:
-    """Strengths (filter, in) of the first of (draw, filter, in), and the smallest size that counts."""
-    null = values[1:].flatten(0, 1)
+def kernel_strengths(
+    weight: Float[Tensor, "filter in v u"], alive: Bool[Tensor, "filter in"], draws: int, generator: torch.Generator
+) -> tuple[Float[Tensor, "filter in"], Float[Tensor, ""]]:
+    """Measures the norm of each kernel against those of the filter's weights in random order.
+
+    A few strong kernels lend their weights to the null of all and hide in it. So kernels that count are taken out of
+    what the null is drawn from, and it is drawn again, until no more of them count; the weaker half of a filter's
+    kernels always stays in. Nothing is taken out where nothing counts, so that this finds no more in random kernels.
+
+    Args:
+        weight: kernels.
+        alive: which edges there are.
+        draws: how often each filter's weights are put in order.
+        generator: of the orders, on the CPU.
+
+    Returns:
+        Strengths and threshold, as `coupling_strengths`.
+    """
+    norms = wide(weight).flatten(2).norm(dim=2)
+    order = torch.rand((draws, *weight.flatten(1).shape), generator=generator).to(weight.device)
+    weaker = norms <= norms.median(dim=1).values[:, None]
+    inside, values = torch.ones_like(alive), norms
+    for _ in range(_ROUNDS):
+        chance = _ordered_norms(wide(weight), inside, order)
+        size = (norms.square() * inside).sum(dim=1) / inside.sum(dim=1)
+        values, chance = (part / size.sqrt()[:, None] for part in (norms, chance))
+        strengths, least = _judge(torch.where(alive, values, torch.nan), *_moments(chance.flatten()), signed=False)
+        left = ~(strengths >= least) | weaker
+        if torch.equal(left, inside):
+            break
+        inside = left
+    return strengths, least
+
+
+def _ordered_norms(weight: Tensor, inside: Tensor, order: Tensor) -> Tensor:
+    """Norms (draw, filter, in) of kernels whose weights are in random order; NaN beyond as many as are inside."""
+    taps = weight[0, 0].numel()
+    last = order + 2 * (~inside).repeat_interleave(taps, dim=1)
+    drawn = weight.flatten(1).expand(len(order), -1, -1).gather(2, last.argsort(dim=2))
+    norms = drawn.unflatten(2, (-1, taps)).norm(dim=3)
+    within = torch.arange(inside.shape[1], device=weight.device) < inside.sum(dim=1)[:, None]
+    return torch.where(within, norms, torch.nan)
+
+
+def _against_inputs(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Judges the first of values (draw, filter, in) by the others, each input by its own."""
+    return _judge(values[0], *_moments(values[1:].flatten(0, 1)), signed=True)
+
+
+def _moments(null: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Values of a null (draw, ...), their mean over draws and their standard deviation, NaN where they do not vary."""
     known = null.isfinite()
     count = known.sum(dim=0)
     mean = null.nansum(dim=0) / count
     spread = (torch.where(known, null - mean, 0).square().sum(dim=0) / (count - 1)).sqrt()
     size = (torch.where(known, null, 0).square().sum(dim=0) / count).sqrt()
-    spread = torch.where(spread > _FLAT * size, spread, torch.nan)
+    return null, mean, torch.where(spread > _FLAT * size, spread, torch.nan)
+
+
+def _judge(values: Tensor, null: Tensor, mean: Tensor, spread: Tensor, *, signed: bool) -> tuple[Tensor, Tensor]:
+    """Strengths of values, and the smallest size that counts."""
     # Rounded as they are recorded, so that what counts can be told from the record.
-    strengths, chance = (((part - mean) / spread).float() for part in (values[0], null))
+    strengths, chance = (((part - mean) / spread).float() for part in (values, null))
     sizes, chances = (part.abs() if signed else part for part in (strengths, chance))
     tested = sizes.isfinite()
     chosen = benjamini_hochberg(exceedance(sizes[tested], chances[chances.isfinite()]), RATE)
-    least = sizes[tested][chosen].min() if bool(chosen.any()) else torch.full_like(sizes[0, 0], torch.nan)
-    return strengths, least
+    return strengths, sizes[tested][chosen].min() if bool(chosen.any()) else torch.full_like(sizes[0, 0], torch.nan)
 
 
 def exceedance(values: Float[Tensor, " n"], null: Float[Tensor, " m"]) -> Float[Tensor, " n"]:
