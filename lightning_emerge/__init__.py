@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lightning_emerge.analysis.coupling import coupling_graph, coupling_statistics, write_graphml
     from lightning_emerge.analysis.embedding import embed_run
     from lightning_emerge.analysis.geometry import step_cka, to_rsatoolbox
     from lightning_emerge.data.grammars import read_grammar
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from lightning_emerge.probes.checkpoints import Checkpoints
     from lightning_emerge.probes.confusion import ConfusionPicture
     from lightning_emerge.probes.contact import ContactSheet
+    from lightning_emerge.probes.coupling import CouplingProbe
     from lightning_emerge.probes.curvature import CurvatureProbe
     from lightning_emerge.probes.embedding import EmbeddingProbe
     from lightning_emerge.probes.exemplars import TopExemplarProbe
@@ -29,7 +31,17 @@ if TYPE_CHECKING:
     from lightning_emerge.probes.maximisation import MaximisationProbe
     from lightning_emerge.probes.similarity import SimilarityProbe
     from lightning_emerge.probes.token_gradient import TokenGradientProbe
-    from lightning_emerge.records import Axis, Capture, Measurement, Needs, Network, Past, ReceptiveField, StimulusBank
+    from lightning_emerge.records import (
+        Axis,
+        Capture,
+        Convolution,
+        Measurement,
+        Needs,
+        Network,
+        Past,
+        ReceptiveField,
+        StimulusBank,
+    )
     from lightning_emerge.schedules import AnyOf, At, Epochs, EverySteps, LogSpaced, Schedule
     from lightning_emerge.sinks.arrays import open_run
 
@@ -42,6 +54,8 @@ _HOMES = {
     "Checkpoints": "probes.checkpoints",
     "ConfusionPicture": "probes.confusion",
     "ContactSheet": "probes.contact",
+    "Convolution": "records",
+    "CouplingProbe": "probes.coupling",
     "CurvatureProbe": "probes.curvature",
     "EmbeddingProbe": "probes.embedding",
     "Epochs": "schedules",
@@ -72,11 +86,14 @@ _HOMES = {
     "TokenGradientProbe": "probes.token_gradient",
     "VGG": "models.vgg",
     "VisionDataModule": "data.vision",
+    "coupling_graph": "analysis.coupling",
+    "coupling_statistics": "analysis.coupling",
     "embed_run": "analysis.embedding",
     "open_run": "sinks.arrays",
     "read_grammar": "data.grammars",
     "step_cka": "analysis.geometry",
     "to_rsatoolbox": "analysis.geometry",
+    "write_graphml": "analysis.coupling",
 }
 
 __all__ = [
@@ -89,6 +106,8 @@ __all__ = [
     "Checkpoints",
     "ConfusionPicture",
     "ContactSheet",
+    "Convolution",
+    "CouplingProbe",
     "CurvatureProbe",
     "EmbeddingProbe",
     "Epochs",
@@ -118,11 +137,14 @@ __all__ = [
     "TokenGradientProbe",
     "TopExemplarProbe",
     "VisionDataModule",
+    "coupling_graph",
+    "coupling_statistics",
     "embed_run",
     "open_run",
     "read_grammar",
     "step_cka",
     "to_rsatoolbox",
+    "write_graphml",
 ]
 
 

@@ -43,7 +43,9 @@ def coupling_graph(folder: str | Path, step: int, kind: str = "effective") -> nx
     _check_kind(kind)
     steps = _steps(run)
     if step not in steps:
-        raise ValueError(f"A graph is of a step at which a CouplingProbe looked: {', '.join(map(str, steps))}; got {step}.")
+        raise ValueError(
+            f"A graph is of a step at which a CouplingProbe looked: {', '.join(map(str, steps))}; got {step}."
+        )
     return _graph(run, step, kind)
 
 
@@ -89,7 +91,8 @@ def coupling_statistics(folder: str | Path) -> xr.Dataset:
     rows: list[list[dict[str, Any]]] = []
     before: list[set[tuple[str, str]]] | None = None
     for step in steps:
-        graphs = [_graph(run, step, kind) for kind in KINDS]
+        filters = _filters(run, step)
+        graphs = [_graph(run, step, kind, filters) for kind in KINDS]
         edges = [set(graph.edges) for graph in graphs]
         rows.append([describe_graph(graph, tokens) for graph in graphs])
         for number, row in enumerate(rows[-1]):
@@ -164,7 +167,134 @@ def draw_run_graph(folder: str | Path, step: int, kind: str = "effective") -> Fi
         members.setdefault(node["layer"], []).append(tokens.index(node["token"]) if "token" in node else -1)
     counted = {pair: np.zeros((len(members[pair[1]]), len(members[pair[0]]))) for pair in pairs}
     for before, after, strength in graph.edges(data="strength"):
-        (layer, own), (following, other) = ((graph.nodes[n]["layer"], graph.nodes[n]["filter"]) for n in (before, after))
+        (layer, own), (following, other) = (
+            (graph.nodes[n]["layer"], graph.nodes[n]["filter"]) for n in (before, after)
+        )
         counted[layer, following][other, own] = strength
     preferred = {layer: np.array(own, float) for layer, own in members.items()}
     return draw_graph(Graph(preferred, counted, tokens), f"{kind.capitalize()} couplings, step {step}")
+
+
+def _open(folder: str | Path) -> xr.Dataset:
+    run = open_run(folder)
+    if "coupling_edges" not in run:
+        raise ValueError(
+            f"Graphs are made from what a CouplingProbe records; {folder} has none of it. Put configs/probes/coupling.yaml "
+            "on top of the configuration, or replay it over the run's checkpoints."
+        )
+    return run
+
+
+def _check_kind(kind: str) -> None:
+    if kind not in KINDS:
+        near = get_close_matches(kind, KINDS, 1, cutoff=0)[0]
+        raise ValueError(f"The kind of an edge is one of {', '.join(KINDS)}; got {kind!r}. Did you mean {near!r}?")
+
+
+def _steps(run: xr.Dataset) -> list[int]:
+    return run.coupling_edges.dropna("step", how="all").step.values.tolist()
+
+
+def _pairs(run: xr.Dataset) -> list[tuple[str, str]]:
+    pairs = [str(label).split(" > ") for label in run[str(run.coupling_edges.dims[1])].values]
+    return [(before, layer) for before, layer in pairs]
+
+
+def _graph(
+    run: xr.Dataset, step: int, kind: str, filters: Mapping[str, list[dict[str, Any]]] | None = None
+) -> nx.DiGraph:
+    """The graph of a look; `filters` are those of `_filters`, if they are at hand."""
+    graph = nx.DiGraph(step=step, kind=kind)
+    for layer, members in (filters or _filters(run, step)).items():
+        graph.add_nodes_from((f"{layer}/{member['filter']}", member) for member in members)
+    strengths = torch.from_numpy(run[f"coupling_{kind}"].sel(step=step).values)
+    least = torch.from_numpy(run.coupling_threshold.sel(step=step).values[:, KINDS.index(kind)].copy())
+    counted = count_edges(strengths, least, kind).numpy()
+    for (before, layer), own, size in zip(_pairs(run), counted, strengths.numpy(), strict=True):
+        for to, fro in np.argwhere(own).tolist():
+            strength = float(size[to, fro])
+            graph.add_edge(
+                f"{before}/{fro}", f"{layer}/{to}", strength=strength, weight=abs(strength), sign=int(np.sign(strength))
+            )
+    return graph
+
+
+def _filters(run: xr.Dataset, step: int) -> dict[str, list[dict[str, Any]]]:
+    """The filters of each layer with what the records say of them at a step."""
+    axis = str(run.coupling_edges.dims[1])
+    counts: dict[str, int] = {}
+    for end in (0, 1):
+        for pair, count in zip(_pairs(run), run[f"{axis}_filters_{('in', 'out')[end]}"].values.tolist(), strict=True):
+            counts[pair[end]] = int(count)
+    order = dict.fromkeys(layer for pair in _pairs(run) for layer in pair)
+    response, index, parts = (
+        _latest(run, name, step) for name in ("filter_response", "class_selectivity", "filter_part_auc")
+    )
+    found: dict[str, list[dict[str, Any]]] = {}
+    for layer in order:
+        of_token, of_part = _largest(response, layer, above=0), _largest(parts, layer, above=-np.inf)
+        selectivity = _of_layer(index, layer)
+        found[layer] = [
+            {
+                "layer": layer,
+                "filter": number,
+                **({"token": of_token[number]} if of_token.get(number) else {}),
+                **({"part": of_part[number]} if of_part.get(number) else {}),
+                **_number("selectivity", selectivity, number),
+            }
+            for number in range(counts[layer])
+        ]
+    return found
+
+
+def _latest(run: xr.Dataset, name: str, step: int) -> xr.DataArray | None:
+    """Values of a measure at a step, or at the last look before it."""
+    if name not in run:
+        return None
+    for one in run.step.values[run.step.values <= step][::-1].tolist():
+        values = run[name].sel(step=one).load()
+        if bool(values.notnull().any()):
+            return values
+    return None
+
+
+def _of_layer(values: xr.DataArray | None, layer: str) -> npt.NDArray[np.floating] | None:
+    if values is None:
+        return None
+    layers = [str(one) for one in values.coords[values.dims[0]].values]
+    return np.asarray(values.values[layers.index(layer)]) if layer in layers else None
+
+
+def _largest(values: xr.DataArray | None, layer: str, above: float) -> dict[int, str]:
+    """The label at which each filter of a layer has its largest value, of values (layer, filter, label)."""
+    own = _of_layer(values, layer)
+    if values is None or own is None:
+        return {}
+    labels = [str(label) for label in values.coords[values.dims[2]].values]
+    sizes = np.where(np.isfinite(own), own, -np.inf)
+    return {number: labels[k] for number, k in enumerate(sizes.argmax(axis=1)) if sizes[number, k] > above}
+
+
+def _number(name: str, values: npt.NDArray[np.floating] | None, number: int) -> dict[str, float]:
+    known = values is not None and number < len(values) and np.isfinite(values[number])
+    return {name: float(values[number])} if known else {}  # pyright: ignore[reportOptionalSubscript]
+
+
+def _assortativity(graph: nx.DiGraph, name: str) -> float:
+    known = graph.subgraph([node for node, value in graph.nodes(data=name) if value is not None])
+    met = {known.nodes[node][name] for edge in known.edges for node in edge}
+    return float(nx.attribute_assortativity_coefficient(known, name)) if len(met) > 1 else np.nan
+
+
+def _collect(rows: list[list[dict[str, Any]]], steps: list[int], tokens: list[str]) -> xr.Dataset:
+    """Puts descriptions together, by step and kind."""
+    found = xr.Dataset(coords={"step": steps, "kind": list(KINDS)})
+    if tokens:
+        found = found.assign_coords(token=tokens)
+    for name in rows[0][0] if rows else ():
+        values = np.array([[row[name] for row in kinds] for kinds in rows], dtype=float)
+        if values.ndim == 2:
+            found[name] = (("step", "kind"), values)
+        elif tokens:
+            found[name] = (("step", "kind", "token"), values)
+    return found

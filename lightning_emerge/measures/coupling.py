@@ -269,13 +269,14 @@ def benjamini_hochberg(p: Float[Tensor, " n"], rate: float) -> Bool[Tensor, " n"
 
 
 def count_edges(
-    strengths: Float[Tensor, "*pair kind filter in"], thresholds: Float[Tensor, "*pair kind"]
-) -> Bool[Tensor, "*pair kind filter in"]:
+    strengths: Float[Tensor, "*pair filter in"], thresholds: Float[Tensor, "*pair"], kind: str
+) -> Bool[Tensor, "*pair filter in"]:
     """Tells which edges count: by weight those that are strong, of the other kinds those that are strong either way.
 
     Args:
-        strengths: of all `KINDS`, in their order.
+        strengths: of one kind.
         thresholds: the smallest size that counts; NaN if none does.
+        kind: one of `KINDS`.
     """
-    signed = torch.tensor([kind != "weight" for kind in KINDS], device=strengths.device)[:, None, None]
-    return torch.where(signed, strengths.abs(), strengths) >= thresholds[..., None, None]
+    sizes = strengths if kind == "weight" else strengths.abs()
+    return sizes >= thresholds[..., None, None]

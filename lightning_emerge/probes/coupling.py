@@ -19,6 +19,7 @@ from lightning_emerge.probe import Probe
 from lightning_emerge.records import Axis, Capture, Measurement, Needs, to_array
 from lightning_emerge.schedules import LogSpaced, Schedule
 
+_ENDS = ("out", "in")
 _UNIT = "standard deviations of the null"
 _ABOUT = {
     "weight": "Norm of the kernel from a filter to one of the next layer, against weights in random order",
@@ -93,7 +94,10 @@ class CouplingProbe(Probe):
         size = max(max(part.shape) for part, _ in found)
         strengths = torch.stack([_widened(part, size) for part, _ in found])
         thresholds = torch.stack([least for _, least in found])
-        pair = Axis("pair", [f"{before} > {layer}" for before, layer in pairs])
+        filters = {
+            f"filters_{end}": [capture.weights[layer].shape[k] for _, layer in pairs] for k, end in enumerate(_ENDS)
+        }
+        pair = Axis("pair", [f"{before} > {layer}" for before, layer in pairs], notes=filters)
         axes = (pair, Axis("filter_out", range(size)), Axis("filter_in", range(size)))
         beside = {"tokens": np.array(bank.tokens), "preferred": _preferred(capture, size)}
         for number, kind in enumerate(KINDS):
@@ -102,10 +106,9 @@ class CouplingProbe(Probe):
             name = f"coupling_{kind}"
             yield Measurement(name, values, axes, capture.step, _UNIT, source, _ABOUT[kind], beside=more)
         kinds, about = Axis("kind", KINDS), "Smallest size of a strength that counts at a false-discovery rate of 5%"
-        yield Measurement(
-            "coupling_threshold", to_array(thresholds), (pair, kinds), capture.step, _UNIT, source, about
-        )
-        shares = count_edges(strengths, thresholds).sum(dim=(2, 3)) / strengths.isfinite().sum(dim=(2, 3))
+        yield Measurement("coupling_threshold", to_array(thresholds), (pair, kinds), capture.step, _UNIT, source, about)
+        counted = [count_edges(strengths[:, k], thresholds[:, k], kind) for k, kind in enumerate(KINDS)]
+        shares = torch.stack(counted, dim=1).sum(dim=(2, 3)) / strengths.isfinite().sum(dim=(2, 3))
         about = "Share of the possible edges that count"
         yield Measurement("coupling_edges", to_array(shares), (pair, kinds), capture.step, "share", source, about)
 
