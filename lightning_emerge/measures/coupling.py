@@ -200,20 +200,28 @@ def kernel_strengths(
     Returns:
         Strengths and threshold, as `coupling_strengths`.
     """
-    norms = wide(weight).flatten(2).norm(dim=2)
+    norms: Tensor = wide(weight).flatten(2).norm(dim=2)
     order = torch.rand((draws, *weight.flatten(1).shape), generator=generator).to(weight.device)
     weaker = norms <= norms.median(dim=1).values[:, None]
-    inside, values = torch.ones_like(alive), norms
+    inside = torch.ones_like(alive)
+    strengths, least = _against_kernels(weight, norms, alive, inside, order)
     for _ in range(_ROUNDS):
-        chance = _ordered_norms(wide(weight), inside, order)
-        size = (norms.square() * inside).sum(dim=1) / inside.sum(dim=1)
-        values, chance = (part / size.sqrt()[:, None] for part in (norms, chance))
-        strengths, least = _judge(torch.where(alive, values, torch.nan), *_moments(chance.flatten()), signed=False)
         left = ~(strengths >= least) | weaker
         if torch.equal(left, inside):
             break
         inside = left
+        strengths, least = _against_kernels(weight, norms, alive, inside, order)
     return strengths, least
+
+
+def _against_kernels(
+    weight: Tensor, norms: Tensor, alive: Tensor, inside: Tensor, order: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Judges norms by those of kernels of weights in random order, of the kernels inside; each over its filter's."""
+    chance = _ordered_norms(wide(weight), inside, order)
+    size = (norms.square() * inside).sum(dim=1, keepdim=True) / inside.sum(dim=1, keepdim=True)
+    values = torch.where(alive, norms / size.sqrt(), torch.nan)
+    return _judge(values, *_moments((chance / size.sqrt()).flatten()), signed=False)
 
 
 def _ordered_norms(weight: Tensor, inside: Tensor, order: Tensor) -> Tensor:
