@@ -19,6 +19,7 @@ from lightning_emerge.measures.coupling import KINDS, count_edges
 from lightning_emerge.sinks.arrays import open_run
 
 _SEED = 0  # of the search for communities
+_Filters = Mapping[str, list[dict[str, Any]]]
 
 
 def coupling_graph(folder: str | Path, step: int, kind: str = "effective") -> nx.DiGraph:
@@ -72,9 +73,9 @@ def coupling_statistics(folder: str | Path) -> xr.Dataset:
         folder: of a run in which a `CouplingProbe` looked.
 
     Returns:
-        By (step, kind): `edges`, how many count; `births` and `deaths`, how many of them did not count at the look before, and
-        how many counted then and do no more, NaN at the first look; `giant_component`, the share of filters in the
-        largest part that hangs together, whichever way edges point; `communities` of two filters or more and their
+        By (step, kind): `edges`, how many count; `births` and `deaths`, how many of them did not count at the
+        look before, and how many counted then and do no more, NaN at the first look; `giant_component`, the share of
+        filters in the largest part that hangs together, whichever way edges point; `communities` of two filters or more and their
         `modularity`, by Louvain's method (Blondel et al. 2008) on edges weighted by the size of their strength, without
         direction; `token_assortativity` and `part_assortativity` (Newman 2003), 1 if edges join filters that prefer the
         same alone, 0 if they are indifferent to it. By (step, kind, token): `token_filters`, how many filters prefer
@@ -179,8 +180,8 @@ def _open(folder: str | Path) -> xr.Dataset:
     run = open_run(folder)
     if "coupling_edges" not in run:
         raise ValueError(
-            f"Graphs are made from what a CouplingProbe records; {folder} has none of it. Put configs/probes/coupling.yaml "
-            "on top of the configuration, or replay it over the run's checkpoints."
+            f"Graphs are made from what a CouplingProbe records; {folder} has none of it. Put "
+            "configs/probes/coupling.yaml on top of the configuration, or replay it over the run's checkpoints."
         )
     return run
 
@@ -200,9 +201,7 @@ def _pairs(run: xr.Dataset) -> list[tuple[str, str]]:
     return [(before, layer) for before, layer in pairs]
 
 
-def _graph(
-    run: xr.Dataset, step: int, kind: str, filters: Mapping[str, list[dict[str, Any]]] | None = None
-) -> nx.DiGraph:
+def _graph(run: xr.Dataset, step: int, kind: str, filters: _Filters | None = None) -> nx.DiGraph:
     """The graph of a look; `filters` are those of `_filters`, if they are at hand."""
     graph = nx.DiGraph(step=step, kind=kind)
     for layer, members in (filters or _filters(run, step)).items():

@@ -84,6 +84,8 @@ def _draw_edges(axes: Axes, graph: Graph, places: Mapping[str, npt.NDArray[np.fl
     chosen = np.argsort(np.abs(size), kind="stable")[-STRONGEST:]
     for sign, colour, style in ((1, _MORE, "solid"), (-1, _LESS, "dashed")):
         own = chosen[size[chosen] * sign > 0]
+        if not len(own):
+            continue
         share = np.minimum(np.abs(size[own]) / _FULL, 1)
         axes.add_collection(
             LineCollection(

@@ -13,7 +13,7 @@ The floor of the cost is one convolution of the stimuli with the kernels and one
 filters and for 128 or more that are drawn.
 """
 
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class _Sums:
         self.padded = pad(inputs, convolution.padding)
         self.scale, self.shift = (of[:, None, None] for of in (convolution.scale, convolution.shift))
         self.grid = self._outputs(self.padded[:1]).shape[2:]
-        here = inputs if inputs.shape[2:] == self.grid else adaptive_avg_pool2d(inputs, list(self.grid))
+        here = inputs if inputs.shape[2:] == self.grid else adaptive_avg_pool2d(inputs, (self.grid[0], self.grid[1]))
         self.centred = (here - here.mean(dim=0)).flatten(2)
         self.size = wide(here.square().sum(dim=(0, 2, 3)))
         self.gradient = torch.zeros_like(weight)
@@ -104,7 +104,7 @@ class _Sums:
         outputs = self._outputs(padded)
         gate = (outputs > 0).to(outputs) if self.convolution.rectified else torch.ones_like(outputs)
         made, shape = self.convolution, list(self.weight.shape)
-        self.gradient += conv2d_weight(padded, shape, gate, made.stride, 0, made.dilation)
+        self.gradient += conv2d_weight(padded, shape, gate, made.stride, 0, made.dilation)  # pyright: ignore[reportArgumentType]
         outputs = (outputs * gate).flatten(2)
         self.first += outputs.sum(dim=0)
         self.second += outputs.square().sum(dim=(0, 2))

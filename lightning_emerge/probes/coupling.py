@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import ClassVar, Literal, final
 
 import numpy as np
@@ -19,13 +20,13 @@ from lightning_emerge.probe import Probe
 from lightning_emerge.records import Axis, Capture, Measurement, Needs, to_array
 from lightning_emerge.schedules import LogSpaced, Schedule
 
-_ENDS = ("out", "in")
 _UNIT = "standard deviations of the null"
 _ABOUT = {
     "weight": "Norm of the kernel from a filter to one of the next layer, against weights in random order",
     "activation": "Correlation of a filter and one of the next layer at the same place, given the place, against "
     "weights in random order",
-    "effective": "What a filter adds to one of the next layer where that is above zero, against weights in random order",
+    "effective": "What a filter adds to one of the next layer where that is above zero, against weights in random "
+    "order",
 }
 
 
@@ -33,9 +34,9 @@ _ABOUT = {
 class CouplingProbe(Probe):
     """Measures which filters of a convolution drive which filters of the next: a directed graph at each look.
 
-    Records (pair, filter_out, filter_in) `coupling_weight`, `coupling_activation` and `coupling_effective`: the strength
-    of each possible edge in standard deviations of its null, the same filters with their weights in random order; NaN
-    where there is no such filter, or one that is silent. `coupling_threshold` (pair, kind) is the smallest size of a
+    Records (pair, filter_out, filter_in) `coupling_weight`, `coupling_activation` and `coupling_effective`: the
+    strength of each possible edge in standard deviations of its null, the same filters with their weights in random
+    order; NaN where there is no such filter, or one that is silent. `coupling_threshold` (pair, kind) is the smallest size of a
     strength that counts at a false-discovery rate of 5%, NaN if none does, and `coupling_edges` (pair, kind) the share
     of possible edges that count. What the kinds say is in the documentation.
 
@@ -75,8 +76,8 @@ class CouplingProbe(Probe):
         weights = {layer: looking.find_convolution(module, layer).weight for layer in layers}
         if not _pairs(weights):
             raise ValueError(
-                "CouplingProbe looks at two convolutions or more that follow each other, the second with as many inputs "
-                f"as the first has filters; among {', '.join(named)} there are none. Name other layers."
+                "CouplingProbe looks at two convolutions or more that follow each other, the second with as many "
+                f"inputs as the first has filters; among {', '.join(named)} there are none. Name other layers."
             )
         return layers
 
@@ -94,9 +95,8 @@ class CouplingProbe(Probe):
         size = max(max(part.shape) for part, _ in found)
         strengths = torch.stack([_widened(part, size) for part, _ in found])
         thresholds = torch.stack([least for _, least in found])
-        filters = {
-            f"filters_{end}": [capture.weights[layer].shape[k] for _, layer in pairs] for k, end in enumerate(_ENDS)
-        }
+        sizes = [capture.weights[layer].shape[:2] for _, layer in pairs]
+        filters = {f"filters_{end}": [each[k] for each in sizes] for k, end in enumerate(("out", "in"))}
         pair = Axis("pair", [f"{before} > {layer}" for before, layer in pairs], notes=filters)
         axes = (pair, Axis("filter_out", range(size)), Axis("filter_in", range(size)))
         beside = {"tokens": np.array(bank.tokens), "preferred": _preferred(capture, size)}
@@ -128,7 +128,7 @@ class CouplingProbe(Probe):
 def _pairs(weights: Mapping[str, Tensor]) -> list[tuple[str, str]]:
     """Layers that follow each other and fit."""
     layers = list(weights)
-    return [(a, b) for a, b in zip(layers, layers[1:], strict=False) if weights[b].shape[1] == weights[a].shape[0]]
+    return [(a, b) for a, b in pairwise(layers) if weights[b].shape[1] == weights[a].shape[0]]
 
 
 def _widened(strengths: Tensor, size: int) -> Tensor:
