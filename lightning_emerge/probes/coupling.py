@@ -36,9 +36,9 @@ class CouplingProbe(Probe):
 
     Records (pair, filter_out, filter_in) `coupling_weight`, `coupling_activation` and `coupling_effective`: the
     strength of each possible edge in standard deviations of its null, the same filters with their weights in random
-    order; NaN where there is no such filter, or one that is silent. `coupling_threshold` (pair, kind) is the smallest size of a
-    strength that counts at a false-discovery rate of 5%, NaN if none does, and `coupling_edges` (pair, kind) the share
-    of possible edges that count. What the kinds say is in the documentation.
+    order; NaN where there is no such filter, or one that is silent. `coupling_threshold` (pair, kind) is the smallest
+    size of a strength that counts at a false-discovery rate of 5%, NaN if none does, and `coupling_edges` (pair, kind)
+    the share of possible edges that count. What the kinds say is in the documentation.
 
     A pair is two of the probe's layers that follow each other, both convolutions, if the second has as many inputs as
     the first has filters. In a network with branches, name the layers of one way through it.
