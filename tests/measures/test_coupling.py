@@ -11,7 +11,7 @@ from scipy.stats import false_discovery_control
 from torch.nn.functional import avg_pool2d, conv2d, pad
 
 import lightning_emerge as le
-from lightning_emerge.capture import default_layers, describe_convolution, run_bank
+from lightning_emerge.capture import describe_convolution, run_bank
 from lightning_emerge.measures.coupling import (
     KINDS,
     benjamini_hochberg,
@@ -83,7 +83,7 @@ def test_over_inputs_effective_couplings_add_up_to_the_mean_output_without_the_s
 
 def test_correlations_are_those_within_places():
     inputs, weight = smooth_inputs(0, 40, 3, 5), random_kernels(1, 4, 3)
-    inputs = inputs + 10 * torch.rand(3, 5, 5, generator=seeded(2))  # what a place has in common is left out
+    inputs = inputs + torch.rand(3, 5, 5, generator=seeded(2))  # what a place has in common is left out
     found = couple(inputs, weight, plain(4))
     a, b = (rows.double().numpy() for rows in (inputs, conv2d(inputs, weight, padding=1).relu()))
     a, b = a - a.mean(axis=0), b - b.mean(axis=0)
@@ -179,7 +179,7 @@ def test_planted_couplings_are_found_among_random_ones(inputs, filters, mixed):
         assert right[kind] >= 0.9 * there[kind], kind
     # A correlation is 1 at most, whatever the weight: filters with several strong inputs hide some of them.
     assert right["activation"] >= 0.9 * found["activation"]
-    assert right["activation"] >= 0.4 * there["activation"]
+    assert right["activation"] >= 0.3 * there["activation"]
 
 
 def test_a_kernel_of_the_same_size_without_order_is_not_found_by_weight_and_one_of_one_sign_by_effect():
@@ -190,35 +190,38 @@ def test_a_kernel_of_the_same_size_without_order_is_not_found_by_weight_and_one_
     assert float(strengths[2, 3, 5]) > 2.5
 
 
-def test_an_inhibiting_kernel_has_a_negative_correlation_and_effect():
+def test_an_inhibiting_kernel_is_seen_by_correlation_and_hardly_by_effect_as_it_silences_where_it_is_active():
     weight = random_kernels(0, 32, 32)
-    weight[3, 5] = -2 * weight[3, 5].abs()
+    weight[3, 5] = -4 * weight[3, 5].abs()
     strengths, _ = coupling_strengths(smooth_inputs(0, 50, 32, 12), weight, plain(32), seeded(0))
-    assert strengths[1:, 3, 5].max() < -2
+    assert float(strengths[0, 3, 5]) > 5
+    assert float(strengths[1, 3, 5]) < -2
+    assert -5 < float(strengths[2, 3, 5]) < 0
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_an_untrained_network_has_no_more_edges_than_the_rate(kind):
-    """Over 20 networks; all edges of an untrained one are false, so one at all is to be found in one of 20 pairs."""
-    data = le.TokenDataModule(val_exemplars=1, test_exemplars=1, bank_exemplars=6, image_size=16)
+def test_an_untrained_network_has_no_more_edges_than_the_rate():
+    """Over 20 networks: all edges are false there, so that one in 20 pairs of layers may have any at all."""
+    data = le.TokenDataModule(val_exemplars=2, test_exemplars=2, bank_exemplars=6, image_size=16)
     data.setup("fit")
-    bank = data.stimulus_bank()
-    edges = possible = pairs = with_edges = 0
+    bank, possible = data.stimulus_bank(), 0
+    shares: dict[str, list[float]] = {kind: [] for kind in KINDS}
     for seed in range(20):
         torch.manual_seed(seed)
         network = le.VGG(plan=[2, 2], width=12, head=[], image_size=16)
-        layers = [layer for layer in default_layers(network) if layer != "fc1"][1:]
+        layers = ["conv1_2", "conv2_1", "conv2_2"]
         seen = run_bank(network, bank, [], inputs=layers)
         for layer in layers:
             weight = network.get_submodule(layer)[0].weight.detach()
             made = describe_convolution(network, layer)
             strengths, least = coupling_strengths(seen.inputs[layer], weight, made, seeded(0))
-            counted = count_edges(strengths[KINDS.index(kind)], least[KINDS.index(kind)], kind)
-            edges, possible = edges + int(counted.sum()), possible + int(strengths[0].isfinite().sum())
-            pairs, with_edges = pairs + 1, with_edges + bool(counted.any())
+            possible += int(strengths[0].isfinite().sum())
+            for k, kind in enumerate(KINDS):
+                shares[kind].append(float(count_edges(strengths[k], least[k], kind).float().mean()))
     assert possible > 15_000
-    assert edges <= 0.05 * possible / 10
-    assert with_edges <= 0.05 * pairs + 2 * (0.05 * 0.95 * pairs) ** 0.5
+    for kind, own in shares.items():
+        some = sum(share > 0 for share in own)
+        assert np.mean(own) <= 0.005, kind
+        assert some <= 0.05 * len(own) + 2 * (0.05 * 0.95 * len(own)) ** 0.5, kind
 
 
 def test_labels_of_filters_do_not_matter():
