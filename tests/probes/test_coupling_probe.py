@@ -14,7 +14,9 @@ import lightning_emerge as le
 from lightning_emerge.capture import describe_convolution, run_bank
 from lightning_emerge.figures.canvas import to_pixels
 
-WIRES = {"conv2_1": [(0, 3), (5, 1), (9, 2)], "conv2_2": [(1, 2), (8, 30), (20, 7)]}
+WIRES = {
+    layer: [(3 * k + shift, (5 * k) % 16) for k in range(10)] for shift, layer in enumerate(("conv2_1", "conv2_2"))
+}
 """Filters of a layer, each with the filter before it that it is wired to."""
 
 
@@ -64,8 +66,8 @@ def test_filters_that_are_wired_are_found(kind, number, measured):
     for pair in range(2):
         least = measured["coupling_threshold"].values[pair, number]
         found |= {(pair, *edge) for edge in np.argwhere(strengths.values[pair] >= least).tolist()}
-    assert there <= found
-    assert len(found) <= len(there) + 1
+    assert len(there & found) >= 0.9 * len(there)
+    assert len(there & found) >= 0.9 * len(found)
 
 
 def test_shares_are_of_the_edges_that_there_can_be(measured):
