@@ -92,8 +92,8 @@ def _draw_edges(axes: Axes, graph: Graph, places: Mapping[str, npt.NDArray[np.fl
                 list(every[own]),
                 colors=colour,
                 linestyles=style,
-                linewidths=0.3 + 1.7 * share,
-                alpha=0.25 + 0.55 * share,
+                linewidths=0.3 + 1.1 * share,
+                alpha=0.2 + 0.5 * share,
                 zorder=1,
             )
         )
@@ -120,8 +120,8 @@ def _legend(tokens: Sequence[str]) -> list[Line2D]:
     looks = [(name, *_look(label)) for label, name in names.items()]
     return [
         *(Line2D([], [], linestyle="", marker=marker, color=colour, label=name) for name, colour, marker in looks),
-        Line2D([], [], color=_MORE, label="adds more than\nby chance"),
-        Line2D([], [], color=_LESS, linestyle="dashed", label="adds less than\nby chance"),
+        Line2D([], [], color=_MORE, label="more than\nby chance"),
+        Line2D([], [], color=_LESS, linestyle="dashed", label="less than\nby chance"),
     ]
 
 
