@@ -132,7 +132,7 @@ class Curves:
     Attributes:
         title: of the panel, with the unit.
         lines: name -> (step,) values; NaN where there is none.
-        span: lowest and highest value that there can be, if there are such.
+        span: lowest and highest value that there can be; None for counts, from 0 on.
     """
 
     title: str
@@ -174,6 +174,8 @@ def _draw_curves(axes: Axes, steps: Sequence[int], panel: Curves) -> None:
     if panel.span:
         margin = 0.03 * (panel.span[1] - panel.span[0])
         axes.set_ylim(panel.span[0] - margin, panel.span[1] + margin)
+    else:
+        axes.set_ylim(bottom=0, top=None if axes.get_ylim()[1] > 1 else 1)
     axes.set_title(panel.title, fontsize=9)
     axes.legend(frameon=False, fontsize=7)
     axes.spines[["top", "right"]].set_visible(False)
