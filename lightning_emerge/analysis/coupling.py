@@ -32,7 +32,7 @@ def coupling_graph(folder: str | Path, step: int, kind: str = "effective") -> nx
 
     Returns:
         Nodes are called "conv1_2/3" and have the attributes `layer` and `filter`. If the records hold them, also
-        `token`, the one that the filter prefers (`filter_response`, the look at `step` or the last before it),
+        `token`, the one that the filter prefers (`filter_response`, at that look or the last before it),
         `selectivity` (`class_selectivity`) and `part` (the feature with the largest `filter_part_auc`). Edges have
         `strength`, in standard deviations of the null, its size `weight`, and its `sign`, 1 or -1.
 
