@@ -73,14 +73,14 @@ def coupling_statistics(folder: str | Path) -> xr.Dataset:
         folder: of a run in which a `CouplingProbe` looked.
 
     Returns:
-        By (step, kind): `edges`, how many count; `births` and `deaths`, how many of them did not count at the look
-        before, and how many counted then and do no more, NaN at the first look; `giant_component`, the share of filters
-        in the largest part that hangs together, whichever way edges point; `communities` of two filters or more and
-        their `modularity`, by Louvain's method (Blondel et al. 2008) on edges weighted by the size of their strength,
-        without direction; `token_assortativity` and `part_assortativity` (Newman 2003), 1 if edges join filters that
-        prefer the same alone, 0 if they are indifferent to it. By (step, kind, token): `token_filters`, how many
-        filters prefer the token, and `token_edges`, how many edges join two of them. NaN where there are no edges, or
-        the records do not say what filters prefer.
+        Arrays by step and kind. `edges` is how many count; `births` and `deaths` how many of them did not count at the
+        look before, and how many counted then and do no more, NaN at the first look; `giant_component` the share of
+        filters in the largest part that hangs together, whichever way edges point; `communities` how many there are of
+        two filters or more, and `modularity` theirs, by Louvain's method (Blondel et al. 2008) on edges weighted by the
+        size of their strength, without direction; `token_assortativity` and `part_assortativity` (Newman 2003) are 1 if
+        edges join filters that prefer the same alone, 0 if they are indifferent to it. By token too, `token_filters` is
+        how many filters prefer the token, and `token_edges` how many edges join two of them. NaN where there are no
+        edges, or the records do not say what filters prefer.
 
     Raises:
         FileNotFoundError: if there are no records.
