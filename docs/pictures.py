@@ -2,7 +2,8 @@
 
 make pictures RUNS=runs/vgg5/version_0
 
-Those of docs/filters.md need a run with configs/probes/filters.yaml on top, or such a replay of its checkpoints.
+Those of docs/filters.md need a run with configs/probes/filters.yaml on top, or such a replay of its checkpoints; those
+of couplings one with configs/probes/coupling.yaml. docs/probes.md says which run its own are of.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from matplotlib.figure import Figure
 
 import lightning_emerge as le
 from lightning_emerge.analysis.biography import read_biography
+from lightning_emerge.analysis.coupling import draw_run_couplings, draw_run_graph
 from lightning_emerge.analysis.embedding import draw_embedding, embed_run
 from lightning_emerge.analysis.emergence import summarise_run
 from lightning_emerge.analysis.geometry import draw_run_fits, step_cka
@@ -77,6 +79,15 @@ def draw_maximising(run: Path) -> None:
         shown = images.sel({"step": steps, layer_axis: layer})
         count = int(shown[f"{layer_axis}_filters"])
         save(f"maximised_{layer}", draw_maximised_steps(shown.values[:, :count], steps, layer))
+
+
+def draw_couplings(run: Path) -> None:
+    """The graph at the look with the most effective edges, and what graphs are like over steps."""
+    if "coupling_edges" not in le.open_run(run):
+        return
+    edges = le.coupling_statistics(run).edges.sel(kind="effective")
+    save("coupling", draw_run_graph(run, int(edges.step[edges.values.argmax()])))
+    save("couplings", draw_run_couplings(run))
 
 
 def measurement(array: xr.DataArray, names: tuple[str, ...]) -> le.Measurement:
@@ -180,6 +191,7 @@ def main() -> None:
     draw_filters(run)
     draw_geometry(run)
     draw_maximising(run)
+    draw_couplings(run)
     shoot_board(run)
 
 

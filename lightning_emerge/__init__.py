@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lightning_emerge.analysis.coupling import coupling_graph, coupling_statistics, write_graphml
     from lightning_emerge.analysis.embedding import embed_run
     from lightning_emerge.analysis.emergence_time import emergence_time, lead_time
     from lightning_emerge.analysis.geometry import step_cka, to_rsatoolbox
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from lightning_emerge.probes.checkpoints import Checkpoints
     from lightning_emerge.probes.confusion import ConfusionPicture
     from lightning_emerge.probes.contact import ContactSheet
+    from lightning_emerge.probes.coupling import CouplingProbe
     from lightning_emerge.probes.curvature import CurvatureProbe
     from lightning_emerge.probes.embedding import EmbeddingProbe
     from lightning_emerge.probes.exemplars import TopExemplarProbe
@@ -33,7 +35,17 @@ if TYPE_CHECKING:
     from lightning_emerge.probes.maximisation import MaximisationProbe
     from lightning_emerge.probes.similarity import SimilarityProbe
     from lightning_emerge.probes.token_gradient import TokenGradientProbe
-    from lightning_emerge.records import Axis, Capture, Measurement, Needs, Network, Past, ReceptiveField, StimulusBank
+    from lightning_emerge.records import (
+        Axis,
+        Capture,
+        Convolution,
+        Measurement,
+        Needs,
+        Network,
+        Past,
+        ReceptiveField,
+        StimulusBank,
+    )
     from lightning_emerge.schedules import AnyOf, At, Epochs, EverySteps, LogSpaced, Schedule
     from lightning_emerge.sinks.arrays import open_run
 
@@ -46,6 +58,8 @@ _HOMES = {
     "Checkpoints": "probes.checkpoints",
     "ConfusionPicture": "probes.confusion",
     "ContactSheet": "probes.contact",
+    "Convolution": "records",
+    "CouplingProbe": "probes.coupling",
     "CurvatureProbe": "probes.curvature",
     "EmbeddingProbe": "probes.embedding",
     "Epochs": "schedules",
@@ -79,6 +93,8 @@ _HOMES = {
     "VisionDataModule": "data.vision",
     "compare_order": "analysis.order",
     "draw_timeline": "analysis.timeline",
+    "coupling_graph": "analysis.coupling",
+    "coupling_statistics": "analysis.coupling",
     "embed_run": "analysis.embedding",
     "emergence_time": "analysis.emergence_time",
     "lead_time": "analysis.emergence_time",
@@ -87,6 +103,7 @@ _HOMES = {
     "run_timeline": "analysis.timeline",
     "step_cka": "analysis.geometry",
     "to_rsatoolbox": "analysis.geometry",
+    "write_graphml": "analysis.coupling",
 }
 
 __all__ = [
@@ -99,6 +116,8 @@ __all__ = [
     "Checkpoints",
     "ConfusionPicture",
     "ContactSheet",
+    "Convolution",
+    "CouplingProbe",
     "CurvatureProbe",
     "EmbeddingProbe",
     "Epochs",
@@ -130,6 +149,8 @@ __all__ = [
     "TopExemplarProbe",
     "VisionDataModule",
     "compare_order",
+    "coupling_graph",
+    "coupling_statistics",
     "draw_timeline",
     "embed_run",
     "emergence_time",
@@ -139,6 +160,7 @@ __all__ = [
     "run_timeline",
     "step_cka",
     "to_rsatoolbox",
+    "write_graphml",
 ]
 
 

@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy, pad, unfold
 from torch.nn.modules.loss import _Loss  # pyright: ignore[reportPrivateUsage]
 from torchmetrics import Metric, MetricCollection
 
-from lightning_emerge.records import ReceptiveField, StimulusBank, widest
+from lightning_emerge.records import Convolution, ReceptiveField, StimulusBank, widest
 
 _CHUNK = 32
 
@@ -110,6 +110,7 @@ class Pass:
         outputs: float32 tensor (stimulus, ...), what the module returned.
         activations: layer -> float32 tensor (stimulus, ...), its output.
         pooled: layer -> float32 tensor (stimulus, channel), its output's mean over all further axes.
+        inputs: layer -> float32 tensor (stimulus, in, y, x), what its convolution got.
         gradients: layer -> tensor like its weight. The sum over processes is the gradient of the bank's mean
             cross-entropy.
         token_gradients: layer -> tensor (token, *weight). The sum over processes is the gradient of each token's mean
@@ -121,6 +122,7 @@ class Pass:
     outputs: torch.Tensor = field(default_factory=lambda: torch.empty(0))
     activations: dict[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
     pooled: dict[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
+    inputs: dict[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
     gradients: dict[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
     token_gradients: dict[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
     squares: dict[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
@@ -132,6 +134,7 @@ def run_bank(
     layers: Sequence[str],
     *,
     pooled: Sequence[str] = (),
+    inputs: Sequence[str] = (),
     gradients: Sequence[str] = (),
     token_gradients: Sequence[str] = (),
     squares: Sequence[str] = (),
@@ -147,6 +150,7 @@ def run_bank(
         bank: the stimuli.
         layers: names from `find_layers` whose outputs to keep.
         pooled: names of layers whose outputs to keep averaged over places.
+        inputs: names of layers to keep of what their convolution gets.
         gradients: names of layers with respect to whose weights to take the gradient of the bank's loss.
         token_gradients: the same for each token's loss.
         squares: the same for the mean square of each stimulus' own gradient.
@@ -162,21 +166,25 @@ def run_bank(
     device, dtype = _device(module), _dtype(module)
     in_place = any(getattr(layer, "inplace", False) for layer in module.modules())
     watched = {layer: modules[layer] for layer in (*layers, *pooled)}
+    fed = {layer: find_convolution(module, layer) for layer in inputs}
     kept = dict[str, torch.Tensor]()
     with (
         _looking(module, list(backward.parameters.values())),
         _outputs(watched, copy=in_place) as outputs,
+        _inputs(fed, copy=in_place) as given,
         _ends(backward.leaves, copy=in_place) as leaves,
     ):
         for token, chunk in _chunks(labels):
-            outputs.clear()
-            leaves.clear()
+            for seen in (outputs, given, leaves):
+                seen.clear()
             result = module(images[chunk].to(device, dtype))
             answers = _tensor("the network", result)
             _check_reached(watched, outputs)
+            _check_reached(fed, given)
             found = {layer: _tensor(f"layer {layer!r}", outputs[layer][0]) for layer in watched}
             rows = {"": answers, **{f"whole {layer}": found[layer] for layer in layers}}
             rows |= {f"pooled {layer}": _pool(found[layer]) for layer in pooled}
+            rows |= {f"given {layer}": _tensor(f"what comes before {layer!r}", given[layer][0]) for layer in inputs}
             kept = kept or _room(rows, len(images))
             for name, own in rows.items():
                 kept[name][chunk] = own
@@ -184,7 +192,8 @@ def run_bank(
                 backward.add(result, token, leaves)
     whole = {layer: kept[f"whole {layer}"] for layer in layers}
     means = {layer: kept[f"pooled {layer}"] for layer in pooled}
-    return Pass(kept[""], whole, means, backward.bank, backward.token, backward.squares)
+    came = {layer: kept[f"given {layer}"] for layer in inputs}
+    return Pass(kept[""], whole, means, came, backward.bank, backward.token, backward.squares)
 
 
 def _chunks(labels: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
@@ -257,6 +266,60 @@ def check_leaf(module: nn.Module, layer: str) -> nn.Conv2d | nn.Linear:
     raise ValueError(
         "Gradients of single stimuli are taken of Linear, and of Conv2d without groups and padded with zeros; "
         f"{layer!r} is {what}. Name other layers."
+    )
+
+
+def is_convolution(module: nn.Module, layer: str) -> bool:
+    """Whether what holds a layer's only weight is a convolution of images."""
+    holders = [part for part in find_layers(module)[layer].modules() if _own_weights(part)]
+    return len(holders) == 1 and isinstance(holders[0], nn.Conv2d)
+
+
+def find_convolution(module: nn.Module, layer: str) -> nn.Conv2d:
+    """Finds the convolution of a layer that is a convolution, and a batch norm and a ReLU if there are any.
+
+    Raises:
+        ValueError: if something else is in the layer, or the convolution has groups or pads with other things than
+            zeros.
+    """
+    parts = [part for part in find_layers(module)[layer].modules() if not list(part.children())]
+    leaves = [part for part in parts if isinstance(part, nn.Conv2d)]
+    leaf = leaves[0] if len(leaves) == 1 else None
+    if leaf and leaf.groups == 1 and leaf.padding_mode == "zeros" and all(isinstance(p, _SIMPLE) for p in parts):
+        return leaf
+    raise ValueError(
+        "What a convolution gets is taken of layers that are a Conv2d without groups, padded with zeros, and a "
+        f"BatchNorm2d and a ReLU if there are any; {layer!r} is {' and '.join(type(part).__name__ for part in parts)}. "
+        "Name other layers."
+    )
+
+
+_SIMPLE = nn.Conv2d | nn.BatchNorm2d | nn.ReLU | nn.Dropout | nn.Dropout2d | nn.Identity
+
+
+def describe_convolution(module: nn.Module, layer: str) -> Convolution:
+    """Says what a layer makes of what it gets, apart from its weight, as it stands in evaluation mode.
+
+    Raises:
+        ValueError: as `find_convolution` does.
+    """
+    leaf = find_convolution(module, layer)
+    scale, shift = torch.ones_like(leaf.weight[:, 0, 0, 0]), torch.zeros_like(leaf.weight[:, 0, 0, 0])
+    shift = shift if leaf.bias is None else leaf.bias
+    parts = list(find_layers(module)[layer].modules())
+    for norm in parts:
+        if isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None:
+            steep = (norm.running_var + norm.eps).rsqrt() * (1 if norm.weight is None else norm.weight)
+            scale, shift = scale * steep, (shift - norm.running_mean) * steep
+            shift = shift if norm.bias is None else shift + norm.bias
+    (left, right, top, bottom), (stride, dilation) = _padding(leaf), (leaf.stride, leaf.dilation)
+    return Convolution(
+        (stride[0], stride[1]),
+        (dilation[0], dilation[1]),
+        (left, right, top, bottom),
+        scale.detach().float().clone(),
+        shift.detach().float().clone(),
+        any(isinstance(part, nn.ReLU) for part in parts),
     )
 
 
@@ -407,6 +470,19 @@ def _outputs(layers: Mapping[str, nn.Module], *, copy: bool) -> Iterator[dict[st
 
     def keep(name: str, _module: nn.Module, _given: Any, output: Any) -> None:
         kept = output.clone() if copy and isinstance(output, torch.Tensor) else output
+        seen[name] = kept, getattr(kept, "_version", 0)
+
+    with _hooked(layers, keep):
+        yield seen
+
+
+@contextmanager
+def _inputs(layers: Mapping[str, nn.Module], *, copy: bool) -> Iterator[dict[str, tuple[Any, int]]]:
+    """Keeps what each layer got, as `_outputs` keeps what it gave."""
+    seen: dict[str, tuple[Any, int]] = {}
+
+    def keep(name: str, _module: nn.Module, given: Any, _output: Any) -> None:
+        kept = given[0].clone() if copy else given[0]
         seen[name] = kept, getattr(kept, "_version", 0)
 
     with _hooked(layers, keep):

@@ -89,6 +89,9 @@ class Probe(Callback, ABC):
         layers = looking.match_layers(module, self.layers)
         if self.needs.of_weights:
             looking.weight_names(module, layers)
+        if self.needs.inputs:
+            for layer in layers:
+                looking.find_convolution(module, layer)
         if self.needs.gradient_squares:
             for layer in layers:
                 looking.check_leaf(module, layer)

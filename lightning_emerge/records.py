@@ -62,6 +62,7 @@ class Needs:
     Attributes:
         activations: whole outputs of its layers on the stimulus bank.
         pooled: the same, averaged over all places: one number a channel.
+        inputs: what the convolution of each of its layers gets on the stimulus bank, and what is made of it there.
         outputs: the network's own outputs on the stimulus bank.
         bank_gradients: gradients of the bank's mean cross-entropy with respect to its layers' weights.
         token_gradients: the same of each token's mean cross-entropy, from one backward pass a token.
@@ -82,6 +83,7 @@ class Needs:
 
     activations: bool = False
     pooled: bool = False
+    inputs: bool = False
     outputs: bool = False
     bank_gradients: bool = False
     token_gradients: bool = False
@@ -102,7 +104,7 @@ class Needs:
     @property
     def passes(self) -> bool:
         """Whether the bank has to go through the network."""
-        return self.activations or self.pooled or self.outputs or self.differentiates
+        return self.activations or self.pooled or self.inputs or self.outputs or self.differentiates
 
     @property
     def differentiates(self) -> bool:
@@ -138,6 +140,27 @@ class ReceptiveField:
         """First pixel that a position's unit sees, and the one after the last, along an axis; both may lie outside."""
         low = self.start + position * self.stride
         return low, low + self.size
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """What a layer makes of what it gets, apart from its weight: a convolution, a shift or batch norm, a ReLU.
+
+    Attributes:
+        stride: places of the input from one of the output to the next, (y, x).
+        dilation: places of the input from one tap of a kernel to the next, (y, x).
+        padding: zeros that are put around the input: left, right, top, bottom, as `torch.nn.functional.pad` takes them.
+        scale: (out,), what the convolution is multiplied by: 1, or what the batch norm does in evaluation mode.
+        shift: (out,), what is added then: the bias, and what the batch norm adds.
+        rectified: whether a ReLU follows.
+    """
+
+    stride: tuple[int, int]
+    dilation: tuple[int, int]
+    padding: tuple[int, int, int, int]
+    scale: torch.Tensor
+    shift: torch.Tensor
+    rectified: bool
 
 
 class Network(Protocol):
@@ -185,6 +208,8 @@ class Capture:
         bank: the stimuli, or None if no due probe needed them.
         activations: layer -> float32 tensor (stimulus, ...), the layer's output.
         pooled: layer -> float32 tensor (stimulus, channel), the output's mean over all further axes.
+        inputs: layer -> float32 tensor (stimulus, in, y, x), what the layer's convolution got.
+        convolutions: layer -> what the layer makes of its input besides its weight.
         outputs: float32 tensor (stimulus, token), what the network's `forward` returned, or None.
         weights: layer -> tensor (out, in, ...), the layer's weight at `step`.
         bank_gradients: layer -> tensor like `weights`, of the bank's mean cross-entropy in evaluation mode.
@@ -207,6 +232,8 @@ class Capture:
     bank: StimulusBank | None = None
     activations: Mapping[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
     pooled: Mapping[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
+    inputs: Mapping[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
+    convolutions: Mapping[str, Convolution] = field(default_factory=dict[str, Convolution])
     outputs: torch.Tensor | None = None
     weights: Mapping[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
     bank_gradients: Mapping[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])

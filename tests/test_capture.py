@@ -25,6 +25,8 @@ from lightning_emerge.capture import (
     agree,
     check_leaf,
     default_layers,
+    describe_convolution,
+    find_convolution,
     find_layers,
     gather,
     match_layers,
@@ -333,6 +335,64 @@ def test_pooled_outputs_are_means_over_places():
     expected = seen.activations["conv1_1"].double().sum(dim=(2, 3)) / 64
     torch.testing.assert_close(seen.pooled["conv1_1"].double(), expected, rtol=1e-5, atol=1e-6)
     assert torch.equal(seen.pooled["fc2"], seen.activations["fc2"])
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_inputs_are_what_convolutions_get_and_lead_to_what_layers_give(batch_norm):
+    network, bank = make_vgg(batch_norm=batch_norm), make_bank(70, 3, 8, 8)
+    for number, part in enumerate(network.modules()):
+        if isinstance(part, nn.BatchNorm2d):
+            for name in ("weight", "bias", "running_mean", "running_var"):
+                getattr(part, name).data.uniform_(0.5, 1.5, generator=torch.Generator().manual_seed(number))
+        if isinstance(part, nn.Conv2d):
+            part.bias.data.uniform_(-0.5, 0.5, generator=torch.Generator().manual_seed(number))
+    seen = run_bank(network, bank, ["pool1", "conv2_1", "conv2_2"], inputs=["conv1_1", "conv2_1", "conv2_2"])
+    assert torch.equal(seen.inputs["conv1_1"], bank.images)
+    assert torch.equal(seen.inputs["conv2_1"], seen.activations["pool1"])
+    assert torch.equal(seen.inputs["conv2_2"], seen.activations["conv2_1"])
+    made, weight = describe_convolution(network, "conv2_2"), network.conv2_2.conv.weight.detach()
+    rows = torch.nn.functional.conv2d(torch.nn.functional.pad(seen.inputs["conv2_2"], made.padding), weight)
+    rows = (rows * made.scale[:, None, None] + made.shift[:, None, None]).clamp(min=0)
+    torch.testing.assert_close(rows, seen.activations["conv2_2"], rtol=1e-4, atol=1e-5)
+    assert made.rectified
+    assert (made.stride, made.dilation) == ((1, 1), (1, 1))
+    assert count_hooks(network) == 0
+
+
+class Overwrites(nn.Module):
+    """What its convolution got is written over afterwards, as a sum in place does."""
+
+    def __init__(self, *, inplace: bool) -> None:
+        super().__init__()
+        self.conv, self.relu = nn.Conv2d(3, 3, 3, padding=1), nn.ReLU(inplace)
+        self.fc = nn.Linear(3, 2)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        rows = images * 1
+        out = self.relu(self.conv(rows))
+        rows.add_(out)
+        return self.fc(rows.mean(dim=(2, 3)))
+
+
+def test_inputs_that_are_overwritten_are_copied_where_modules_say_so_and_refused_otherwise():
+    bank = make_bank(5, 3, 8, 8)
+    assert torch.equal(run_bank(Overwrites(inplace=True), bank, [], inputs=["conv"]).inputs["conv"], bank.images)
+    with pytest.raises(ValueError, match="not overwritten; 'conv'"):
+        run_bank(Overwrites(inplace=False), bank, [], inputs=["conv"])
+
+
+@pytest.mark.parametrize(
+    ("layer", "words"),
+    [
+        (nn.Linear(3, 3), "'0' is Linear"),
+        (nn.Conv2d(4, 4, 3, groups=2), "'0' is Conv2d"),
+        (nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular"), "'0' is Conv2d"),
+        (nn.Sequential(nn.Conv2d(4, 4, 3), nn.GELU()), "'0' is Conv2d and GELU"),
+    ],
+)
+def test_layers_that_make_other_things_of_their_input_are_refused(layer, words):
+    with pytest.raises(ValueError, match=words):
+        find_convolution(nn.Sequential(layer, nn.Flatten()), "0")
 
 
 @pytest.mark.parametrize("frozen", [False, True])

@@ -289,7 +289,16 @@ class Collector(le.Probe):
 
 
 FIELDS = (
-    *("activations", "pooled", "weights", "bank_gradients", "token_gradients", "gradient_squares"),
+    *(
+        "activations",
+        "pooled",
+        "inputs",
+        "convolutions",
+        "weights",
+        "bank_gradients",
+        "token_gradients",
+        "gradient_squares",
+    ),
     *("gradients", "updates", "fired"),
 )
 
@@ -319,6 +328,25 @@ def test_each_need_fills_its_part_of_the_capture_and_no_other(needs, filled, mak
     got |= {name for name in ("outputs", "bank", "network") if getattr(capture, name) is not None}
     assert got == filled
     assert all(set(getattr(capture, name)) == {"conv1_1", "fc1"} for name in got & set(FIELDS))
+
+
+def test_inputs_are_those_of_the_probes_own_convolutions(make_data, make_model, make_trainer):
+    probe = Collector(le.Needs(inputs=True), le.At([0]), ["conv2_1"])
+    others = [le.CouplingProbe(le.At([0])), le.SimilarityProbe(le.At([0]))]
+    model, data = make_model(), make_data()
+    make_trainer([*others, probe], max_steps=1).fit(model, datamodule=data)
+    capture = probe.captures[0]
+    got = {name for name in FIELDS if getattr(capture, name)}
+    assert got == {"inputs", "convolutions"}
+    assert set(capture.inputs) == set(capture.convolutions) == {"conv2_1"}
+    assert capture.inputs["conv2_1"].shape == (15, 4, 8, 8)
+    assert capture.bank is not None
+
+
+def test_inputs_of_what_is_no_convolution_are_refused(make_data, make_model, make_trainer):
+    trainer = make_trainer([Collector(le.Needs(inputs=True), le.At([0]), ["fc1"])], max_steps=1)
+    with pytest.raises(ValueError, match="'fc1' is Linear and ReLU"):
+        trainer.fit(make_model(), datamodule=make_data())
 
 
 class Remembering(Trainee):

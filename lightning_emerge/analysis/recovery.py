@@ -125,7 +125,7 @@ def _detectors(areas: npt.NDArray[np.floating]) -> list[npt.NDArray[np.integer]]
 def _score(strengths: npt.NDArray[np.floating], belongs: npt.NDArray[np.bool_]) -> tuple[float, float, float, float]:
     """AUC, where 95% of shuffled grammars have theirs, and how many of them have as large a one."""
     if not np.isfinite(strengths).all() or belongs.all() or not belongs.any():
-        return (np.nan,) * 4
+        return np.nan, np.nan, np.nan, np.nan
     ways = np.stack([belongs[list(order)].ravel() for order in _orders(len(belongs))], axis=1)
     areas = auc(torch.from_numpy(strengths.reshape(-1, 1).copy()), torch.from_numpy(ways))[0].numpy()
     low, high = np.quantile(areas, [0.025, 0.975])

@@ -263,6 +263,7 @@ class Conductor:
                 self.bank,
                 self._union([m for m in due if m.probe.needs.activations]),
                 pooled=self._union([m for m in due if m.probe.needs.pooled]),
+                inputs=self._union([m for m in due if m.probe.needs.inputs]),
                 gradients=self._union([m for m in due if m.probe.needs.bank_gradients]),
                 token_gradients=self._union([m for m in due if m.probe.needs.token_gradients]),
                 squares=self._union([m for m in due if m.probe.needs.gradient_squares]),
@@ -275,6 +276,8 @@ class Conductor:
         found = {
             "activations": {layer: looking.gather(rows, total) for layer, rows in seen.activations.items()},
             "pooled": {layer: looking.gather(rows, total) for layer, rows in seen.pooled.items()},
+            "inputs": {layer: looking.gather(rows, total) for layer, rows in seen.inputs.items()},
+            "convolutions": {layer: looking.describe_convolution(self.module, layer) for layer in seen.inputs},
             "bank_gradients": {layer: looking.add_up(share) for layer, share in seen.gradients.items()},
             "token_gradients": {layer: looking.add_up(share) for layer, share in seen.token_gradients.items()},
             "gradient_squares": {layer: looking.add_up(share) for layer, share in seen.squares.items()},
@@ -382,7 +385,7 @@ class Conductor:
 def _own(member: _Member, capture: Capture) -> Capture:
     layers, needs, earlier = member.layers, member.probe.needs, member.before(capture.step)
 
-    def of(wanted: bool, values: Any) -> dict[str, torch.Tensor]:
+    def of(wanted: bool, values: Any) -> dict[str, Any]:
         return {layer: values[layer] for layer in layers} if wanted else {}
 
     return Capture(
@@ -391,6 +394,8 @@ def _own(member: _Member, capture: Capture) -> Capture:
         capture.bank if needs.bank else None,
         activations=of(needs.activations, capture.activations),
         pooled=of(needs.pooled, capture.pooled),
+        inputs=of(needs.inputs, capture.inputs),
+        convolutions=of(needs.inputs, capture.convolutions),
         outputs=capture.outputs if needs.outputs else None,
         weights=of(needs.weights or needs.training or needs.past, capture.weights),
         bank_gradients=of(needs.bank_gradients, capture.bank_gradients),

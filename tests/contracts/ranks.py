@@ -113,9 +113,9 @@ class Witness(Callback):
 
 
 def make_probes(names: list[str], looks: le.Schedule) -> list[le.Probe]:
-    of_layers = (le.FilterProbe, le.TopExemplarProbe, le.SimilarityProbe, le.EmbeddingProbe, le.MaximisationProbe)
+    of_layers = (le.FilterProbe, le.TopExemplarProbe, le.SimilarityProbe, le.EmbeddingProbe, le.CouplingProbe)
     of_loss = (le.GradientProbe, le.TokenGradientProbe, le.GradientNoiseProbe, le.CurvatureProbe)
-    shipped = (le.CategoryProbe, *of_layers, *of_loss, Whole)
+    shipped = (le.CategoryProbe, *of_layers, *of_loss, le.MaximisationProbe, Whole)
     kinds = {kind.__name__: kind for kind in (*shipped, DrawsOneNumber, Failing)}
     if names == ["all"]:
         return [kind(schedule=looks, on_error="raise", **CHEAP.get(kind, {})) for kind in shipped]

@@ -20,6 +20,7 @@ PROBES = [
     "TopExemplarProbe",
     "SimilarityProbe",
     "EmbeddingProbe",
+    "CouplingProbe",
     "TokenGradientProbe",
     "GradientNoiseProbe",
     "CurvatureProbe",

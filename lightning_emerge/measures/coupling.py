@@ -1,0 +1,290 @@
+"""Couplings: which filters of a convolution drive which filters of the next, beyond what its weights do in any order.
+
+The null of every kind of edge is the same: each filter's weights in random order. A filter keeps all its weights, its
+bias and what it gets; which input each weight is of, and at which tap, is drawn anew, and the activities are worked out
+again. So the null has the layer's weights and stimuli, and neither wiring nor shape of kernels. The weights of an
+untrained network are in random order already, and so it differs from its null by chance alone.
+
+All numbers of a filter are over the norm of its weights, which no order changes, and each is given in standard
+deviations of the null of its input filter: neither an edge's strength nor its null depends on how active the two
+filters are, as long as they are active at all.
+
+The floor of the cost is one convolution of the stimuli with the kernels and one gradient of it, for the layer's own
+filters and for 128 or more that are drawn.
+"""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d, conv2d, pad
+from torch.nn.grad import conv2d_weight
+
+from lightning_emerge.measures.linear import wide
+from lightning_emerge.records import Convolution
+
+KINDS = ("weight", "activation", "effective")
+RATE = 0.05
+"""Rate of false discoveries among the edges of a pair of layers and a kind."""
+
+_RANDOM = 128  # filters that are drawn for the null of a layer, at least
+_ROOM = 2**21  # numbers of a chunk's responses
+_ROUNDS = 5  # of taking out of the null what counts, at most
+_FLAT = 1e-4  # a spread below so much of the size is rounding
+
+
+@dataclass(frozen=True)
+class Activity:
+    """How some filters and their inputs go together over stimuli.
+
+    Attributes:
+        activation: (filter, in) correlation of an input and a filter at the same place, given the place; NaN if one of
+            them does not vary.
+        effective: (filter, in) mean over stimuli and places of what an input adds to a filter where the filter is
+            above zero, in units of activation.
+        alive: (filter,) whether the filter's output varies.
+    """
+
+    activation: Float[Tensor, "filter in"]
+    effective: Float[Tensor, "filter in"]
+    alive: Bool[Tensor, " filter"]
+
+
+def couple(
+    inputs: Float[Tensor, "stimulus in y x"], weight: Float[Tensor, "filter in v u"], convolution: Convolution
+) -> Activity:
+    """Works out how the filters of a convolution go with its inputs.
+
+    Effective coupling is input times gradient, as in Shrikumar et al. (2017), section 2.2.2, of the filter's output
+    summed over places, so that over inputs it adds up to the mean output without what the shift gives.
+
+    Args:
+        inputs: what the convolution gets.
+        weight: its kernels, or others that take their place.
+        convolution: what is made of it besides, with scale and shift of each filter.
+
+    Returns:
+        Correlation and effective coupling of each filter and input. Inputs are averaged over areas to the grid of the
+        output where that is coarser.
+    """
+    cut = max(1, _ROOM * convolution.stride[0] * convolution.stride[1] // (len(weight) * inputs[0, 0].numel()))
+    sums = _Sums(inputs, weight, convolution)
+    for chunk in torch.arange(len(inputs), device=inputs.device).split(cut):
+        sums.add(chunk)
+    return sums.finish()
+
+
+class _Sums:
+    """Adds up over chunks of stimuli what `couple` needs."""
+
+    def __init__(self, inputs: Tensor, weight: Tensor, convolution: Convolution) -> None:
+        self.weight, self.convolution = weight, convolution
+        self.padded = pad(inputs, convolution.padding)
+        self.scale, self.shift = (of[:, None, None] for of in (convolution.scale, convolution.shift))
+        self.grid = self._outputs(self.padded[:1]).shape[2:]
+        here = inputs if inputs.shape[2:] == self.grid else adaptive_avg_pool2d(inputs, (self.grid[0], self.grid[1]))
+        self.centred = (here - here.mean(dim=0)).flatten(2)
+        self.size = wide(here.square().sum(dim=(0, 2, 3)))
+        self.gradient = torch.zeros_like(weight)
+        self.cross = wide(torch.zeros_like(weight[:, :, 0, 0]))
+        self.first = wide(torch.zeros_like(weight[:, :1, 0, 0])).repeat(1, self.grid.numel())
+        self.second = self.first[:, 0].clone()
+
+    def _outputs(self, padded: Tensor) -> Tensor:
+        made = self.convolution
+        return conv2d(padded, self.weight, None, made.stride, 0, made.dilation) * self.scale + self.shift
+
+    def add(self, chunk: Tensor) -> None:
+        padded = self.padded[chunk]
+        outputs = self._outputs(padded)
+        gate = (outputs > 0).to(outputs) if self.convolution.rectified else torch.ones_like(outputs)
+        made, shape = self.convolution, list(self.weight.shape)
+        self.gradient += conv2d_weight(padded, shape, gate, made.stride, 0, made.dilation)  # pyright: ignore[reportArgumentType]
+        outputs = (outputs * gate).flatten(2)
+        self.first += outputs.sum(dim=0)
+        self.second += outputs.square().sum(dim=(0, 2))
+        self.cross += (outputs @ self.centred[chunk].transpose(1, 2)).sum(dim=0)
+
+    def finish(self) -> Activity:
+        count = len(self.padded)
+        variance = self.second - self.first.square().sum(dim=1) / count
+        spread = wide(self.centred.square().sum(dim=(0, 2)))
+        alive, varies = variance > _FLAT**2 * self.second, spread > _FLAT**2 * self.size
+        correlation = self.cross / (variance[:, None] * spread).sqrt()
+        correlation = torch.where(alive[:, None] & varies, correlation.clamp(-1, 1), torch.nan)
+        drive = (self.gradient * self.weight).sum(dim=(2, 3)) * self.scale[:, :, 0]
+        return Activity(correlation, wide(drive) / (count * self.grid.numel()), alive)
+
+
+def shuffle_kernels(
+    weight: Float[Tensor, "filter in v u"], draws: int, generator: torch.Generator
+) -> Float[Tensor, "draw filter in v u"]:
+    """Puts each filter's weights in random order, over inputs and taps.
+
+    Args:
+        weight: kernels.
+        draws: how often.
+        generator: on the CPU, so that all devices have the same orders.
+    """
+    rows = weight.flatten(1).expand(draws, -1, -1)
+    order = torch.rand(rows.shape, generator=generator).argsort(dim=2).to(weight.device)
+    return rows.gather(2, order).view(draws, *weight.shape)
+
+
+def spread_stimuli(labels: Int[Tensor, " stimulus"], count: int) -> Int[Tensor, " chosen"]:
+    """Chooses stimuli evenly, as many of each token as of any other if the bank is balanced; all, if they are fewer."""
+    order = labels.argsort(stable=True)
+    steps = torch.arange(min(count, len(labels)), device=labels.device)
+    return order[(steps * len(labels)) // max(1, len(steps))].sort().values
+
+
+def coupling_strengths(
+    inputs: Float[Tensor, "stimulus in y x"],
+    weight: Float[Tensor, "filter in v u"],
+    convolution: Convolution,
+    generator: torch.Generator,
+) -> tuple[Float[Tensor, "kind filter in"], Float[Tensor, " kind"]]:
+    """Measures each possible edge from an input to a filter against filters with their weights in random order.
+
+    Args:
+        inputs: what the convolution gets.
+        weight: its kernels.
+        convolution: what is made of it besides.
+        generator: of the orders, on the CPU.
+
+    Returns:
+        Strengths by kind (`KINDS`), in standard deviations of the null; NaN for an input that is silent, a filter whose
+        output does not vary, or an input whose null does not vary. And the smallest size of a strength that counts
+        (`count_edges`) at a false-discovery rate of `RATE` in the kind; NaN if none counts.
+    """
+    weight = weight.float()
+    draws = max(2, -(-_RANDOM // len(weight)))
+    drawn = torch.cat([weight[None], shuffle_kernels(weight, draws, generator)])
+    more = Convolution(
+        convolution.stride,
+        convolution.dilation,
+        convolution.padding,
+        convolution.scale.repeat(draws + 1),
+        convolution.shift.repeat(draws + 1),
+        convolution.rectified,
+    )
+    seen = couple(inputs, drawn.flatten(0, 1), more)
+    norm = weight.flatten(1).norm(dim=1)[:, None]
+    alive = seen.alive.view(draws + 1, -1, 1) & (inputs.abs().amax(dim=(0, 2, 3)) > 0)
+    found = [seen.activation.view(drawn.shape[:3]), seen.effective.view(drawn.shape[:3]) / norm]
+    pairs = [_against_inputs(torch.where(alive, wide(values), torch.nan)) for values in found]
+    strengths, thresholds = zip(kernel_strengths(weight, alive[0], 2 * draws, generator), *pairs, strict=True)
+    return torch.stack(strengths), torch.stack(thresholds)
+
+
+def kernel_strengths(
+    weight: Float[Tensor, "filter in v u"], alive: Bool[Tensor, "filter in"], draws: int, generator: torch.Generator
+) -> tuple[Float[Tensor, "filter in"], Float[Tensor, ""]]:
+    """Measures the norm of each kernel against those of the filter's weights in random order.
+
+    A few strong kernels lend their weights to the null of all and hide in it. So kernels that count are taken out of
+    what the null is drawn from, and it is drawn again, until no more of them count; the weaker half of a filter's
+    kernels always stays in. Nothing is taken out where nothing counts, so that this finds no more in random kernels.
+
+    Args:
+        weight: kernels.
+        alive: which edges there are.
+        draws: how often each filter's weights are put in order.
+        generator: of the orders, on the CPU.
+
+    Returns:
+        Strengths and threshold, as `coupling_strengths`.
+    """
+    norms: Tensor = wide(weight).flatten(2).norm(dim=2)
+    order = torch.rand((draws, *weight.flatten(1).shape), generator=generator).to(weight.device)
+    weaker = norms <= norms.median(dim=1).values[:, None]
+    inside = torch.ones_like(alive)
+    strengths, least = _against_kernels(weight, norms, alive, inside, order)
+    for _ in range(_ROUNDS):
+        left = ~(strengths >= least) | weaker
+        if torch.equal(left, inside):
+            break
+        inside = left
+        strengths, least = _against_kernels(weight, norms, alive, inside, order)
+    return strengths, least
+
+
+def _against_kernels(
+    weight: Tensor, norms: Tensor, alive: Tensor, inside: Tensor, order: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Judges norms by those of kernels of weights in random order, of the kernels inside; each over its filter's."""
+    chance = _ordered_norms(wide(weight), inside, order)
+    size = (norms.square() * inside).sum(dim=1, keepdim=True) / inside.sum(dim=1, keepdim=True)
+    values = torch.where(alive, norms / size.sqrt(), torch.nan)
+    return _judge(values, *_moments((chance / size.sqrt()).flatten()), signed=False)
+
+
+def _ordered_norms(weight: Tensor, inside: Tensor, order: Tensor) -> Tensor:
+    """Norms (draw, filter, in) of kernels whose weights are in random order; NaN beyond as many as are inside."""
+    taps = weight[0, 0].numel()
+    last = order + 2 * (~inside).repeat_interleave(taps, dim=1)
+    drawn = weight.flatten(1).expand(len(order), -1, -1).gather(2, last.argsort(dim=2))
+    norms = drawn.unflatten(2, (-1, taps)).norm(dim=3)
+    within = torch.arange(inside.shape[1], device=weight.device) < inside.sum(dim=1)[:, None]
+    return torch.where(within, norms, torch.nan)
+
+
+def _against_inputs(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Judges the first of values (draw, filter, in) by the others, each input by its own."""
+    return _judge(values[0], *_moments(values[1:].flatten(0, 1)), signed=True)
+
+
+def _moments(null: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Values of a null (draw, ...), their mean over draws and their standard deviation, NaN where they do not vary."""
+    known = null.isfinite()
+    count = known.sum(dim=0)
+    mean = null.nansum(dim=0) / count
+    spread = (torch.where(known, null - mean, 0).square().sum(dim=0) / (count - 1)).sqrt()
+    size = (torch.where(known, null, 0).square().sum(dim=0) / count).sqrt()
+    return null, mean, torch.where(spread > _FLAT * size, spread, torch.nan)
+
+
+def _judge(values: Tensor, null: Tensor, mean: Tensor, spread: Tensor, *, signed: bool) -> tuple[Tensor, Tensor]:
+    """Strengths of values, and the smallest size that counts."""
+    # Rounded as they are recorded, so that what counts can be told from the record.
+    strengths, chance = (((part - mean) / spread).float() for part in (values, null))
+    sizes, chances = (part.abs() if signed else part for part in (strengths, chance))
+    tested = sizes.isfinite()
+    chosen = benjamini_hochberg(exceedance(sizes[tested], chances[chances.isfinite()]), RATE)
+    return strengths, sizes[tested][chosen].min() if bool(chosen.any()) else torch.full_like(sizes[0, 0], torch.nan)
+
+
+def exceedance(values: Float[Tensor, " n"], null: Float[Tensor, " m"]) -> Float[Tensor, " n"]:
+    """Computes p-values: (1 + numbers of the null as large or larger) / (1 + numbers of the null).
+
+    Phipson & Smyth (2010), *Permutation p-values should never be zero*, equation 2.
+    """
+    below = torch.searchsorted(null.sort().values, values)
+    return wide(1 + len(null) - below) / (1 + len(null))
+
+
+def benjamini_hochberg(p: Float[Tensor, " n"], rate: float) -> Bool[Tensor, " n"]:
+    """Chooses what is discovered at a false-discovery rate (Benjamini & Hochberg 1995)."""
+    ordered = p.sort().values
+    ranks = torch.arange(1, len(p) + 1, device=p.device)
+    below = ordered * len(p) <= rate * ranks
+    return p <= ordered[below].max() if bool(below.any()) else torch.zeros_like(p, dtype=torch.bool)
+
+
+def count_edges(
+    strengths: Float[Tensor, "*pair filter in"], thresholds: Float[Tensor, "*pair"], kind: str
+) -> Bool[Tensor, "*pair filter in"]:
+    """Tells which edges count: by weight those that are strong, of the other kinds those that are strong either way.
+
+    Args:
+        strengths: of one kind.
+        thresholds: the smallest size that counts; NaN if none does.
+        kind: one of `KINDS`.
+    """
+    sizes = strengths if kind == "weight" else strengths.abs()
+    return sizes >= thresholds[..., None, None]

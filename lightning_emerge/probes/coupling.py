@@ -1,0 +1,150 @@
+"""CouplingProbe: which filters of a convolution drive which filters of the next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import ClassVar, Literal, final
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from lightning_emerge import capture as looking
+from lightning_emerge.figures.coupling import Graph, draw_graph
+from lightning_emerge.measures.coupling import KINDS, count_edges, coupling_strengths, spread_stimuli
+from lightning_emerge.measures.selectivity import class_selectivity
+from lightning_emerge.probe import Probe
+from lightning_emerge.records import Axis, Capture, Measurement, Needs, to_array
+from lightning_emerge.schedules import LogSpaced, Schedule
+
+_UNIT = "standard deviations of the null"
+_ABOUT = {
+    "weight": "Norm of the kernel from a filter to one of the next layer, against weights in random order",
+    "activation": "Correlation of a filter and one of the next layer at the same place, given the place, against "
+    "weights in random order",
+    "effective": "What a filter adds to one of the next layer where that is above zero, against weights in random "
+    "order",
+}
+
+
+@final
+class CouplingProbe(Probe):
+    """Measures which filters of a convolution drive which filters of the next: a directed graph at each look.
+
+    Records (pair, filter_out, filter_in) `coupling_weight`, `coupling_activation` and `coupling_effective`: the
+    strength of each possible edge in standard deviations of its null, the same filters with their weights in random
+    order; NaN where there is no such filter, or one that is silent. `coupling_threshold` (pair, kind) is the smallest
+    size of a strength that counts at a false-discovery rate of 5%, NaN if none does, and `coupling_edges` (pair, kind)
+    the share of possible edges that count. What the kinds say is in the documentation.
+
+    A pair is two of the probe's layers that follow each other, both convolutions, if the second has as many inputs as
+    the first has filters. In a network with branches, name the layers of one way through it.
+
+    Args:
+        schedule: as for any probe; `LogSpaced(5)` if none is given.
+        layers: as for any probe. Those that are no convolutions are left out.
+        stimuli: of how many stimuli of the bank, spread evenly over it, at least 2. The orders of the weights make
+            strengths uncertain, not the stimuli, so that more of them change little.
+        seed: of the orders, the same at every look.
+        on_error: as for any probe.
+
+    Raises:
+        ValueError: if there are fewer than 2 stimuli.
+    """
+
+    needs: ClassVar = Needs(inputs=True, pooled=True, weights=True)
+
+    def __init__(
+        self,
+        schedule: Schedule | None = None,
+        layers: Sequence[str] | None = None,
+        stimuli: int = 50,
+        seed: int = 0,
+        on_error: Literal["report", "raise"] = "report",
+    ) -> None:
+        super().__init__(schedule or LogSpaced(5), layers, on_error)
+        if stimuli < 2:
+            raise ValueError(f"CouplingProbe: stimuli is at least 2; got {stimuli}.")
+        self.stimuli, self.seed = stimuli, seed
+
+    def check(self, module: nn.Module) -> tuple[str, ...]:
+        named = looking.match_layers(module, self.layers)
+        layers = tuple(layer for layer in named if looking.is_convolution(module, layer))
+        weights = {layer: looking.find_convolution(module, layer).weight for layer in layers}
+        if not _pairs(weights):
+            raise ValueError(
+                "CouplingProbe looks at two convolutions or more that follow each other, the second with as many "
+                f"inputs as the first has filters; among {', '.join(named)} there are none. Name other layers."
+            )
+        return layers
+
+    def measure(self, capture: Capture) -> Iterable[Measurement]:
+        bank, source = capture.bank, type(self).__name__
+        assert bank is not None
+        generator = torch.Generator().manual_seed(self.seed)
+        pairs = _pairs(capture.weights)
+        found: list[tuple[Tensor, Tensor]] = []
+        for _, layer in pairs:
+            inputs = capture.inputs[layer]
+            chosen = spread_stimuli(bank.labels.to(inputs.device), self.stimuli)
+            weight, convolution = capture.weights[layer].float(), capture.convolutions[layer]
+            found.append(coupling_strengths(inputs[chosen], weight, convolution, generator))
+        size = max(max(part.shape) for part, _ in found)
+        strengths = torch.stack([_widened(part, size) for part, _ in found])
+        thresholds = torch.stack([least for _, least in found])
+        sizes = [capture.weights[layer].shape[:2] for _, layer in pairs]
+        filters = {f"filters_{end}": [each[k] for each in sizes] for k, end in enumerate(("out", "in"))}
+        pair = Axis("pair", [f"{before} > {layer}" for before, layer in pairs], notes=filters)
+        axes = (pair, Axis("filter_out", range(size)), Axis("filter_in", range(size)))
+        beside = {"tokens": np.array(bank.tokens), "preferred": _preferred(capture, size)}
+        for number, kind in enumerate(KINDS):
+            values, least = to_array(strengths[:, number]), to_array(thresholds[:, number])
+            more = {**beside, "threshold": least}
+            name = f"coupling_{kind}"
+            yield Measurement(name, values, axes, capture.step, _UNIT, source, _ABOUT[kind], beside=more)
+        kinds, about = Axis("kind", KINDS), "Smallest size of a strength that counts at a false-discovery rate of 5%"
+        yield Measurement("coupling_threshold", to_array(thresholds), (pair, kinds), capture.step, _UNIT, source, about)
+        counted = [count_edges(strengths[:, k], thresholds[:, k], kind) for k, kind in enumerate(KINDS)]
+        shares = torch.stack(counted, dim=1).sum(dim=(2, 3)) / strengths.isfinite().sum(dim=(2, 3))
+        about = "Share of the possible edges that count"
+        yield Measurement("coupling_edges", to_array(shares), (pair, kinds), capture.step, "share", source, about)
+
+    def draw(self, measurement: Measurement) -> Figure | None:
+        if measurement.name != "coupling_effective":
+            return None
+        strengths, least = measurement.values, measurement.beside["threshold"][:, None, None]
+        counted = np.where(np.abs(strengths) >= least, strengths, 0)
+        pairs = [tuple(str(label).split(" > ")) for label in measurement.axes[0].labels]
+        layers = list(dict.fromkeys(layer for pair in pairs for layer in pair))
+        preferred = dict(zip(layers, measurement.beside["preferred"], strict=True))
+        edges = {(before, layer): part for (before, layer), part in zip(pairs, counted, strict=True)}
+        tokens = [str(token) for token in measurement.beside["tokens"]]
+        return draw_graph(Graph(preferred, edges, tokens), f"Effective couplings, step {measurement.step}")
+
+
+def _pairs(weights: Mapping[str, Tensor]) -> list[tuple[str, str]]:
+    """Layers that follow each other and fit."""
+    layers = list(weights)
+    return [(a, b) for a, b in pairwise(layers) if weights[b].shape[1] == weights[a].shape[0]]
+
+
+def _widened(strengths: Tensor, size: int) -> Tensor:
+    return pad(strengths, (0, size - strengths.shape[2], 0, size - strengths.shape[1]), value=torch.nan)
+
+
+def _preferred(capture: Capture, size: int) -> np.ndarray:
+    """The token (layer, filter) that each filter of the layers in pairs prefers: its label, -1 if there is none.
+
+    NaN beyond a layer's last filter.
+    """
+    assert capture.bank is not None
+    found: list[Tensor] = []
+    for layer in dict.fromkeys(layer for pair in _pairs(capture.weights) for layer in pair):
+        rows = capture.pooled[layer]
+        index, labels = class_selectivity(rows, capture.bank.labels.to(rows.device))
+        preferred = torch.where(index.isfinite(), labels, -1).float()
+        found.append(pad(preferred, (0, size - len(preferred)), value=torch.nan))
+    return to_array(torch.stack(found))

@@ -1,0 +1,287 @@
+"""Couplings against autograd, NumPy and SciPy; planted ones are found, and random weights have none."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import false_discovery_control
+from torch.nn.functional import avg_pool2d, conv2d, pad
+
+import lightning_emerge as le
+from lightning_emerge.capture import describe_convolution, run_bank
+from lightning_emerge.measures.coupling import (
+    KINDS,
+    benjamini_hochberg,
+    count_edges,
+    couple,
+    coupling_strengths,
+    exceedance,
+    kernel_strengths,
+    shuffle_kernels,
+    spread_stimuli,
+)
+from lightning_emerge.records import Convolution
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def plain(filters: int, *, rectified: bool = True, **changes: object) -> Convolution:
+    made = Convolution((1, 1), (1, 1), (1, 1, 1, 1), torch.ones(filters), torch.zeros(filters), rectified)
+    return replace(made, **changes)
+
+
+def smooth_inputs(seed: int, stimuli: int, filters: int, side: int, *, mixed: bool = False) -> torch.Tensor:
+    """Activities as of a layer with a ReLU, independent of each other or mixed."""
+    random = seeded(seed)
+    rows = avg_pool2d(torch.randn(stimuli, filters, side, side, generator=random), 3, 1, 1)
+    mix = torch.eye(filters) + (0.5 * torch.randn(filters, filters, generator=random) if mixed else 0)
+    return torch.einsum("oi,niyx->noyx", mix, rows).relu()
+
+
+def random_kernels(seed: int, filters: int, inputs: int, side: int = 3) -> torch.Tensor:
+    return torch.randn(filters, inputs, side, side, generator=seeded(seed)) * (2 / (inputs * side**2)) ** 0.5
+
+
+# What is measured
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        plain(4),
+        plain(4, rectified=False),
+        plain(4, stride=(2, 2)),
+        plain(4, dilation=(2, 1), padding=(1, 1, 2, 2)),
+        plain(4, padding=(0, 0, 0, 0)),
+        plain(4, scale=torch.tensor([1.0, -2.0, 0.5, 3.0]), shift=torch.tensor([0.1, -0.2, 0.3, -0.1])),
+    ],
+    ids=["plain", "linear", "strided", "dilated", "unpadded", "after batch norm"],
+)
+def test_effective_coupling_is_input_times_gradient_of_the_summed_output(made):
+    inputs, weight = smooth_inputs(0, 7, 3, 8), random_kernels(1, 4, 3)
+    found = couple(inputs, weight, made)
+    leaves = inputs.double().requires_grad_()
+    rows = conv2d(pad(leaves, made.padding), weight.double(), None, made.stride, 0, made.dilation)
+    rows = rows * made.scale[:, None, None] + made.shift[:, None, None]
+    rows = rows.relu() if made.rectified else rows
+    for number in range(4):
+        gradient = torch.autograd.grad(rows[:, number].sum(), leaves, retain_graph=True)[0]
+        expected = (gradient * leaves).sum(dim=(0, 2, 3)) / rows[:, 0].numel()
+        torch.testing.assert_close(found.effective[number], expected.detach(), rtol=1e-4, atol=1e-6)
+
+
+def test_over_inputs_effective_couplings_add_up_to_the_mean_output_without_the_shift():
+    inputs, weight = smooth_inputs(0, 7, 3, 8), random_kernels(1, 4, 3)
+    mean = conv2d(inputs, weight, padding=1).relu().mean(dim=(0, 2, 3))
+    torch.testing.assert_close(couple(inputs, weight, plain(4)).effective.sum(dim=1).float(), mean)
+
+
+def test_correlations_are_those_within_places():
+    inputs, weight = smooth_inputs(0, 40, 3, 5), random_kernels(1, 4, 3)
+    inputs = inputs + torch.rand(3, 5, 5, generator=seeded(2))  # what a place has in common is left out
+    found = couple(inputs, weight, plain(4))
+    a, b = (rows.double().numpy() for rows in (inputs, conv2d(inputs, weight, padding=1).relu()))
+    a, b = a - a.mean(axis=0), b - b.mean(axis=0)
+    expected = np.corrcoef(*(rows.transpose(1, 0, 2, 3).reshape(len(rows[0]), -1) for rows in (b, a)))[:4, 4:]
+    np.testing.assert_allclose(found.activation, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_inputs_of_a_strided_convolution_are_averaged_over_its_places():
+    inputs, weight = smooth_inputs(0, 40, 3, 8), random_kernels(1, 4, 3)
+    found = couple(inputs, weight, plain(4, stride=(2, 2)))
+    a, b = avg_pool2d(inputs, 2).double().numpy(), conv2d(inputs, weight, stride=2, padding=1).relu().double().numpy()
+    a, b = a - a.mean(axis=0), b - b.mean(axis=0)
+    expected = (a[:, 1] * b[:, 2]).sum() / np.sqrt((a[:, 1] ** 2).sum() * (b[:, 2] ** 2).sum())
+    assert float(found.activation[2, 1]) == pytest.approx(expected, rel=1e-4)
+
+
+def test_chunks_do_not_matter(monkeypatch):
+    inputs, weight = smooth_inputs(0, 7, 3, 8), random_kernels(1, 4, 3)
+    whole = couple(inputs, weight, plain(4))
+    monkeypatch.setattr("lightning_emerge.measures.coupling._ROOM", 1)
+    single = couple(inputs, weight, plain(4))
+    torch.testing.assert_close(single.activation, whole.activation, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(single.effective, whole.effective, rtol=1e-5, atol=1e-6)
+
+
+# The null
+
+
+def test_each_filter_keeps_its_weights_in_another_order():
+    weight = random_kernels(0, 4, 3)
+    drawn = shuffle_kernels(weight, 5, seeded(0))
+    assert drawn.shape == (5, 4, 3, 3, 3)
+    for draw in drawn:
+        assert torch.equal(draw.flatten(1).sort().values, weight.flatten(1).sort().values)
+        assert (draw == weight).float().mean() < 0.2
+    assert torch.equal(drawn, shuffle_kernels(weight, 5, seeded(0)))
+    assert not torch.equal(drawn, shuffle_kernels(weight, 5, seeded(1)))
+
+
+def test_p_values_count_what_is_as_large():
+    p = exceedance(torch.tensor([0.5, 2.0, 9.0]), torch.tensor([3.0, 1.0, 2.0]))
+    assert p.tolist() == [1, 0.75, 0.25]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_discoveries_are_those_of_scipy(seed):
+    random = np.random.default_rng(seed)
+    p = np.concatenate([random.random(80), random.random(20) ** 6])
+    expected = false_discovery_control(p) <= 0.05
+    assert expected.any()
+    assert benjamini_hochberg(torch.from_numpy(p), 0.05).tolist() == expected.tolist()
+
+
+def test_nothing_is_discovered_where_nothing_is_small():
+    assert not benjamini_hochberg(torch.full((5,), 0.2), 0.05).any()
+    assert benjamini_hochberg(torch.zeros(0), 0.05).tolist() == []
+
+
+def test_stimuli_are_chosen_evenly_from_each_token():
+    labels = torch.arange(60) % 3
+    chosen = spread_stimuli(labels, 12)
+    assert labels[chosen].bincount().tolist() == [4, 4, 4]
+    assert len(set(chosen.tolist())) == 12
+    assert torch.equal(spread_stimuli(labels, 60), torch.arange(60))
+    assert torch.equal(spread_stimuli(labels, 99), torch.arange(60))
+
+
+# What is found
+
+
+def planted(seed: int, inputs: int, filters: int, times: float, *, mixed: bool = False):
+    """Random kernels, of which one in twenty is larger and of one sign; what is found, and where they are."""
+    weight = random_kernels(seed, filters, inputs)
+    where = torch.rand(filters, inputs, generator=seeded(1000 + seed)) < 0.05
+    weight[where] = times * weight[where].abs()
+    rows = smooth_inputs(seed, 50, inputs, 12, mixed=mixed)
+    strengths, least = coupling_strengths(rows, weight, plain(filters), seeded(0))
+    return {kind: count_edges(strengths[k], least[k], kind) for k, kind in enumerate(KINDS)}, where
+
+
+@pytest.mark.parametrize(("inputs", "filters"), [(16, 32), (32, 32), (64, 64)])
+@pytest.mark.parametrize("mixed", [False, True], ids=["independent", "mixed"])
+def test_planted_couplings_are_found_among_random_ones(inputs, filters, mixed):
+    right, found, there = (dict.fromkeys(KINDS, 0) for _ in range(3))
+    for seed in range(4):
+        edges, where = planted(seed, inputs, filters, 4, mixed=mixed)
+        for kind, own in edges.items():
+            right[kind] += int((own & where).sum())
+            found[kind] += int(own.sum())
+            there[kind] += int(where.sum())
+    for kind in ("weight", "effective"):
+        assert right[kind] >= 0.9 * found[kind], kind
+        assert right[kind] >= 0.9 * there[kind], kind
+    # A correlation is 1 at most, whatever the weight: filters with several strong inputs hide some of them.
+    assert right["activation"] >= 0.9 * found["activation"]
+    assert right["activation"] >= 0.3 * there["activation"]
+
+
+def test_a_kernel_of_the_same_size_without_order_is_not_found_by_weight_and_one_of_one_sign_by_effect():
+    weight = random_kernels(0, 32, 32)
+    weight[3, 5] = weight[3, 5].abs().mean()
+    strengths, _ = coupling_strengths(smooth_inputs(0, 50, 32, 12), weight, plain(32), seeded(0))
+    assert abs(float(strengths[0, 3, 5])) < 2
+    assert float(strengths[2, 3, 5]) > 2.5
+
+
+def test_an_inhibiting_kernel_is_seen_by_correlation_and_hardly_by_effect_as_it_silences_where_it_is_active():
+    weight = random_kernels(0, 32, 32)
+    weight[3, 5] = -4 * weight[3, 5].abs()
+    strengths, _ = coupling_strengths(smooth_inputs(0, 50, 32, 12), weight, plain(32), seeded(0))
+    assert float(strengths[0, 3, 5]) > 5
+    assert float(strengths[1, 3, 5]) < -1.5
+    assert abs(float(strengths[2, 3, 5])) < 3
+
+
+def test_an_untrained_network_has_no_more_edges_than_the_rate():
+    """Over 20 networks: all edges are false there, so that one in 20 pairs of layers may have any at all."""
+    data = le.TokenDataModule(val_exemplars=2, test_exemplars=2, bank_exemplars=6, image_size=16)
+    data.setup("fit")
+    bank, possible = data.stimulus_bank(), 0
+    shares: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    for seed in range(20):
+        torch.manual_seed(seed)
+        network = le.VGG(plan=[2, 2], width=12, head=[], image_size=16)
+        layers = ["conv1_2", "conv2_1", "conv2_2"]
+        seen = run_bank(network, bank, [], inputs=layers)
+        for layer in layers:
+            weight = network.get_submodule(layer)[0].weight.detach()
+            made = describe_convolution(network, layer)
+            strengths, least = coupling_strengths(seen.inputs[layer], weight, made, seeded(0))
+            possible += int(strengths[0].isfinite().sum())
+            for k, kind in enumerate(KINDS):
+                shares[kind].append(float(count_edges(strengths[k], least[k], kind).float().mean()))
+    assert possible > 15_000
+    for kind, own in shares.items():
+        some = sum(share > 0 for share in own)
+        assert np.mean(own) <= 0.005, kind
+        assert some <= 0.05 * len(own) + 2 * (0.05 * 0.95 * len(own)) ** 0.5, kind
+
+
+def test_labels_of_filters_do_not_matter():
+    inputs, weight = smooth_inputs(0, 30, 32, 8), random_kernels(1, 24, 32)
+    made = plain(24, shift=torch.linspace(-0.1, 0.1, 24))
+    order = torch.randperm(24, generator=seeded(3))
+    here = couple(inputs, weight, made)
+    there = couple(inputs, weight[order], replace(made, shift=made.shift[order]))
+    torch.testing.assert_close(there.effective, here.effective[order], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(there.activation, here.activation[order], rtol=1e-4, atol=1e-6)
+    turned = torch.randperm(32, generator=seeded(4))
+    again = couple(inputs[:, turned], weight[:, turned], made)
+    torch.testing.assert_close(again.effective, here.effective[:, turned], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(again.activation, here.activation[:, turned], rtol=1e-4, atol=1e-6)
+
+
+def test_relabelled_filters_have_the_edges_that_they_had():
+    edges, where = planted(0, 32, 32, 4)
+    weight = random_kernels(0, 32, 32)
+    weight[where] = 4 * weight[where].abs()
+    order = torch.randperm(32, generator=seeded(3))
+    rows = smooth_inputs(0, 50, 32, 12)
+    strengths, least = coupling_strengths(rows, weight[order], plain(32), seeded(0))
+    for k in (0, 2):  # other orders are drawn, so that those at the threshold may differ
+        again = count_edges(strengths[k], least[k], KINDS[k])
+        assert (again == edges[KINDS[k]][order]).float().mean() > 0.99
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1e3])
+def test_scales_of_inputs_and_filters_do_not_matter(scale):
+    inputs, weight = smooth_inputs(0, 30, 16, 8), random_kernels(1, 16, 16)
+    expected, _ = coupling_strengths(inputs, weight, plain(16), seeded(0))
+    inputs, weight = inputs.clone(), weight.clone()
+    inputs[:, 2] *= scale
+    weight[:, 2] /= scale
+    found = couple(inputs, weight, plain(16))
+    torch.testing.assert_close(
+        found.effective, couple(smooth_inputs(0, 30, 16, 8), random_kernels(1, 16, 16), plain(16)).effective
+    )
+    louder, _ = coupling_strengths(smooth_inputs(0, 30, 16, 8), scale * random_kernels(1, 16, 16), plain(16), seeded(0))
+    torch.testing.assert_close(louder, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_silent_inputs_dead_filters_and_kernels_without_variety_have_no_edges():
+    inputs, weight = smooth_inputs(0, 30, 16, 8), random_kernels(1, 16, 16)
+    inputs[:, 2] = 0
+    made = plain(16, shift=torch.where(torch.arange(16) == 5, -1e3, 0.0))
+    strengths, _ = coupling_strengths(inputs, weight, made, seeded(0))
+    assert strengths[:, :, 2].isnan().all()
+    assert strengths[:, 5].isnan().all()
+    assert strengths.isfinite().sum().tolist() == 3 * 15 * 15
+    same, least = coupling_strengths(inputs, torch.ones_like(weight), plain(16), seeded(0))
+    assert same[0].isnan().all()
+    assert least[0].isnan()
+
+
+def test_all_counts_that_is_as_strong_as_the_threshold():
+    strengths, least = kernel_strengths(random_kernels(0, 8, 8), torch.ones(8, 8, dtype=torch.bool), 4, seeded(0))
+    assert least.isnan()
+    assert not count_edges(strengths, least, "weight").any()
+    sizes = torch.tensor([[-3.0, 2.0], [3.0, torch.nan]])
+    assert count_edges(sizes, torch.tensor(3.0), "weight").tolist() == [[False, False], [True, False]]
+    assert count_edges(sizes, torch.tensor(3.0), "effective").tolist() == [[True, False], [True, False]]

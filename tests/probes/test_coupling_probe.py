@@ -1,0 +1,141 @@
+"""CouplingProbe on a network whose filters are wired by hand, and the graph that its records give."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import networkx as nx
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import lightning_emerge as le
+from lightning_emerge.capture import describe_convolution, run_bank
+from lightning_emerge.figures.canvas import to_pixels
+
+WIRES = {
+    layer: [(3 * k + shift, (5 * k) % 16) for k in range(10)] for shift, layer in enumerate(("conv2_1", "conv2_2"))
+}
+"""Filters of a layer, each with the filter before it that it is wired to."""
+
+
+def make_bank() -> le.StimulusBank:
+    images = torch.randn(40, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(40) % 4
+    return le.StimulusBank(images, labels, tuple(f"s{k}" for k in range(40)), tuple("abcd"))
+
+
+def make_network() -> le.VGG:
+    torch.manual_seed(0)
+    network = le.VGG(tokens=4, plan=[1, 2], width=16, head=[], image_size=16)
+    for layer, wires in WIRES.items():
+        weight = network.get_submodule(layer)[0].weight
+        for to, fro in wires:
+            weight.data[to, fro] = 5 * weight.data[to, fro].abs()
+    network.conv2_2.conv.bias.data[31] = -1e3  # dead
+    return network
+
+
+def look(probe: le.CouplingProbe, step: int = 3) -> Mapping[str, le.Measurement]:
+    network, bank = make_network(), make_bank()
+    layers = probe.check(network)
+    seen = run_bank(network, bank, [], pooled=layers, inputs=layers)
+    capture = le.Capture(
+        step,
+        layers,
+        bank,
+        pooled=seen.pooled,
+        inputs=seen.inputs,
+        convolutions={layer: describe_convolution(network, layer) for layer in layers},
+        weights={layer: network.get_submodule(layer)[0].weight.detach() for layer in layers},
+    )
+    return {found.name: found for found in probe.measure(capture)}
+
+
+@pytest.fixture(scope="module")
+def measured() -> Mapping[str, le.Measurement]:
+    return look(le.CouplingProbe())
+
+
+@pytest.mark.parametrize(("kind", "number"), [("weight", 0), ("effective", 2)])
+def test_filters_that_are_wired_are_found(kind, number, measured):
+    strengths = measured[f"coupling_{kind}"]
+    assert strengths.axes[0].labels == ["conv1_1 > conv2_1", "conv2_1 > conv2_2"]
+    found, there = set(), {(k, *wire) for k, wires in enumerate(WIRES.values()) for wire in wires}
+    for pair in range(2):
+        least = measured["coupling_threshold"].values[pair, number]
+        found |= {(pair, *edge) for edge in np.argwhere(strengths.values[pair] >= least).tolist()}
+    assert len(there & found) >= 0.9 * len(there)
+    assert len(there & found) >= 0.9 * len(found)
+
+
+def test_shares_are_of_the_edges_that_there_can_be(measured):
+    strengths, least = measured["coupling_weight"].values, measured["coupling_threshold"].values
+    expected = [(strengths[k] >= least[k, 0]).sum() / np.isfinite(strengths[k]).sum() for k in range(2)]
+    np.testing.assert_allclose(measured["coupling_edges"].values[:, 0], expected, rtol=1e-6)
+
+
+def test_there_is_nothing_beyond_the_last_filter_or_of_a_dead_one(measured):
+    for kind in ("weight", "activation", "effective"):
+        values = measured[f"coupling_{kind}"].values
+        assert values.shape == (2, 32, 32)
+        assert np.isnan(values[0, :, 16:]).all()
+        assert np.isnan(values[1, 31]).all()
+        assert np.isfinite(values[1, :31]).mean() > 0.9
+    assert measured["coupling_weight"].axes[0].notes == {"filters_out": [32, 32], "filters_in": [16, 32]}
+
+
+def test_the_same_seed_gives_the_same_null(measured):
+    again, other = look(le.CouplingProbe()), look(le.CouplingProbe(seed=1))
+    assert np.array_equal(again["coupling_weight"].values, measured["coupling_weight"].values, equal_nan=True)
+    assert not np.array_equal(other["coupling_weight"].values, measured["coupling_weight"].values, equal_nan=True)
+
+
+def test_its_picture_has_the_edges_that_count(measured):
+    probe = le.CouplingProbe()
+    assert probe.draw(measured["coupling_weight"]) is None
+    figure = probe.draw(measured["coupling_effective"])
+    assert figure is not None
+    least = measured["coupling_threshold"].values[:, 2]
+    count = int((np.abs(measured["coupling_effective"].values) >= least[:, None, None]).sum())
+    assert figure.axes[0].get_title() == f"Effective couplings, step 3: {count} edges"
+    assert to_pixels(figure).std() > 0
+
+
+@pytest.mark.parametrize(
+    ("probe", "layers"),
+    [
+        (le.CouplingProbe(), ["conv1_1", "conv2_1", "conv2_2"]),
+        (le.CouplingProbe(layers=["conv2_*", "fc1"]), ["conv2_1", "conv2_2"]),
+    ],
+)
+def test_it_looks_at_convolutions(probe, layers):
+    assert list(probe.check(make_network())) == layers
+
+
+@pytest.mark.parametrize("layers", [["conv1_1"], ["fc1"], ["conv1_1", "conv2_2"]])
+def test_layers_that_do_not_follow_each_other_are_refused(layers):
+    with pytest.raises(ValueError, match="two convolutions or more that follow each other"):
+        le.CouplingProbe(layers=layers).check(make_network())
+
+
+def test_too_few_stimuli_are_refused():
+    with pytest.raises(ValueError, match=r"stimuli is at least 2; got 1\."):
+        le.CouplingProbe(stimuli=1)
+
+
+def test_a_network_of_bare_convolutions_can_be_looked_at(make_trainer, tmp_path):
+    class Bare(le.TokenClassifier):
+        def __init__(self) -> None:
+            layers = (nn.Conv2d(3, 6, 3, 2), nn.BatchNorm2d(6), nn.Conv2d(6, 5, 3, dilation=2), nn.AdaptiveAvgPool2d(1))
+            super().__init__(nn.Sequential(*layers, nn.Flatten(), nn.Linear(5, 5)))
+
+    torch.manual_seed(0)
+    data = le.TokenDataModule(val_exemplars=2, test_exemplars=2, bank_exemplars=3, image_size=16, batch_size=20)
+    probe = le.CouplingProbe(le.At([0]), on_error="raise")
+    make_trainer([probe], max_steps=1, logger=False, default_root_dir=tmp_path).fit(Bare(), datamodule=data)
+    run = le.open_run(tmp_path)
+    assert run.coupling_weight.isel(pair=0).notnull().sum() == 2 * 30
+    assert run.pair.values.tolist() == ["0 > 2"]
+    assert nx.is_directed_acyclic_graph(le.coupling_graph(tmp_path, 0))
