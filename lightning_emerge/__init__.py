@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lightning_emerge.models.classifier import TokenClassifier
     from lightning_emerge.models.vgg import VGG
     from lightning_emerge.probe import Probe
+    from lightning_emerge.probes.ablation import AblationProbe
     from lightning_emerge.probes.category import CategoryProbe
     from lightning_emerge.probes.checkpoints import Checkpoints
     from lightning_emerge.probes.confusion import ConfusionPicture
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from lightning_emerge.probes.gradient import GradientProbe
     from lightning_emerge.probes.gradient_noise import GradientNoiseProbe
     from lightning_emerge.probes.maximisation import MaximisationProbe
+    from lightning_emerge.probes.parts import PartProbe
     from lightning_emerge.probes.similarity import SimilarityProbe
     from lightning_emerge.probes.token_gradient import TokenGradientProbe
     from lightning_emerge.records import Axis, Capture, Measurement, Needs, Network, Past, ReceptiveField, StimulusBank
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from lightning_emerge.sinks.arrays import open_run
 
 _HOMES = {
+    "AblationProbe": "probes.ablation",
     "AnyOf": "schedules",
     "At": "schedules",
     "Axis": "records",
@@ -58,6 +61,7 @@ _HOMES = {
     "Network": "records",
     "Nuisances": "data.nuisances",
     "Part": "data.tokens",
+    "PartProbe": "probes.parts",
     "Past": "records",
     "Probe": "probe",
     "ReceptiveField": "records",
@@ -81,6 +85,7 @@ _HOMES = {
 
 __all__ = [
     "VGG",
+    "AblationProbe",
     "AnyOf",
     "At",
     "Axis",
@@ -105,6 +110,7 @@ __all__ = [
     "Network",
     "Nuisances",
     "Part",
+    "PartProbe",
     "Past",
     "Probe",
     "ReceptiveField",

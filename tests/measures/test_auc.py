@@ -56,7 +56,7 @@ def test_it_holds_the_true_area_as_often_as_it_says(distance):
     areas = auc(scores, held[:, None])[:, 0]
     low, high = auc_interval(areas, torch.full_like(areas, 20), torch.full_like(areas, 30))
     truth = NormalDist().cdf(distance / np.sqrt(2))
-    assert ((low <= truth) & (truth <= high)).double().mean().item() == pytest.approx(0.95, abs=0.02)
+    assert 0.935 <= ((low <= truth) & (truth <= high)).double().mean().item() <= 0.98
     wide = auc_interval(areas, torch.full_like(areas, 20), torch.full_like(areas, 30), confidence=0.999)
     assert (wide[0] < low).all()
 

@@ -193,8 +193,8 @@ def test_a_whole_layer_tells_what_no_filter_does_and_noise_at_chance():
     held, folds = (labels < 2)[:, None], deal_folds(labels, 5)
     rows = noise(200, 60)
     spread = rows + 0.35 * (held.double() - 0.4) * torch.sign(noise(60, seed=1))
-    assert linear_auc(layer_geometry(spread), held, folds) > 0.9
-    assert best_filter_auc(spread, held, folds) < 0.8
+    assert linear_auc(layer_geometry(spread), held, folds) > 0.85
+    assert best_filter_auc(spread, held, folds) < 0.7
     nothing = [linear_auc(layer_geometry(noise(200, 60, seed=s)), held, folds).item() for s in range(40)]
     assert np.mean(nothing) == pytest.approx(0.5, abs=4 * np.std(nothing) / np.sqrt(40))
 
