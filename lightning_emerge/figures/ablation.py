@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.colors import SymLogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -15,7 +16,7 @@ from lightning_emerge.records import Axis, Measurement
 def draw_drops(measurement: Measurement) -> Figure:
     """Draws a matrix of parts and tokens for each layer, on a range of colours from -1 to 1 at every step.
 
-    A frame says that the token has the part.
+    Colours are linear up to 0.01 and logarithmic beyond. A frame says that the token has the part.
 
     Args:
         measurement: falls of a probability (layer, part, token); NaN is grey. The parts have a note `tokens`, names
@@ -23,21 +24,25 @@ def draw_drops(measurement: Measurement) -> Figure:
     """
     layers, parts, tokens = measurement.axes
     names = [str(token) for token in tokens.labels]
-    figure = new_figure(0.42 * len(names) * len(layers.labels) + 4.0, 0.3 * len(parts.labels) + 1.6)
+    figure = new_figure(0.46 * len(names) * len(layers.labels) + 4.0, 0.3 * len(parts.labels) + 1.6)
     panels = figure.subplots(1, len(layers.labels), sharey=True, squeeze=False)[0]
     # Orange against purple, which readers with any colour vision can tell apart.
-    colours = colormaps["PuOr_r"].with_extremes(bad=str(EMPTY))
+    colours, scale = colormaps["PuOr_r"].with_extremes(bad=str(EMPTY)), SymLogNorm(0.01, 0.5, -1, 1)
     image = None
     for axes, layer, values in zip(panels, layers.labels, measurement.values, strict=True):
-        image = axes.imshow(np.ma.masked_invalid(values), cmap=colours, vmin=-1, vmax=1, aspect="auto")
+        image = axes.imshow(np.ma.masked_invalid(values), cmap=colours, norm=scale, aspect="auto")
         axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
         axes.set_yticks(range(len(parts.labels)), [str(part) for part in parts.labels], fontsize=8)
         axes.tick_params(length=0)
         axes.set_title(str(layer), fontsize=9)
         _frame(axes, parts, names)
+        for row, column in np.argwhere(np.isfinite(values)):
+            axes.text(column, row, f"{values[row, column]:.2f}", ha="center", va="center", fontsize=7)
     figure.suptitle(f"What tokens lose without a part's detectors, step {measurement.step}", fontsize=10)
     if image is not None:
-        bar = figure.colorbar(image, ax=list(panels), shrink=0.8)
+        ticks = [-1, -0.1, -0.01, 0, 0.01, 0.1, 1]
+        bar = figure.colorbar(image, ax=list(panels), shrink=0.8, ticks=ticks)
+        bar.ax.set_yticklabels([f"{tick:g}" for tick in ticks], fontsize=8)
         bar.set_label("fall of the right token's probability\n(frame = token has the part)", fontsize=8)
     return figure
 

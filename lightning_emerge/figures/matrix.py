@@ -62,9 +62,8 @@ def draw_told(measurement: Measurement, low: float = 0.5) -> Figure:
         label.set_color(_KIND_COLOURS.get(str(kind), "black"))
     axes.tick_params(length=0)
     axes.set_title(f"{_TITLES.get(measurement.name, measurement.name)}, step {measurement.step}", fontsize=10)
-    shown = [kind for kind in _KIND_COLOURS if kind in kinds]
-    for number, kind in enumerate(shown):
-        place = (1 - 0.16 * (len(shown) - 1 - number), -0.3)
-        axes.annotate(kind, place, xycoords="axes fraction", color=_KIND_COLOURS[kind], fontsize=8, ha="right")
+    for number, kind in enumerate([kind for kind in reversed(_KIND_COLOURS) if kind in kinds]):
+        key = {"xycoords": "axes fraction", "textcoords": "offset points", "ha": "right", "fontsize": 8}
+        axes.annotate(kind, (0, 1), (-6 - 62 * number, 6), color=_KIND_COLOURS[kind], **key)
     figure.colorbar(image, ax=axes, shrink=0.8).set_label("AUC (0.5 = chance; grey = not measurable)", fontsize=8)
     return figure

@@ -53,9 +53,10 @@ def deal_controls(scores: Float[Tensor, "stimulus filter"], draws: int) -> list[
     """
     count = silenced_count(scores.shape[1])
     alive = scores.amax(dim=0) > scores.amin(dim=0)
-    order = torch.randperm(scores.shape[1], generator=torch.Generator().manual_seed(0)).to(scores.device)
+    drawn: Tensor = torch.randperm(scores.shape[1], generator=torch.Generator().manual_seed(0))
+    order = drawn.to(scores.device)
     groups = order[alive[order]].split(count)
-    return [group for group in groups if len(group) == count][:draws]
+    return [group for group in groups if group.numel() == count][:draws]
 
 
 def mean_output(activations: Float[Tensor, "stimulus filter ..."]) -> Float[Tensor, " filter"]:

@@ -9,7 +9,6 @@ from typing import ClassVar, Literal, final
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
 from lightning_emerge.capture import spaced_convolutions
 from lightning_emerge.figures.ablation import draw_drops
@@ -39,14 +38,15 @@ class AblationProbe(Probe):
     """Silences the filters that detect a part, and measures what each token loses.
 
     The detectors of a part are the twentieth of a layer's filters with the largest AUC for it. In their place the
-    next layer gets their mean output over the bank, so that what it gets stays what it is used to on average. Records
-    `ablation_drop` (layer, part, token), how far the mean probability of the right token falls; `ablation_control`
-    (layer, draw, token), the same for as many filters drawn by lot, the same ones at each look; `ablation_filter` (layer,
-    part, detector), which filters were silenced.
+    next layer gets their mean output over the bank, so that what it gets stays what it is used to on average.
+
+    Records `ablation_drop` (layer, part, token), how far the mean probability of the right token falls;
+    `ablation_control` (layer, draw, token), the same for as many filters drawn by lot, in the same order at each look;
+    `ablation_filter` (layer, part, detector), which filters were silenced.
 
     Args:
-        schedule: when to look; `LogSpaced(2)` if none is given. A look passes the bank once for each layer and part, and
-            five times for each layer.
+        schedule: when to look; `LogSpaced(2)` if none is given. A look passes the bank once for each layer and part,
+            and five times for each layer.
         layers: names or patterns. If none are given, every third convolution from the last one back, three in all.
         on_error: as for any probe.
     """

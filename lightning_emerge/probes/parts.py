@@ -30,7 +30,7 @@ from lightning_emerge.probe import Probe
 from lightning_emerge.records import Axis, Capture, Measurement, Needs, Network, StimulusBank, to_array
 from lightning_emerge.schedules import LogSpaced, Schedule
 
-_FOLDS, _PATH = 5, 16
+_FOLDS, _PATH = 5, 8
 _METHODS, _REGIONS = ("integrated_gradients", "grad_cam"), ("own", "other parts")
 _RANGES = {"part_auc": 0.5, "part_filter_auc": 0.5, "part_transfer": 0.0}
 _WHOLE = "How well a linear read-out of the layer tells the feature, in stimuli that it was not fitted to"
@@ -40,9 +40,7 @@ _TRANSFER = (
 )
 _BEST = "Which filter tells the feature best, over all stimuli"
 _EACH = "How surely a filter's largest output is larger with the feature than without it; NaN beyond the last filter"
-_SHARE = (
-    "Share of the best filter's attribution inside the parts, over their share of the image: 1 if pixels count alike"
-)
+_SHARE = "Share of the attribution of the part's best filter inside a region, over the region's share of the image"
 
 
 @final
@@ -52,13 +50,14 @@ class PartProbe(Probe):
     Records by layer and feature, as areas under the ROC curve, 0.5 by chance: `part_auc`, of a linear read-out of the
     whole layer; `part_filter_auc`, of the best single filter; `part_transfer`, of a read-out in tokens that it never
     saw. `filter_part_auc` (layer, filter, feature) is that of every filter, `part_best_filter` the number of the best.
-    `part_attribution` (layer, feature, method, region) says how much of the best filter's attribution lies inside the
-    feature's own parts, and inside the token's other parts, over their share of the image.
+    `part_attribution` (layer, part, method, region) says how much of the attribution of a part's best filter lies
+    inside the part, and inside the token's other parts, over their share of the image.
 
     Args:
         schedule: as for any probe; `LogSpaced(5)` if none is given.
         layers: as for any probe.
-        attributed: stimuli, of those that have a feature, to take the attribution in; 0 for no attribution.
+        attributed: stimuli, of those that have a part, to take the attribution in; 0 for no attribution. It is most of
+            what a look costs.
         on_error: as for any probe.
 
     Raises:
@@ -71,7 +70,7 @@ class PartProbe(Probe):
         self,
         schedule: Schedule | None = None,
         layers: Sequence[str] | None = None,
-        attributed: int = 4,
+        attributed: int = 8,
         on_error: Literal["report", "raise"] = "report",
     ) -> None:
         super().__init__(schedule or LogSpaced(5), layers, on_error)
@@ -115,8 +114,10 @@ class PartProbe(Probe):
         axes = (layer, Axis("filter", range(stacked.shape[1])), feature)
         yield Measurement("filter_part_auc", to_array(stacked), axes, capture.step, "AUC", source, _EACH)
         if self.attributed:
-            shares = _attributions(capture, bank, features, best, self.attributed)
-            axes = (layer, feature, Axis("method", _METHODS), Axis("region", _REGIONS))
+            alone = features.of_kind("part")
+            shares = _attributions(capture, bank, alone, best[:, : len(alone.names)], self.attributed)
+            part = Axis("part", alone.names, notes=alone.notes())
+            axes = (layer, part, Axis("method", _METHODS), Axis("region", _REGIONS))
             yield Measurement("part_attribution", to_array(shares), axes, capture.step, "1", source, _SHARE)
 
     def draw(self, measurement: Measurement) -> Figure | None:
@@ -125,7 +126,7 @@ class PartProbe(Probe):
 
 
 def _attributions(capture: Capture, bank: StimulusBank, features: Features, best: Tensor, count: int) -> Tensor:
-    """How much of each feature's best filter lies where, (layer, feature, method, region); NaN without masks."""
+    """How much of each part's best filter lies where, (layer, part, method, region); NaN without masks."""
     network, table = capture.network, bank.latents
     assert network is not None
     assert table is not None
