@@ -4,8 +4,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lightning_emerge.analysis.ablation import ablation_table
     from lightning_emerge.analysis.embedding import embed_run
     from lightning_emerge.analysis.geometry import step_cka, to_rsatoolbox
+    from lightning_emerge.analysis.names import name_filters
     from lightning_emerge.data.grammars import read_grammar
     from lightning_emerge.data.nuisances import Nuisances
     from lightning_emerge.data.photographs import FolderDataModule
@@ -76,7 +78,9 @@ _HOMES = {
     "TokenGradientProbe": "probes.token_gradient",
     "VGG": "models.vgg",
     "VisionDataModule": "data.vision",
+    "ablation_table": "analysis.ablation",
     "embed_run": "analysis.embedding",
+    "name_filters": "analysis.names",
     "open_run": "sinks.arrays",
     "read_grammar": "data.grammars",
     "step_cka": "analysis.geometry",
@@ -124,7 +128,9 @@ __all__ = [
     "TokenGradientProbe",
     "TopExemplarProbe",
     "VisionDataModule",
+    "ablation_table",
     "embed_run",
+    "name_filters",
     "open_run",
     "read_grammar",
     "step_cka",

@@ -37,7 +37,9 @@ def draw_drops(measurement: Measurement) -> Figure:
         axes.set_title(str(layer), fontsize=9)
         _frame(axes, parts, names)
         for row, column in np.argwhere(np.isfinite(values)):
-            axes.text(column, row, f"{values[row, column]:.2f}", ha="center", va="center", fontsize=7)
+            axes.text(
+                column, row, f"{round(float(values[row, column]), 2) + 0:.2f}", ha="center", va="center", fontsize=7
+            )
     figure.suptitle(f"What tokens lose without a part's detectors, step {measurement.step}", fontsize=10)
     if image is not None:
         ticks = [-1, -0.1, -0.01, 0, 0.01, 0.1, 1]

@@ -50,7 +50,7 @@ class PartProbe(Probe):
     Records by layer and feature, as areas under the ROC curve, 0.5 by chance: `part_auc`, of a linear read-out of the
     whole layer; `part_filter_auc`, of the best single filter; `part_transfer`, of a read-out in tokens that it never
     saw. `filter_part_auc` (layer, filter, feature) is that of every filter, `part_best_filter` the number of the best.
-    `part_attribution` (layer, part, method, region) says how much of the attribution of a part's best filter lies
+    `part_attribution` (layer, part, attribution, region) says how much of the attribution of a part's best filter lies
     inside the part, and inside the token's other parts, over their share of the image.
 
     Args:
@@ -117,7 +117,7 @@ class PartProbe(Probe):
             alone = features.of_kind("part")
             shares = _attributions(capture, bank, alone, best[:, : len(alone.names)], self.attributed)
             part = Axis("part", alone.names, notes=alone.notes())
-            axes = (layer, part, Axis("method", _METHODS), Axis("region", _REGIONS))
+            axes = (layer, part, Axis("attribution", _METHODS), Axis("region", _REGIONS))
             yield Measurement("part_attribution", to_array(shares), axes, capture.step, "1", source, _SHARE)
 
     def draw(self, measurement: Measurement) -> Figure | None:
@@ -126,7 +126,7 @@ class PartProbe(Probe):
 
 
 def _attributions(capture: Capture, bank: StimulusBank, features: Features, best: Tensor, count: int) -> Tensor:
-    """How much of each part's best filter lies where, (layer, part, method, region); NaN without masks."""
+    """How much of each part's best filter lies where, (layer, part, attribution, region); NaN without masks."""
     network, table = capture.network, bank.latents
     assert network is not None
     assert table is not None
