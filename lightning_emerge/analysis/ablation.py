@@ -23,8 +23,8 @@ def ablation_table(run: str | Path, step: int | None = None) -> pd.DataFrame:
     """Compares what tokens with a part lose without its detectors with what tokens without the part lose.
 
     Chance is what the difference is if other tokens have the part: for one part, any as many tokens; for all parts of a
-    layer together, tokens changed about, each with all its parts (all ways if they are no more than 5,000, or else that
-    many drawn with a fixed seed). Parts of few tokens leave few ways: with five tokens, no single part can reach p below
+    layer together, tokens changed about, each with all its parts: all ways if they are no more than 5,000, or that many
+    that are drawn with a fixed seed. Few tokens leave few ways: with five, no single part can reach a p below
     0.1, but all parts together can.
 
     Args:
