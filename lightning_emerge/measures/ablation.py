@@ -44,7 +44,7 @@ def find_detectors(
     return [order[:, feature] if bool(enough[feature]) else None for feature in range(held.shape[1])]
 
 
-def deal_controls(scores: Float[Tensor, "stimulus filter"], draws: int) -> list[Int[Tensor, " filter"]]:
+def deal_controls(scores: Float[Tensor, "stimulus filter"], draws: int) -> list[Int[Tensor, " drawn"]]:
     """Deals filters to groups of as many as are silenced at once, the same ones whenever it is called.
 
     Args:
