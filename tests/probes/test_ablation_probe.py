@@ -125,7 +125,7 @@ def test_the_table_finds_what_was_planted_and_shuffled_tokens_do_not(measured, t
     assert every.difference > every.high > 0 > every.low
     assert every.difference > 3 * abs(every.control)
     single = table.iloc[:-1]
-    assert (single.p == pytest.approx(0.1)).all()
+    assert single.p.tolist() == pytest.approx([0.1] * 6)
     drops = measured["ablation_drop"].values[0, 0]
     assert single.drop_with[0] == pytest.approx(drops[[0, 3]].mean(), abs=1e-6)
     assert single.drop_without[0] == pytest.approx(drops[[1, 2, 4]].mean(), abs=1e-6)
