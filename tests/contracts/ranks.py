@@ -31,7 +31,7 @@ LIMIT = 60  # seconds a fit may take
 CHEAP = {
     le.CurvatureProbe: {"iterations": 5, "vectors": 2},
     le.MaximisationProbe: {"filters": 2, "iterations": 2},
-    le.PartProbe: {"attributed": 2},
+    le.PartProbe: {"attributed": 1},
 }
 
 
