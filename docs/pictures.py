@@ -2,8 +2,8 @@
 
 make pictures RUNS=runs/vgg5/version_0
 
-Those of docs/filters.md need a run with configs/probes/filters.yaml on top, or such a replay of its checkpoints; those of
-parts likewise with configs/probes/parts.yaml.
+Those of docs/filters.md need a run with configs/probes/filters.yaml on top, or such a replay of its checkpoints;
+those of parts likewise with configs/probes/parts.yaml.
 """
 
 from __future__ import annotations
