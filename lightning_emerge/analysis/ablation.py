@@ -35,8 +35,8 @@ def ablation_table(run: str | Path, step: int | None = None) -> pd.DataFrame:
         A row for each layer and part, and for each layer one of all its parts (`ALL`): `layer`, `part`; `drop_with` and
         `drop_without`, the mean fall of the right token's probability in tokens that have the part and in those that
         lack it; `difference` of the two, `low` and `high`, between which 95% of it lie by chance; `p`, the share of
-        chance that is as large or larger; and `control`, the difference if as many filters drawn by lot are silenced,
-        in the mean over draws. NaN for a part without detectors.
+        chance that is as large or larger; and `control`, what `drop_with` is if as many filters drawn by lot are
+        silenced, in the mean over draws. NaN for a part without detectors.
 
     Raises:
         FileNotFoundError: if there are no records.
@@ -45,8 +45,8 @@ def ablation_table(run: str | Path, step: int | None = None) -> pd.DataFrame:
     records = open_run(run)
     if "ablation_drop" not in records:
         raise ValueError(f"Drops are what an AblationProbe records; none has looked in {run}. Replay it.")
-    drops = _at(records.ablation_drop, step)
-    controls = _at(records.ablation_control, int(drops.step)).mean(dim="draw", skipna=True).values
+    looked = _look(records[["ablation_drop", "ablation_control"]], step)
+    drops, controls = looked.ablation_drop, looked.ablation_control.mean(dim="draw", skipna=True).values
     layer, part, token = (str(dimension) for dimension in drops.dims)
     tokens = [str(one) for one in drops[token].values]
     owners = [str(one).split("/") for one in drops[f"{part}_tokens"].values]
@@ -66,8 +66,9 @@ def ablation_table(run: str | Path, step: int | None = None) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _at(measure: xr.DataArray, step: int | None) -> xr.DataArray:
-    looked = measure.dropna("step", how="all")
+def _look(records: xr.Dataset, step: int | None) -> xr.Dataset:
+    # A layer without detectors has NaN for drops, and was looked at all the same.
+    looked = records.dropna("step", how="all")
     steps = [int(one) for one in looked.step.values]
     if not steps or (step is not None and step not in steps):
         raise ValueError(f"A step is one at which an AblationProbe looked: {', '.join(map(str, steps))}; got {step}.")
@@ -86,7 +87,7 @@ def _row(
     difference = within - without
     low, high = np.quantile(chance, [0.025, 0.975]) if np.isfinite(difference) else (np.nan, np.nan)
     p = (chance >= difference - 1e-12).mean() if np.isfinite(difference) else np.nan
-    of_control = np.subtract(*_means(np.broadcast_to(control, drops.shape), has))
+    of_control, _ = _means(np.broadcast_to(control, drops.shape), has)
     found = (within, without, difference, low, high, p, of_control)
     names = ("drop_with", "drop_without", "difference", "low", "high", "p", "control")
     return {name: float(value) for name, value in zip(names, found, strict=True)}

@@ -119,12 +119,13 @@ def test_the_table_finds_what_was_planted_and_shuffled_tokens_do_not(measured, t
         *("layer", "part", "drop_with", "drop_without", "difference", "low", "high", "p", "control")
     ]
     assert len(table) == 7
-    every = table.iloc[-1]
+    every, single = table.iloc[-1], table.iloc[:-1]
     assert every.part == "all parts"
     assert every.p == pytest.approx(1 / 120)
     assert every.difference > every.high > 0 > every.low
-    assert every.difference > 3 * abs(every.control)
-    single = table.iloc[:-1]
+    by_lot = measured["ablation_control"].values[0].mean(axis=0)
+    assert single.control[0] == pytest.approx(by_lot[[0, 3]].mean(), abs=1e-6)
+    assert every.drop_with > every.control
     assert single.p.tolist() == pytest.approx([0.1] * 6)
     drops = measured["ablation_drop"].values[0, 0]
     assert single.drop_with[0] == pytest.approx(drops[[0, 3]].mean(), abs=1e-6)
