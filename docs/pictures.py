@@ -3,7 +3,8 @@
 make pictures RUNS=runs/vgg5/version_0
 
 Those of docs/filters.md need a run with configs/probes/filters.yaml on top, or such a replay of its checkpoints; those
-of couplings one with configs/probes/coupling.yaml. docs/probes.md says which run its own are of.
+of couplings one with configs/probes/coupling.yaml, those of parts one with configs/probes/parts.yaml. docs/probes.md
+says which run its own are of.
 """
 
 from __future__ import annotations
@@ -30,10 +31,11 @@ from lightning_emerge.analysis.embedding import draw_embedding, embed_run
 from lightning_emerge.analysis.emergence import summarise_run
 from lightning_emerge.analysis.geometry import draw_run_fits, step_cka
 from lightning_emerge.board.launch import tensorboard_command
+from lightning_emerge.figures.ablation import draw_drops
 from lightning_emerge.figures.biography import draw_biography
 from lightning_emerge.figures.exemplars import draw_top_exemplars
 from lightning_emerge.figures.kernels import draw_kernels
-from lightning_emerge.figures.matrix import draw_alignment
+from lightning_emerge.figures.matrix import draw_alignment, draw_told
 from lightning_emerge.figures.maximised import draw_maximised, draw_maximised_steps
 from lightning_emerge.figures.rdm import draw_rdm_steps, draw_rdms
 from lightning_emerge.figures.tree import draw_trees
@@ -138,8 +140,15 @@ def draw_geometry(run: Path) -> None:
     save("embedding", draw_embedding(embed_run(run)))
 
 
+def draw_parts(run: Path) -> None:
+    """How parts transfer to new tokens, and what tokens lose without their detectors, at the last step."""
+    records = le.open_run(run)
+    save("part_transfer", draw_told(measurement(records.part_transfer.isel(step=-1), ("layer", "feature")), 0.0))
+    save("ablation", draw_drops(measurement(records.ablation_drop.isel(step=-1), ("layer", "part", "token"))))
+
+
 def notes(array: xr.DataArray, dimension: str) -> dict[str, list[str | int]]:
-    found = {note: f"{dimension}_{note}" for note in ("token", "filters")}
+    found = {note: f"{dimension}_{note}" for note in ("token", "filters", "kind", "tokens")}
     return {note: array[name].values.tolist() for note, name in found.items() if name in array.coords}
 
 
@@ -192,6 +201,7 @@ def main() -> None:
     draw_geometry(run)
     draw_maximising(run)
     draw_couplings(run)
+    draw_parts(run)
     shoot_board(run)
 
 

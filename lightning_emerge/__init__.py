@@ -4,10 +4,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lightning_emerge.analysis.ablation import ablation_table
     from lightning_emerge.analysis.coupling import coupling_graph, coupling_statistics, write_graphml
     from lightning_emerge.analysis.embedding import embed_run
     from lightning_emerge.analysis.emergence_time import emergence_time, lead_time
     from lightning_emerge.analysis.geometry import step_cka, to_rsatoolbox
+    from lightning_emerge.analysis.names import name_filters
     from lightning_emerge.analysis.order import compare_order
     from lightning_emerge.analysis.timeline import draw_timeline, run_timeline
     from lightning_emerge.data.grammars import read_grammar
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from lightning_emerge.models.classifier import TokenClassifier
     from lightning_emerge.models.vgg import VGG
     from lightning_emerge.probe import Probe
+    from lightning_emerge.probes.ablation import AblationProbe
     from lightning_emerge.probes.category import CategoryProbe
     from lightning_emerge.probes.checkpoints import Checkpoints
     from lightning_emerge.probes.confusion import ConfusionPicture
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from lightning_emerge.probes.gradient import GradientProbe
     from lightning_emerge.probes.gradient_noise import GradientNoiseProbe
     from lightning_emerge.probes.maximisation import MaximisationProbe
+    from lightning_emerge.probes.parts import PartProbe
     from lightning_emerge.probes.similarity import SimilarityProbe
     from lightning_emerge.probes.token_gradient import TokenGradientProbe
     from lightning_emerge.records import (
@@ -50,6 +54,7 @@ if TYPE_CHECKING:
     from lightning_emerge.sinks.arrays import open_run
 
 _HOMES = {
+    "AblationProbe": "probes.ablation",
     "AnyOf": "schedules",
     "At": "schedules",
     "Axis": "records",
@@ -77,6 +82,7 @@ _HOMES = {
     "Network": "records",
     "Nuisances": "data.nuisances",
     "Part": "data.tokens",
+    "PartProbe": "probes.parts",
     "Past": "records",
     "Probe": "probe",
     "ReceptiveField": "records",
@@ -98,6 +104,9 @@ _HOMES = {
     "embed_run": "analysis.embedding",
     "emergence_time": "analysis.emergence_time",
     "lead_time": "analysis.emergence_time",
+    "ablation_table": "analysis.ablation",
+    "embed_run": "analysis.embedding",
+    "name_filters": "analysis.names",
     "open_run": "sinks.arrays",
     "read_grammar": "data.grammars",
     "run_timeline": "analysis.timeline",
@@ -108,6 +117,7 @@ _HOMES = {
 
 __all__ = [
     "VGG",
+    "AblationProbe",
     "AnyOf",
     "At",
     "Axis",
@@ -135,6 +145,7 @@ __all__ = [
     "Network",
     "Nuisances",
     "Part",
+    "PartProbe",
     "Past",
     "Probe",
     "ReceptiveField",
@@ -148,6 +159,7 @@ __all__ = [
     "TokenGradientProbe",
     "TopExemplarProbe",
     "VisionDataModule",
+    "ablation_table",
     "compare_order",
     "coupling_graph",
     "coupling_statistics",
@@ -155,6 +167,7 @@ __all__ = [
     "embed_run",
     "emergence_time",
     "lead_time",
+    "name_filters",
     "open_run",
     "read_grammar",
     "run_timeline",

@@ -55,6 +55,23 @@ def default_layers(module: nn.Module) -> tuple[str, ...]:
     return tuple(chosen)
 
 
+def spaced_convolutions(module: nn.Module, every: int, count: int) -> tuple[str, ...]:
+    """Some of a network's convolutions, in its order: the last and every so many before it.
+
+    In a network without convolutions they are chosen among its layers but the last. In a VGG-16, every third are the
+    last of each of its last three stages.
+
+    Args:
+        module: the network.
+        every: how many to go back.
+        count: how many layers, at most.
+    """
+    layers, named = default_layers(module), dict(module.named_parameters())
+    weights = weight_names(module, layers)
+    convolutions = [layer for layer in layers if named[weights[layer]].dim() > 2] or list(layers[:-1])
+    return tuple(reversed(convolutions[::-1][::every][:count]))
+
+
 def match_layers(module: nn.Module, patterns: Sequence[str] | None) -> tuple[str, ...]:
     """Finds the layers that patterns name, in the network's order.
 
@@ -531,6 +548,29 @@ class LiveNetwork:
         if found:
             return found[0]
         raise ValueError(f"A probe looks at layers that the images pass; {layer!r} was not reached.")
+
+    def intervene(
+        self, layer: str, change: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor
+    ) -> torch.Tensor:
+        reached: list[bool] = []
+
+        def put(_name: str, _module: nn.Module, _given: Any, output: Any) -> torch.Tensor:
+            if not isinstance(output, torch.Tensor):
+                raise ValueError(f"A probe changes outputs that are one tensor; layer {layer!r} gives another thing.")
+            changed = change(output)
+            if changed.shape != output.shape:
+                raise ValueError(
+                    f"What is put in place of a layer's output has its shape; {layer!r} gives {tuple(output.shape)}, "
+                    f"got {tuple(changed.shape)}."
+                )
+            reached.append(True)
+            return changed.to(output.dtype)
+
+        with _hooked({layer: find_layers(self._module)[layer]}, put):
+            outputs = self(images)
+        if not reached:
+            raise ValueError(f"A probe looks at layers that the images pass; {layer!r} was not reached.")
+        return outputs
 
     def parameters(self, layers: Sequence[str]) -> dict[str, torch.Tensor]:
         return dict(_parameters(self._module, layers))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, TypeVar
 
@@ -172,6 +172,12 @@ class Network(Protocol):
 
     def respond(self, layer: str, images: torch.Tensor, /) -> torch.Tensor:
         """A layer's output (stimulus, ...) for images; the network is run no deeper."""
+        ...
+
+    def intervene(
+        self, layer: str, change: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor, /
+    ) -> torch.Tensor:
+        """Outputs for images, with what a function makes of a layer's output put in its place on the way."""
         ...
 
     def parameters(self, layers: Sequence[str], /) -> dict[str, torch.Tensor]:

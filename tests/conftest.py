@@ -100,7 +100,8 @@ def all_probes() -> Callable[[le.Schedule], list[le.Probe]]:
     def make(schedule: le.Schedule) -> list[le.Probe]:
         of_loss = (le.TokenGradientProbe, le.GradientNoiseProbe, le.CurvatureProbe)
         of_layers = (le.FilterProbe, le.TopExemplarProbe, le.SimilarityProbe, le.EmbeddingProbe, le.CouplingProbe)
-        kinds = (le.CategoryProbe, le.GradientProbe, *of_layers, *of_loss)
+        of_parts = (le.PartProbe, le.AblationProbe)
+        kinds = (le.CategoryProbe, le.GradientProbe, *of_layers, *of_parts, *of_loss)
         quick = le.MaximisationProbe(schedule, filters=2, iterations=2, on_error="raise")
         return [*(kind(schedule=schedule, on_error="raise") for kind in kinds), quick]
 

@@ -611,11 +611,39 @@ class TestNetwork:
             assert all(float(gradient.detach().abs().sum()) > 0 for gradient in found)
         assert not any(parameter.requires_grad for parameter in network.parameters())
 
+    def test_what_is_put_in_a_layers_place_goes_on_from_there(self):
+        network, images = make_vgg(), torch.randn(3, 3, 8, 8)
+        with torch.no_grad(), open_network(network, []) as live:
+            assert torch.equal(live.intervene("conv2_1", lambda rows: rows, images), network(images))
+            assert not torch.equal(live.intervene("conv2_1", torch.zeros_like, images), network(images))
+            assert torch.equal(live.intervene("fc1", lambda rows: rows + 1, images), _after_fc1(network, images))
+        assert count_hooks(network) == 0
+
+    def test_what_does_not_fit_in_a_layers_place_is_said(self):
+        network, images = make_vgg(), torch.randn(3, 3, 8, 8)
+        with open_network(network, []) as live:
+            with pytest.raises(ValueError, match=r"has its shape; 'conv2_1' gives .* got \(1, "):
+                live.intervene("conv2_1", lambda rows: rows[:1], images)
+            network.spare = nn.Linear(2, 2)
+            with pytest.raises(ValueError, match="'spare' was not reached"):
+                live.intervene("spare", torch.zeros_like, images)
+        assert count_hooks(network) == 0
+
     def test_hooks_go_when_the_network_fails(self):
         network = make_vgg()
         with pytest.raises(RuntimeError), open_network(network, []) as live:
             live.respond("fc1", torch.randn(2, 5, 8, 8))
         assert count_hooks(network) == 0
+
+
+def _after_fc1(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    names = network.layers
+    for name in names[: names.index("fc1") + 1]:
+        images = network.get_submodule(name)(images)
+    images = images + 1
+    for name in names[names.index("fc1") + 1 :]:
+        images = network.get_submodule(name)(images)
+    return images
 
 
 def seen_by(network: nn.Module, layer: str, side: int, place: int) -> tuple[int, int]:

@@ -86,10 +86,15 @@ def parts_held(latents: pd.DataFrame) -> Bool[Tensor, "stimulus part"]:
     Args:
         latents: with columns `part<k>_look`, one for each part of a stimulus, empty beyond its last.
     """
+    return named_parts_held(latents)[1]
+
+
+def named_parts_held(latents: pd.DataFrame) -> tuple[list[str], Bool[Tensor, "stimulus part"]]:
+    """Reads the same, with the words of the grammar for each part, in alphabetical order."""
     columns = [[str(look) for look in latents[name].fillna("")] for name in _looks(latents)]
     rows = [set(row) - {""} for row in zip(*columns, strict=True)]
     names = sorted(set[str]().union(*rows))
-    return torch.tensor([[name in row for name in names] for row in rows], dtype=torch.bool)
+    return names, torch.tensor([[name in row for name in names] for row in rows], dtype=torch.bool)
 
 
 def _looks(latents: pd.DataFrame) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lightning_emerge.measures.geometry import Geometry
@@ -52,21 +52,37 @@ def ridge_accuracy(
         0 to 1, 1 / tokens by chance. On a tie the token with the lowest label wins. NaN if the layer answers all
         stimuli alike.
     """
-    gram = geometry.gram
-    wanted = wide(torch.nn.functional.one_hot(labels))
-    penalty = RIDGE * gram.diagonal().mean()
+    gram, wanted = geometry.gram, wide(torch.nn.functional.one_hot(labels))
     right = torch.zeros_like(labels, dtype=torch.bool)
     for fold in range(int(folds.max()) + 1):
         inside = folds == fold
-        train, test = gram[~inside][:, ~inside], gram[inside][:, ~inside]
-        mean = train.mean(dim=0)
-        inner = train - mean - mean[:, None] + mean.mean()
-        target = wanted[~inside]
-        eye = torch.eye(len(inner), dtype=inner.dtype, device=inner.device)
-        weights = solve(inner + penalty * eye, target - target.mean(dim=0))
-        across = test - test.mean(dim=1, keepdim=True) - mean + mean.mean()
-        right[inside] = (across @ weights + target.mean(dim=0)).argmax(dim=1) == labels[inside]
+        right[inside] = ridge_scores(gram, wanted, ~inside).argmax(dim=1)[inside] == labels[inside]
     return _or_nan(wide(right).mean(), geometry.squared)
+
+
+def ridge_scores(
+    gram: Float[Tensor, "stimulus stimulus"],
+    wanted: Float[Tensor, "stimulus column"],
+    chosen: Bool[Tensor, " stimulus"],
+) -> Float[Tensor, "stimulus column"]:
+    """Fits values by ridge regression with an intercept to some stimuli, and gives what it says of all.
+
+    Args:
+        gram: inner products of a layer's responses (see `Geometry.gram`).
+        wanted: the values; columns are fitted apart, by one solution.
+        chosen: the stimuli to fit it to, two or more.
+
+    Returns:
+        Fitted values; NaN if the layer answers all stimuli alike.
+    """
+    train, across = gram[chosen][:, chosen], gram[:, chosen]
+    mean = train.mean(dim=0)
+    inner = train - mean - mean[:, None] + mean.mean()
+    target = wanted[chosen]
+    penalty = RIDGE * gram.diagonal().mean() * torch.eye(len(inner), dtype=inner.dtype, device=inner.device)
+    weights = solve(inner + penalty, target - target.mean(dim=0))
+    about = across - across.mean(dim=1, keepdim=True) - mean + mean.mean()
+    return about @ weights + target.mean(dim=0)
 
 
 def nearest_mean(geometry: Geometry, labels: Int[Tensor, " stimulus"]) -> Int[Tensor, " stimulus"]:

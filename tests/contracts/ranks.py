@@ -31,6 +31,7 @@ LIMIT = 60  # seconds a fit may take
 CHEAP = {
     le.CurvatureProbe: {"iterations": 5, "vectors": 2},
     le.MaximisationProbe: {"filters": 2, "iterations": 2},
+    le.PartProbe: {"attributed": 1},
 }
 
 
@@ -115,7 +116,8 @@ class Witness(Callback):
 def make_probes(names: list[str], looks: le.Schedule) -> list[le.Probe]:
     of_layers = (le.FilterProbe, le.TopExemplarProbe, le.SimilarityProbe, le.EmbeddingProbe, le.CouplingProbe)
     of_loss = (le.GradientProbe, le.TokenGradientProbe, le.GradientNoiseProbe, le.CurvatureProbe)
-    shipped = (le.CategoryProbe, *of_layers, *of_loss, le.MaximisationProbe, Whole)
+    of_parts = (le.PartProbe, le.AblationProbe)
+    shipped = (le.CategoryProbe, *of_layers, *of_parts, *of_loss, le.MaximisationProbe, Whole)
     kinds = {kind.__name__: kind for kind in (*shipped, DrawsOneNumber, Failing)}
     if names == ["all"]:
         return [kind(schedule=looks, on_error="raise", **CHEAP.get(kind, {})) for kind in shipped]

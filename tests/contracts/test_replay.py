@@ -25,10 +25,13 @@ PROBES = [
     "GradientNoiseProbe",
     "CurvatureProbe",
     "MaximisationProbe",
+    "PartProbe",
+    "AblationProbe",
 ]
 CHEAP = {
     "CurvatureProbe": {"eigenvalues": 2, "iterations": 3, "vectors": 2},
     "MaximisationProbe": {"filters": 2, "iterations": 2},
+    "PartProbe": {"attributed": 1},
 }
 EVERY_STEP = {"class_path": "lightning_emerge.EverySteps", "init_args": {"n": 1}}
 

@@ -1,0 +1,116 @@
+"""AblationProbe: what each token loses when a part's detectors are silenced."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import ClassVar, Literal, final
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from lightning_emerge.capture import spaced_convolutions
+from lightning_emerge.figures.ablation import draw_drops
+from lightning_emerge.measures.ablation import (
+    confidence_drop,
+    deal_controls,
+    find_detectors,
+    mean_output,
+    silence,
+    silenced_count,
+)
+from lightning_emerge.measures.auc import auc
+from lightning_emerge.measures.filters import stack_layers
+from lightning_emerge.measures.parts import features_of, filter_scores
+from lightning_emerge.probe import Probe
+from lightning_emerge.records import Axis, Capture, Measurement, Needs, to_array
+from lightning_emerge.schedules import LogSpaced, Schedule
+
+_CHUNK, _DRAWS = 32, 5
+_DROP = "How far the probability of the right token falls if a part's detectors are silenced; NaN without detectors"
+_CONTROL = "The same if as many filters are silenced that were drawn by lot"
+_WHICH = "Which filters are a part's detectors, the best first"
+
+
+@final
+class AblationProbe(Probe):
+    """Silences the filters that detect a part, and measures what each token loses.
+
+    The detectors of a part are the twentieth of a layer's filters with the largest AUC for it. In their place the
+    next layer gets their mean output over the bank, so that what it gets stays what it is used to on average.
+
+    Records `ablation_drop` (layer, part, token), how far the mean probability of the right token falls;
+    `ablation_control` (layer, draw, token), the same for as many filters drawn by lot, in the same order at each look;
+    `ablation_filter` (layer, part, detector), which filters were silenced.
+
+    Args:
+        schedule: when to look; `LogSpaced(2)` if none is given. A look passes the bank once for each layer and part,
+            and five times for each layer.
+        layers: names or patterns. If none are given, every third convolution from the last one back, three in all.
+        on_error: as for any probe.
+    """
+
+    needs: ClassVar = Needs(activations=True, outputs=True, latents=True, network=True)
+
+    def __init__(
+        self,
+        schedule: Schedule | None = None,
+        layers: Sequence[str] | None = None,
+        on_error: Literal["report", "raise"] = "report",
+    ) -> None:
+        super().__init__(schedule or LogSpaced(2), layers, on_error)
+
+    def check(self, module: nn.Module) -> tuple[str, ...]:
+        return spaced_convolutions(module, every=3, count=3) if self.layers is None else super().check(module)
+
+    def measure(self, capture: Capture) -> Iterable[Measurement]:
+        bank, intact = capture.bank, capture.outputs
+        assert bank is not None
+        assert intact is not None
+        parts = features_of(bank).of_kind("part")
+        held, labels = parts.held.to(intact.device), bank.labels.to(intact.device)
+        drops, controls, which = [], [], []
+        for layer, rows in capture.activations.items():
+            scores = filter_scores(rows)
+            detectors = find_detectors(auc(scores, held), held)
+            drawn = deal_controls(scores, _DRAWS)
+            drawn_or_none = [drawn[k] if k < len(drawn) else None for k in range(_DRAWS)]
+            lose = partial(_lose, capture, layer, mean_output(rows), labels)
+            drops.append(torch.stack([lose(filters) for filters in detectors]))
+            controls.append(torch.stack([lose(filters) for filters in drawn_or_none]))
+            none = torch.full((silenced_count(rows.shape[1]),), torch.nan)
+            which.append(torch.stack([none if own is None else own.float().cpu() for own in detectors], dim=1))
+        layer, token = Axis("layer", capture.layers), Axis("token", bank.tokens)
+        part, draw = Axis("part", parts.names, notes=parts.notes()), Axis("draw", range(_DRAWS))
+        numbers = stack_layers(which).transpose(1, 2)
+        for name, values, axes, unit, about in (
+            ("ablation_drop", torch.stack(drops), (layer, part, token), "probability", _DROP),
+            ("ablation_control", torch.stack(controls), (layer, draw, token), "probability", _CONTROL),
+            (
+                "ablation_filter",
+                numbers,
+                (layer, part, Axis("detector", range(numbers.shape[2]))),
+                "number of the filter",
+                _WHICH,
+            ),
+        ):
+            yield Measurement(name, to_array(values.float()), axes, capture.step, unit, type(self).__name__, about)
+
+    def draw(self, measurement: Measurement) -> Figure | None:
+        return draw_drops(measurement) if measurement.name == "ablation_drop" else None
+
+
+def _lose(capture: Capture, layer: str, values: Tensor, labels: Tensor, filters: Tensor | None) -> Tensor:
+    """What each token loses if some filters of a layer are silenced; NaN if there are none to silence."""
+    bank, network, intact = capture.bank, capture.network, capture.outputs
+    assert bank is not None
+    assert network is not None
+    assert intact is not None
+    tokens = len(bank.tokens)
+    if filters is None:
+        return torch.full((tokens,), torch.nan, device=intact.device)
+    change = partial(silence, filters=filters, values=values)
+    with torch.no_grad():
+        outputs = torch.cat([network.intervene(layer, change, images) for images in bank.images.split(_CHUNK)])
+    return confidence_drop(intact, outputs.float(), labels)

@@ -1,0 +1,184 @@
+"""AblationProbe on a network that is built so that one channel carries one part."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import lightning_emerge as le
+from lightning_emerge.capture import open_network, run_bank
+from lightning_emerge.figures.canvas import to_pixels
+from lightning_emerge.measures.parts import Features, features_of
+from lightning_emerge.sinks.arrays import ArraySink
+
+EACH = 8
+
+
+@pytest.fixture(scope="module")
+def bank() -> le.StimulusBank:
+    """Its images are what its stimuli have: one channel a part, so that a network can read it; one place."""
+    data = le.TokenDataModule(image_size=16, val_exemplars=2, test_exemplars=2, bank_exemplars=EACH)
+    data.setup("fit")
+    found = data.stimulus_bank()
+    noise = 0.1 * torch.randn(len(found), 8, 2, 2, generator=torch.Generator().manual_seed(0))
+    parts = features_of(found).of_kind("part").held.float()
+    noise[:, :6, 0, 1] += parts
+    return le.StimulusBank(noise, found.labels, found.ids, found.tokens, found.latents)
+
+
+@pytest.fixture(scope="module")
+def features(bank) -> Features:
+    return features_of(bank).of_kind("part")
+
+
+class Wired(nn.Module):
+    """Channel k of the layer detects part k, and speaks for the tokens that have the part; two more say nothing."""
+
+    def __init__(self, features: Features, tokens: tuple[str, ...]) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(8, 8, 1, bias=False)
+        self.head = nn.Linear(8, 5, bias=False)
+        with torch.no_grad():
+            self.layer.weight.copy_(torch.eye(8)[:, :, None, None])
+            self.head.weight.zero_()
+            for part, owners in enumerate(features.tokens):
+                for owner in owners.split("/"):
+                    self.head.weight[tokens.index(owner), part] = 4
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(self.layer(images).amax(dim=(2, 3)))
+
+
+def look(network: nn.Module, bank: le.StimulusBank, layers: tuple[str, ...]) -> dict[str, le.Measurement]:
+    seen = run_bank(network, bank, layers)
+    with open_network(network, ()) as live:
+        capture = le.Capture(7, layers, bank, activations=seen.activations, outputs=seen.outputs, network=live)
+        found = {one.name: one for one in le.AblationProbe().measure(capture)}
+    assert not any(part._forward_hooks for part in network.modules())
+    return found
+
+
+@pytest.fixture(scope="module")
+def network(bank, features) -> Wired:
+    return Wired(features, bank.tokens)
+
+
+@pytest.fixture(scope="module")
+def measured(bank, network) -> dict[str, le.Measurement]:
+    return look(network, bank, ("layer",))
+
+
+def test_silencing_a_parts_channel_hurts_the_tokens_that_have_it_and_no_others(measured, features, bank):
+    drops = measured["ablation_drop"]
+    assert measured["ablation_filter"].values[0, :, 0].tolist() == [0, 1, 2, 3, 4, 5]
+    for part, owners in enumerate(features.tokens):
+        has = np.array([token in owners.split("/") for token in bank.tokens])
+        own, others = drops.values[0, part, has], drops.values[0, part, ~has]
+        assert own.min() > 0.01, features.names[part]
+        assert own.mean() > others.max() + 0.05, features.names[part]
+
+
+def test_the_drop_is_that_of_a_forward_pass_by_hand(measured, bank, network):
+    with torch.no_grad():
+        rows = network.layer(bank.images)
+        rows[:, 4] = rows[:, 4].mean()
+        intact, silenced = network(bank.images).softmax(1), network.head(rows.amax(dim=(2, 3))).softmax(1)
+    right = torch.arange(len(bank)), bank.labels
+    expected = (intact[right] - silenced[right]).view(5, EACH).mean(dim=1)
+    np.testing.assert_allclose(measured["ablation_drop"].values[0, 4], expected, atol=1e-6)
+
+
+def test_lots_of_channels_that_say_nothing_take_nothing(bank, features):
+    """The network listens to parts alone; of its five lots, those of the two other channels take nothing."""
+    found = look(Wired(features, bank.tokens), bank, ("layer",))["ablation_control"]
+    assert found.values.shape == (1, 5, 5)
+    quiet = np.abs(found.values[0]).max(axis=1) < 1e-6
+    assert quiet.sum() <= 2
+    assert np.isfinite(found.values).all()
+
+
+def test_a_layer_without_detectors_is_nan(bank, network):
+    blind = Wired(features_of(bank).of_kind("part"), bank.tokens)
+    with torch.no_grad():
+        blind.layer.weight.zero_()
+    found = look(blind, bank, ("layer",))
+    for name in ("ablation_drop", "ablation_control", "ablation_filter"):
+        assert np.isnan(found[name].values).all(), name
+
+
+def test_the_table_finds_what_was_planted_and_shuffled_tokens_do_not(measured, tmp_path):
+    sink = ArraySink(tmp_path / "records.zarr", None)
+    sink.write(7, list(measured.values()))
+    sink.close()
+    table = le.ablation_table(tmp_path)
+    assert table.columns.tolist() == [
+        *("layer", "part", "drop_with", "drop_without", "difference", "low", "high", "p", "control")
+    ]
+    assert len(table) == 7
+    every, single = table.iloc[-1], table.iloc[:-1]
+    assert every.part == "all parts"
+    assert every.p == pytest.approx(1 / 120)
+    assert every.difference > every.high > 0 > every.low
+    by_lot = measured["ablation_control"].values[0].mean(axis=0)
+    assert single.control[0] == pytest.approx(by_lot[[0, 3]].mean(), abs=1e-6)
+    assert every.drop_with > every.control
+    assert single.p.tolist() == pytest.approx([0.1] * 6)
+    drops = measured["ablation_drop"].values[0, 0]
+    assert single.drop_with[0] == pytest.approx(drops[[0, 3]].mean(), abs=1e-6)
+    assert single.drop_without[0] == pytest.approx(drops[[1, 2, 4]].mean(), abs=1e-6)
+    with pytest.raises(ValueError, match="at which an AblationProbe looked: 7; got 3"):
+        le.ablation_table(tmp_path, step=3)
+
+
+def test_chance_is_found_by_chance(measured, tmp_path):
+    """Drops that have nothing to do with parts: p is even."""
+    drops, found = measured["ablation_drop"], []
+    random = np.random.default_rng(0)
+    for number in range(60):
+        values = random.normal(size=drops.values.shape).astype(np.float32)
+        planted = le.Measurement("ablation_drop", values, drops.axes, 0, "probability")
+        sink = ArraySink(tmp_path / f"{number}/records.zarr", None)
+        control = measured["ablation_control"]
+        sink.write(0, [planted, le.Measurement("ablation_control", control.values, control.axes, 0, "probability")])
+        sink.close()
+        found.append(le.ablation_table(tmp_path / str(number)).p.iloc[-1])
+    assert np.mean(found) == pytest.approx(0.5, abs=0.13)
+    assert np.mean(np.array(found) <= 0.05) < 0.15
+
+
+def test_the_table_is_refused_without_an_ablation(tmp_path):
+    ArraySink(tmp_path / "records.zarr", None).close()
+    with pytest.raises(ValueError, match="none has looked in"):
+        le.ablation_table(tmp_path)
+
+
+def test_drops_are_drawn_with_a_frame_where_a_token_has_the_part(measured, features):
+    figure = le.AblationProbe().draw(measured["ablation_drop"])
+    assert figure is not None
+    axes = figure.axes[0]
+    framed = {(round(p.get_x() + 0.44), round(p.get_y() + 0.42)) for p in axes.patches}
+    tokens = [str(token) for token in measured["ablation_drop"].axes[2].labels]
+    expected = {(tokens.index(own), row) for row, owners in enumerate(features.tokens) for own in owners.split("/")}
+    assert framed == expected
+    assert to_pixels(figure).std() > 10
+    assert le.AblationProbe().draw(measured["ablation_control"]) is None
+
+
+def test_it_looks_at_the_last_convolutions_of_the_last_stages():
+    assert le.AblationProbe().check(le.VGG()) == ("conv3_3", "conv4_3", "conv5_3")
+    assert le.AblationProbe().check(le.VGG(plan=[1, 1], head=[], image_size=16)) == ("conv2_1",)
+    linear = nn.Sequential(nn.Flatten(), nn.Linear(12, 4), nn.ReLU(), nn.Linear(4, 3))
+    assert le.AblationProbe().check(linear) == ("1",)
+    assert le.AblationProbe(layers=["fc*"]).check(le.VGG()) == ("fc1", "fc2", "fc3")
+
+
+def test_in_a_fit_it_records_and_leaves_no_hook(make_data, make_model, make_trainer, tmp_path: Path):
+    model = make_model()
+    trainer = make_trainer([le.AblationProbe(le.At([0]), on_error="raise")], max_steps=1)
+    trainer.fit(model, datamodule=make_data())
+    assert not any(part._forward_hooks or part._backward_hooks for part in model.modules())
+    assert le.open_run(tmp_path / "run").ablation_drop.dims == ("step", "layer", "part", "token")
