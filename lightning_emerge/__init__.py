@@ -73,10 +73,12 @@ _HOMES = {
     "VGG": "models.vgg",
     "VisionDataModule": "data.vision",
     "embed_run": "analysis.embedding",
+    "make_report": "analysis.report.make",
     "open_run": "sinks.arrays",
     "read_grammar": "data.grammars",
     "step_cka": "analysis.geometry",
     "to_rsatoolbox": "analysis.geometry",
+    "write_report": "analysis.report.write",
 }
 
 __all__ = [
@@ -119,10 +121,12 @@ __all__ = [
     "TopExemplarProbe",
     "VisionDataModule",
     "embed_run",
+    "make_report",
     "open_run",
     "read_grammar",
     "step_cka",
     "to_rsatoolbox",
+    "write_report",
 ]
 
 

@@ -37,7 +37,9 @@ def what_filters_became(runs: Sequence[Run]) -> Section:
         span=(0, 1),
     )
     if share is not None:
-        figure = draw_charts([share], "Filters that respond three times as much to one token as to the others", ordered=True)
+        figure = draw_charts(
+            [share], "Filters that respond three times as much to one token as to the others", ordered=True
+        )
         caption = "Share of a layer's filters, 0 to 1: those selective for a token, averaged over tokens. Dark are early layers, light late ones."
         section.pictures.append(Picture("selective", figure, "Share of selective filters by layer over steps", caption))
     for number, run in enumerate(runs):
@@ -56,7 +58,9 @@ def how_gradients_went(runs: Sequence[Run]) -> Section:
     tell_missing(runs, list(_GRADIENTS), "GradientProbe", section, replay=False)
     charts = []
     for name, (title, log) in _GRADIENTS.items():
-        charts.append(to_chart(collect(runs, name, section), title, log=log, span=(0, 1) if name == "dead_share" else None))
+        charts.append(
+            to_chart(collect(runs, name, section), title, log=log, span=(0, 1) if name == "dead_share" else None)
+        )
     charts = [chart for chart in charts if chart is not None]
     if charts:
         figure = draw_charts(charts, "Gradients and updates of each layer", ordered=True)
@@ -82,7 +86,9 @@ def _add_kernels(run: Run, number: int, section: Section) -> None:
         return
     for when, place in {"first": 0, "last": -1}.items():
         own = kernels.isel(step=place)
-        caption = f"{run.name} at step {int(own.step)}: the weights of each filter of {kernels.attrs.get('long_name', '')}."
+        caption = (
+            f"{run.name} at step {int(own.step)}: the weights of each filter of {kernels.attrs.get('long_name', '')}."
+        )
         figure = draw_kernels(_measurement(own))
         section.pictures.append(Picture(f"kernels_{number}_{when}", figure, f"Kernels of {run.name}", caption))
 

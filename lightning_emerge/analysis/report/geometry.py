@@ -41,7 +41,9 @@ def how_layers_lie(runs: Sequence[Run]) -> Section:
         _add_rdms(run, number, 4 if len(runs) == 1 else 2, section)
     _add_fits(runs, section)
     _add_charts(runs, _SHAPE, "shape", "How each layer has the tokens apart", section)
-    _add_charts(runs, _COLLAPSE, "collapse", "Signs of neural collapse: all are 0 in a network that has collapsed", section)
+    _add_charts(
+        runs, _COLLAPSE, "collapse", "Signs of neural collapse: all are 0 in a network that has collapsed", section
+    )
     return section
 
 
@@ -83,7 +85,9 @@ def _add_fits(runs: Sequence[Run], section: Section) -> None:
     if len(runs) == 1:
         figure = draw_run_fits(runs[0].folder) if "model_fit" in runs[0].records else None
         if figure is not None:
-            caption = "Correlation of a layer's dissimilarities with those of a model that holds one thing alone, -1 to 1."
+            caption = (
+                "Correlation of a layer's dissimilarities with those of a model that holds one thing alone, -1 to 1."
+            )
             section.pictures.append(Picture("model_fit", figure, "Fits of models by layer over steps", caption))
         return
     layers = collect(runs, "model_fit", section, lambda fits: fits.isel({str(fits.dims[1]): -1}))
@@ -95,13 +99,19 @@ def _add_fits(runs: Sequence[Run], section: Section) -> None:
     ]
     if charts:
         figure = draw_charts(charts, "How alike a layer's RDM and that of a model of one thing alone are")
-        caption = f"A layer in the middle and the last. Thin lines are single runs, thick ones the mean of {len(layers)}."
+        caption = (
+            f"A layer in the middle and the last. Thin lines are single runs, thick ones the mean of {len(layers)}."
+        )
         section.pictures.append(Picture("model_fit", figure, "Fits of models over steps", caption))
 
 
 def _layer(found: Sequence[tuple[Run, xr.DataArray]]) -> str:
     values = found[0][1] if found else None
-    names = [str(values[str(name)].values) for name in values.coords if str(name).startswith("layer")] if values is not None else []
+    names = (
+        [str(values[str(name)].values) for name in values.coords if str(name).startswith("layer")]
+        if values is not None
+        else []
+    )
     return names[0] if names else ""
 
 

@@ -36,7 +36,9 @@ def how_it_learned(runs: Sequence[Run]) -> Section:
             "Share of the bank's stimuli told right from a layer's responses by a read-out fitted to other stimuli, 0 "
             f"to 1; dotted: chance, {chance:.2f}. Dark are early layers, light late ones."
         )
-        section.pictures.append(Picture("read_outs", figure, "Curves of read-out accuracy by layer over steps", caption))
+        section.pictures.append(
+            Picture("read_outs", figure, "Curves of read-out accuracy by layer over steps", caption)
+        )
     return section
 
 
@@ -85,7 +87,9 @@ def _tokens(accuracy: Found, confidence: Found) -> Picture:
         to_chart(accuracy, "share of stimuli told right", span=(0, 1), most=99),
         to_chart(confidence, "probability of the right token", span=(0, 1), most=99),
     ]
-    figure = draw_charts([chart for chart in charts if chart is not None], "Emergence of the tokens on the stimulus bank")
+    figure = draw_charts(
+        [chart for chart in charts if chart is not None], "Emergence of the tokens on the stimulus bank"
+    )
     return Picture("emergence", figure, alt, f"Thin lines are single runs, thick ones the mean of {len(accuracy)}.")
 
 

@@ -19,7 +19,9 @@ Found = list[tuple[Run, xr.DataArray]]
 Reduce = Callable[[xr.DataArray], xr.DataArray]
 
 
-def tell_missing(runs: Sequence[Run], names: Sequence[str], probe: str, section: Section, *, replay: bool = True) -> None:
+def tell_missing(
+    runs: Sequence[Run], names: Sequence[str], probe: str, section: Section, *, replay: bool = True
+) -> None:
     """Says which of some records are not there, and what would record them.
 
     Args:

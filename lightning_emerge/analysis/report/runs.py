@@ -135,7 +135,9 @@ def _compare(runs: Sequence[Run]) -> None:
 
 def _names(folders: Sequence[str]) -> list[str]:
     """The last parts of each path, as many as tell them apart, and two at least."""
-    parts = [Path(folder).resolve().parts[1:] if "://" not in folder else tuple(folder.split("/")) for folder in folders]
+    parts = [
+        Path(folder).resolve().parts[1:] if "://" not in folder else tuple(folder.split("/")) for folder in folders
+    ]
     for depth in range(2, max(map(len, parts)) + 1):
         names = ["/".join(part[-depth:]) for part in parts]
         if len(set(names)) == len(names):

@@ -19,7 +19,9 @@ def what_was_trained(runs: Sequence[Run]) -> Section:
     section.tables.append(Table("Each run.", ["", *(run.name for run in runs)], _transpose([_facts(r) for r in runs])))
     finals = [_finals(run) for run in runs]
     names = list(dict.fromkeys(name for final in finals for name in final))
-    rows = [[run.name, *(write_number(final.get(name)) for name in names)] for run, final in zip(runs, finals, strict=True)]
+    rows = [
+        [run.name, *(write_number(final.get(name)) for name in names)] for run, final in zip(runs, finals, strict=True)
+    ]
     if len(runs) > 1:
         known = [[final[name] for final in finals if name in final] for name in names]
         rows.append(["mean ± standard deviation", *map(spread, known)])
@@ -131,7 +133,9 @@ def _costs(run: Run, rows: Mapping[str, Mapping[str, float]]) -> Table:
         ]
         for name, row in rows.items()
     ]
-    about = f"What looking cost {run.name}: seconds that training waited, their share of the fit, and seconds beside it."
+    about = (
+        f"What looking cost {run.name}: seconds that training waited, their share of the fit, and seconds beside it."
+    )
     return Table(about, ["", "looks", "training waited", "share", "beside it"], cells)
 
 
