@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lightning_emerge.analysis.embedding import embed_run
     from lightning_emerge.analysis.geometry import step_cka, to_rsatoolbox
+    from lightning_emerge.analysis.report.make import make_report
+    from lightning_emerge.analysis.report.write import write_report
     from lightning_emerge.data.grammars import read_grammar
     from lightning_emerge.data.nuisances import Nuisances
     from lightning_emerge.data.photographs import FolderDataModule

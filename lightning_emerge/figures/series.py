@@ -99,8 +99,9 @@ def _draw(axes: Axes, chart: Chart, ordered: bool) -> None:
     if chart.level is not None:
         axes.axhline(chart.level, color="0.5", linestyle=":", linewidth=1.2)
     axes.set_xscale("symlog", linthresh=10)
-    last = max((step for series in chart.series for step in series.line.steps), default=1)
-    axes.set_xticks([tick for tick in _TICKS if tick <= max(last, 1)])
+    last = max((step for series in chart.series for step in series.line.steps), default=0)
+    axes.set_xlim(-0.3, last * 1.1 + 0.5)
+    axes.set_xticks([tick for tick in _TICKS if tick <= last])
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     if chart.log:
         axes.set_yscale("log", nonpositive="mask")

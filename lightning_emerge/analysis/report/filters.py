@@ -9,7 +9,7 @@ import xarray as xr
 
 from lightning_emerge.analysis.biography import read_biography
 from lightning_emerge.analysis.report.content import Picture, Section, Table
-from lightning_emerge.analysis.report.overlay import MOST_LAYERS, collect, tell_missing, to_chart
+from lightning_emerge.analysis.report.overlay import MOST_LAYERS, collect, tell_change, tell_missing, to_chart
 from lightning_emerge.analysis.report.runs import Run, words
 from lightning_emerge.figures.biography import draw_biography
 from lightning_emerge.figures.exemplars import draw_top_exemplars
@@ -31,17 +31,7 @@ def what_filters_became(runs: Sequence[Run]) -> Section:
     tell_missing(runs, ("kernels",), "FilterProbe", section)
     tell_missing(runs, ("top_crop", "filter_response"), "TopExemplarProbe", section)
     tell_missing(runs, ("class_selectivity", "selective_share"), "CategoryProbe", section)
-    share = to_chart(
-        collect(runs, "selective_share", section, lambda found: found.mean(str(found.dims[2]), keep_attrs=True)),
-        "filters that are selective, mean over tokens",
-        span=(0, 1),
-    )
-    if share is not None:
-        figure = draw_charts(
-            [share], "Filters that respond three times as much to one token as to the others", ordered=True
-        )
-        caption = "Share of a layer's filters, 0 to 1: those selective for a token, averaged over tokens. Dark are early layers, light late ones."
-        section.pictures.append(Picture("selective", figure, "Share of selective filters by layer over steps", caption))
+    _add_selective(runs, section)
     for number, run in enumerate(runs):
         _add_kernels(run, number, section)
     if len(runs) == 1:
@@ -52,21 +42,33 @@ def what_filters_became(runs: Sequence[Run]) -> Section:
     return section
 
 
+def _add_selective(runs: Sequence[Run], section: Section) -> None:
+    found = collect(runs, "selective_share", section, lambda values: values.mean(str(values.dims[2]), keep_attrs=True))
+    chart = to_chart(found, "selective filters, mean over tokens", span=(0, 1))
+    if chart is None:
+        return
+    tell_change(found, "Share of filters selective for a token, averaged over tokens,", section)
+    figure = draw_charts([chart], "Filters that one token drives three times as much as the others", ordered=True)
+    caption = "Share of a layer's filters, 0 to 1, averaged over tokens. Dark are early layers, light late ones."
+    section.pictures.append(Picture("selective", figure, "Share of selective filters by layer over steps", caption))
+
+
 def how_gradients_went(runs: Sequence[Run]) -> Section:
     """Shows the size of each layer's gradient and update, and how far its weight has gone."""
     section = Section()
     tell_missing(runs, list(_GRADIENTS), "GradientProbe", section, replay=False)
     charts = []
     for name, (title, log) in _GRADIENTS.items():
-        charts.append(
-            to_chart(collect(runs, name, section), title, log=log, span=(0, 1) if name == "dead_share" else None)
-        )
+        found = collect(runs, name, section)
+        if name == "gradient_norm":
+            tell_change(found, "The norm of the gradient", section)
+        charts.append(to_chart(found, title, log=log, span=(0, 1) if name == "dead_share" else None))
     charts = [chart for chart in charts if chart is not None]
     if charts:
         figure = draw_charts(charts, "Gradients and updates of each layer", ordered=True)
         caption = (
-            "Of the training batch's loss, before clipping; the axes above are logarithmic. A layer without a ReLU has no "
-            f"silent channels. At most {MOST_LAYERS} layers are drawn: dark are early ones, light late ones."
+            "Of the training batch's loss, before clipping; the upper axes are logarithmic. A layer without a ReLU has "
+            f"no silent channels. At most {MOST_LAYERS} layers are drawn: dark are early ones, light late ones."
         )
         section.pictures.append(Picture("gradients", figure, "Curves of gradients by layer over steps", caption))
     return section
@@ -109,11 +111,16 @@ def _add_biographies(run: Run, section: Section) -> None:
     chosen = choose_filters(run)
     rows = [[token, layer, str(number), f"{value:.2f}"] for token, layer, number, value in chosen]
     if rows:
-        about = "The most selective filter for each token at the last look: selectivity is 0 for none, 1 if no other token drives it."
+        about = (
+            "The most selective filter for each token at the last look, among those whose top exemplars are kept. "
+            "Selectivity is 1 if no other token drives the filter, 0 if all drive it alike."
+        )
         section.tables.append(Table(about, ["token", "layer", "filter", "selectivity"], rows))
     for token, layer, number, _ in chosen:
         figure = draw_biography(read_biography(run.folder, layer, number))
-        caption = f"Filter {number} of {layer}, the most selective for {token}, on one axis of steps; grey lies outside of the image."
+        caption = (
+            f"Filter {number} of {layer}, the most selective for {token}, over steps; grey lies outside of the image."
+        )
         name = f"biography_{run.tokens.index(token)}"
         section.pictures.append(Picture(name, figure, f"Biography of filter {number} of {layer}", caption))
 

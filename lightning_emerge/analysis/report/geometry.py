@@ -7,11 +7,20 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 import xarray as xr
+from matplotlib.figure import Figure
 
 from lightning_emerge.analysis.embedding import align_components, draw_embedding
 from lightning_emerge.analysis.geometry import draw_run_fits
 from lightning_emerge.analysis.report.content import Picture, Section
-from lightning_emerge.analysis.report.overlay import MOST_LAYERS, collect, evenly, tell_missing, to_chart
+from lightning_emerge.analysis.report.overlay import (
+    MOST_LAYERS,
+    Reduce,
+    collect,
+    evenly,
+    tell_change,
+    tell_missing,
+    to_chart,
+)
 from lightning_emerge.analysis.report.runs import Run, words
 from lightning_emerge.figures.embedding import Panel, draw_planes
 from lightning_emerge.figures.rdm import draw_rdm_steps
@@ -20,9 +29,9 @@ from lightning_emerge.sinks.arrays import STORE, open_run
 from lightning_emerge.sinks.storage import Folder
 
 _SHAPE = {
-    "distance_ratio": ("distance within tokens over that between", None),
-    "silhouette": ("silhouette of the tokens", (-1.0, 1.0)),
-    "participation_ratio": ("dimensions (participation ratio)", None),
+    "distance_ratio": ("Distance within tokens over that between", None),
+    "silhouette": ("Silhouette of the tokens", (-1.0, 1.0)),
+    "participation_ratio": ("Dimensions (participation ratio)", None),
 }
 _COLLAPSE = {
     "collapse_variability": ("NC1: variance within over between", None),
@@ -74,7 +83,8 @@ def _add_rdms(run: Run, number: int, columns: int, section: Section) -> None:
     figure = draw_rdm_steps(values, steps, words(rdms[axis]), [tokens[k] for k in order], unit)
     caption = (
         f"{run.name}: a square for each layer (rows) and step (columns), a row and a column in it for each of "
-        f"{len(tokens)} stimuli, in the order of their tokens. Dark blocks on the diagonal are tokens that have become clusters."
+        f"{len(tokens)} stimuli, in the order of their tokens. Dark blocks on the diagonal are "
+        "tokens that have become clusters."
     )
     section.pictures.append(
         Picture(f"rdm_{number}", figure, f"Dissimilarity matrices of {run.name} by layer and step", caption)
@@ -82,37 +92,31 @@ def _add_rdms(run: Run, number: int, columns: int, section: Section) -> None:
 
 
 def _add_fits(runs: Sequence[Run], section: Section) -> None:
+    title = "How alike the RDM of a layer and that of a model of one thing alone are"
     if len(runs) == 1:
         figure = draw_run_fits(runs[0].folder) if "model_fit" in runs[0].records else None
-        if figure is not None:
-            caption = (
-                "Correlation of a layer's dissimilarities with those of a model that holds one thing alone, -1 to 1."
-            )
-            section.pictures.append(Picture("model_fit", figure, "Fits of models by layer over steps", caption))
-        return
-    layers = collect(runs, "model_fit", section, lambda fits: fits.isel({str(fits.dims[1]): -1}))
-    first = collect(runs, "model_fit", section, lambda fits: fits.isel({str(fits.dims[1]): fits.shape[1] // 2}))
+        caption = "-1 to 1; 0 if they have nothing in common."
+    else:
+        figure, caption = _overlay_fits(runs, title, section), "Thin lines are single runs, thick ones their mean."
+    if figure is not None:
+XX
+
+
+def _overlay_fits(runs: Sequence[Run], title: str, section: Section) -> Figure | None:
+    """Draws the fits in two layers, that in the middle and the last."""
+    first = next((fits for fits in (run.read("model_fit") for run in runs) if fits is not None), None)
+    if first is None:
+        return None
+    layers = words(first[str(first.dims[1])])
     charts = [
-        chart
-        for chart in (to_chart(first, _layer(first), most=8), to_chart(layers, _layer(layers), most=8))
-        if chart is not None
+        to_chart(collect(runs, "model_fit", section, _at_layer(number)), layers[number])
+        for number in sorted({len(layers) // 2, len(layers) - 1})
     ]
-    if charts:
-        figure = draw_charts(charts, "How alike a layer's RDM and that of a model of one thing alone are")
-        caption = (
-            f"A layer in the middle and the last. Thin lines are single runs, thick ones the mean of {len(layers)}."
-        )
-        section.pictures.append(Picture("model_fit", figure, "Fits of models over steps", caption))
+    return draw_charts([chart for chart in charts if chart is not None], title)
 
 
-def _layer(found: Sequence[tuple[Run, xr.DataArray]]) -> str:
-    values = found[0][1] if found else None
-    names = (
-        [str(values[str(name)].values) for name in values.coords if str(name).startswith("layer")]
-        if values is not None
-        else []
-    )
-    return names[0] if names else ""
+def _at_layer(number: int) -> Reduce:
+    return lambda fits: fits.isel({str(fits.dims[1]): number}, drop=True)
 
 
 def _add_charts(
@@ -125,6 +129,8 @@ def _add_charts(
     charts = []
     for record, (heading, span) in records.items():
         found = collect(runs, record, section)
+        if record in ("distance_ratio", "collapse_variability"):
+            tell_change(found, heading, section)
         log = record == "collapse_variability"
         charts.append(to_chart(found, heading, span=span, log=log))
     charts = [chart for chart in charts if chart is not None]
@@ -138,13 +144,15 @@ def _add_charts(
 
 def _add_points(run: Run, number: int, section: Section) -> None:
     home = f"{run.folder.rstrip('/')}/embedding"
-    if run.ended and Folder(f"{home}/{STORE}").exists("zarr.json"):
-        embedding = open_run(home).load()
+    embedding = open_run(home).load() if Folder(f"{home}/{STORE}").exists("zarr.json") else None
+    taken = run.read("variance_share")
+    if embedding is not None and taken is not None and int(embedding.step[-1]) == int(taken.step[-1]):
+        section.says.append(_trust(run, embedding))
         figure = draw_embedding(embedding, 4 if embedding.sizes["step"] > 3 else embedding.sizes["step"])
         caption = (
-            f"{run.name}: each point is a stimulus of the bank, by UMAP at some steps, each laid over the step before; then by "
-            "principal components at the last, and the paths of the tokens' centres. Trust: share of neighbours that are "
-            "neighbours in the layer too, 1 at best."
+            f"{run.name}: each point is a stimulus of the bank, by UMAP at some steps, each laid over the step before; "
+            "then by principal components at the last, and the paths of the tokens' centres. Trust, 0 to 1: whether "
+            "neighbours in the picture are neighbours in the layer."
         )
         section.pictures.append(Picture(f"embedding_{number}", figure, f"Stimuli of {run.name} as points", caption))
         return
@@ -153,6 +161,14 @@ def _add_points(run: Run, number: int, section: Section) -> None:
         "lightning_emerge.embed_run makes them from its records. Below are principal components."
     )
     _add_components(run, number, section)
+
+
+def _trust(run: Run, embedding: xr.Dataset) -> str:
+    last = embedding.isel(step=-1)
+    each = ", ".join(
+        f"{layer} {trust:.2f}" for layer, trust in zip(words(last.layer), last.umap_trust.values, strict=True)
+    )
+    return f"{run.name} at step {int(last.step)}: trustworthiness of the points by UMAP, 0 to 1: {each}."
 
 
 def _add_components(run: Run, number: int, section: Section) -> None:

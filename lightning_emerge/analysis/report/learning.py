@@ -49,8 +49,8 @@ def when_it_emerged(runs: Sequence[Run]) -> Section:
     tokens = collect(runs, "bank_confidence", section)
     if tokens:
         about = (
-            f"From which optimizer step on the mean probability of the right token is {_KNOWN} or more at every look, to "
-            "the end of the records."
+            f"From which optimizer step on the mean probability of the right token is {_KNOWN} or more at every look, "
+            "to the end of the records."
         )
         section.tables.append(_rises(tokens, about, [_KNOWN] * tokens[0][1].shape[1]))
     layers = collect(runs, "ridge_accuracy", section)
@@ -58,8 +58,8 @@ def when_it_emerged(runs: Sequence[Run]) -> Section:
     if layers and count:
         level = (1 + 1 / count) / 2
         about = (
-            f"From which optimizer step on a ridge regression tells {level:.2f} of the stimuli right from a layer, midway "
-            "between chance and all, at every look to the end of the records."
+            f"From which optimizer step on a ridge regression tells {level:.2f} of the stimuli right from a layer, "
+            "midway between chance and all, at every look to the end of the records."
         )
         section.tables.append(_rises(layers, about, [level] * layers[0][1].shape[1]))
     return section
@@ -70,8 +70,8 @@ def _last(run: Run, values: xr.DataArray) -> str:
     each = ", ".join(f"{token} {value:.2f}" for token, value in zip(run.tokens, last.values, strict=True))
     mean = np.ma.masked_invalid(last.values).mean()
     return (
-        f"At step {int(last.step)}, {run.name} tells {float(mean):.3f} of the bank's stimuli right, on a scale of 0 to 1 "
-        f"with chance at {1 / len(run.tokens):.3f}: {each}."
+        f"At step {int(last.step)}, {run.name} tells {float(mean):.3f} of the bank's stimuli right, on a scale of 0 to "
+        f"1 with chance at {1 / len(run.tokens):.3f}: {each}."
     )
 
 
@@ -79,10 +79,13 @@ def _tokens(accuracy: Found, confidence: Found) -> Picture:
     alt = "Accuracy and probability of each token over optimizer steps"
     if len(accuracy) == 1 == len(confidence):
         shared = np.intersect1d(accuracy[0][1].step.values, confidence[0][1].step.values)
-        pair = [found[0][1].sel(step=shared).values for found in (accuracy, confidence)]
-        figure = draw_emergence(shared.tolist(), *pair, accuracy[0][0].tokens)
-        caption = "Above: share of each token's stimuli that are told right, 0 to 1. Below: mean probability of the right token."
-        return Picture("emergence", figure, alt, f"{caption} Black is their mean, dotted is chance.")
+        upper, lower = (found[0][1].sel(step=shared).values for found in (accuracy, confidence))
+        figure = draw_emergence(shared.tolist(), upper, lower, accuracy[0][0].tokens)
+        caption = (
+            "Above: share of each token's stimuli that are told right, 0 to 1. Below: mean probability of the right token. "
+            "Black is their mean, dotted is chance."
+        )
+        return Picture("emergence", figure, alt, caption)
     charts = [
         to_chart(accuracy, "share of stimuli told right", span=(0, 1), most=99),
         to_chart(confidence, "probability of the right token", span=(0, 1), most=99),

@@ -34,10 +34,10 @@ def tell_missing(
     for run in runs:
         absent = [name for name in names if name not in run.records]
         if absent:
-            also = f", or let it look at the checkpoints by `lightning replay --config {run.folder}/config.yaml`"
+            also = "; `lightning replay` lets it look at the checkpoints of a run that is over" if replay else ""
             section.missing.append(
                 f"{run.name} has no {', '.join(absent)}: no {probe} has looked. "
-                f"Add lightning_emerge.{probe} to trainer.callbacks{also if replay else ''}."
+                f"Add lightning_emerge.{probe} to trainer.callbacks{also}."
             )
 
 
@@ -90,7 +90,33 @@ def to_chart(
     first = found[0][1]
     labels = words(first[str(first.dims[1])]) if first.ndim > 1 else [""]
     series = [_series(found, number, labels[number]) for number in evenly(len(labels), most)]
-    return Chart(title, str(first.attrs.get("units", "")), series, span, log, level)
+    return Chart(title, unit_of(first), series, span, log, level)
+
+
+def unit_of(values: xr.DataArray) -> str:
+    """The unit of a record in words."""
+    unit = str(values.attrs.get("units", ""))
+    return "pure number" if unit == "1" else unit
+
+
+def tell_change(found: Found, what: str, section: Section) -> None:
+    """Says where a record (step, label) began and ended at its last label, with unit and spread over runs.
+
+    Args:
+        found: what `collect` gave.
+        what: is recorded, as the subject of a sentence.
+        section: where it is said.
+    """
+    if not found:
+        return
+    first = found[0][1]
+    last = words(first[str(first.dims[1])])[-1]
+    ends = [spread([float(values.values[place, -1]) for _, values in found], 2) for place in (0, -1)]
+    when = " and ".join(sorted({str(int(values.step[-1])) for _, values in found}, key=int))
+    section.says.append(
+        f"{what} in {last} goes from {ends[0]} at step {int(first.step[0])} to {ends[1]} at step {when} "
+        f"({unit_of(first)})."
+    )
 
 
 def _series(found: Found, number: int, label: str) -> Series:
@@ -120,7 +146,7 @@ def spread(values: Sequence[float | None], digits: int = 3) -> str:
     """Writes the mean and the standard deviation of one number of each run; of one run, the number."""
     known = [float(value) for value in values if value is not None and np.isfinite(value)]
     if not known:
-        return "never" if any(value is None for value in values) else "–"
+        return "never" if any(value is None for value in values) else "-"
     of = f" ({len(known)} of {len(values)})" if len(known) < len(values) else ""
     if len(known) == 1:
         return f"{known[0]:.{digits}f}{of}"
@@ -129,7 +155,7 @@ def spread(values: Sequence[float | None], digits: int = 3) -> str:
 
 def write_number(value: float | None, digits: int = 3) -> str:
     """Writes a number; a dash for one that is not known."""
-    return "–" if value is None or not np.isfinite(value) else f"{value:.{digits}f}"
+    return "-" if value is None or not np.isfinite(value) else f"{value:.{digits}f}"
 
 
 def _labels(values: xr.DataArray) -> list[list[str]]:

@@ -71,25 +71,26 @@ class Run:
             return None
         wanted = self.records[name] if steps is None else self.records[name].sel(step=list(steps))
         try:
-            found = wanted.load()
+            wanted.load()
         except Exception:  # what a torn chunk raises is not known
-            found = self._mend(name, wanted)
-        if found is None:
-            return None
-        found = found.dropna("step", how="all")
+            wanted = self._mend(name, wanted)
+        found = wanted.dropna("step", how="all")
         return found if found.sizes["step"] else None
 
-    def _mend(self, name: str, wanted: xr.DataArray) -> xr.DataArray | None:
-        whole, torn = [], []
+    def _mend(self, name: str, wanted: xr.DataArray) -> xr.DataArray:
+        """Reads step after step, and leaves out those that cannot be read."""
+        whole: list[int] = []
+        torn: list[str] = []
         for number, step in enumerate(wanted.step.values.tolist()):
             try:
-                whole.append(wanted.isel(step=[number]).copy().load())
+                wanted.isel(step=[number]).load()
+                whole.append(number)
             except Exception:
                 torn.append(str(step))
         sentence = f"`{name}` of {self.name} is torn at step {', '.join(torn)}, which is left out."
-        if sentence not in self.trouble:
+        if torn and sentence not in self.trouble:
             self.trouble.append(sentence)
-        return xr.concat(whole, "step") if whole else None
+        return wanted.isel(step=whole).load()
 
     def last(self, name: str) -> xr.DataArray | None:
         """The record at the last step at which it was taken, without the axis of steps but with its coordinate."""

@@ -16,7 +16,9 @@ from lightning_emerge.sinks.arrays import STORE
 def what_was_trained(runs: Sequence[Run]) -> Section:
     """Says of each run what it was made of, how far it went, and how well."""
     section = Section()
-    section.tables.append(Table("Each run.", ["", *(run.name for run in runs)], _transpose([_facts(r) for r in runs])))
+    section.tables.append(
+        Table("What each run was made of.", ["", *(run.name for run in runs)], _transpose([_facts(r) for r in runs]))
+    )
     finals = [_finals(run) for run in runs]
     names = list(dict.fromkeys(name for final in finals for name in final))
     rows = [
@@ -60,7 +62,7 @@ def how_to_repeat(runs: Sequence[Run]) -> Section:
             section.missing.append(f"{run.name} cannot be repeated from its folder, as there is no {CONFIG} to read.")
     versions = [_versions(run) for run in runs]
     names = list(dict.fromkeys(name for found in versions for name in found))
-    rows = [[name, *(found.get(name, "–") for found in versions)] for name in names]
+    rows = [[name, *(found.get(name, "-") for found in versions)] for name in names]
     section.tables.append(Table("Seeds and versions.", ["", *(run.name for run in runs)], rows))
     for run in runs:
         if "versions" not in run.fit:
@@ -90,7 +92,7 @@ def _facts(run: Run) -> dict[str, str]:
         "seconds": write_number(run.fit.get("seconds"), 0) if run.ended else "",
         "device": _plain(run.fit.get("device")),
     }
-    return {name: fact or "–" for name, fact in facts.items()}
+    return {name: fact or "-" for name, fact in facts.items()}
 
 
 def _transpose(columns: Sequence[Mapping[str, str]]) -> list[list[str]]:
@@ -117,7 +119,8 @@ def _unfinished(run: Run) -> str:
         return f"The fit of {run.name} has not ended, and nothing is on record."
     return (
         f"The fit of {run.name} has not ended, or was made by a version that kept no {FIT}: its records end at step "
-        f"{steps[-1]}. `lightning fit --config {run.folder}/{CONFIG} --ckpt_path last` goes on with one that was killed."
+        f"{steps[-1]}. `lightning fit --config {run.folder}/{CONFIG} --ckpt_path last` goes on with one "
+        "that was killed."
     )
 
 
@@ -126,7 +129,7 @@ def _costs(run: Run, rows: Mapping[str, Mapping[str, float]]) -> Table:
     cells = [
         [
             name,
-            str(row["looks"] or "–"),
+            str(row["looks"] or "-"),
             f"{row['seconds']:.2f} s",
             f"{row['seconds'] / seconds:.1%}",
             f"{row['beside']:.2f} s",
@@ -149,7 +152,7 @@ def _waited(run: Run, rows: Mapping[str, Mapping[str, float]]) -> str:
 def _size(path: str) -> str:
     """Megabytes of a folder on this machine's disks."""
     if "://" in path:
-        return "–"
+        return "-"
     files = [file for file in Path(path).rglob("*") if file.is_file()]
     return f"{sum(file.stat().st_size for file in files) / 1e6:.1f} MB" if files else "none"
 
@@ -165,7 +168,7 @@ def _versions(run: Run) -> dict[str, str]:
     if "version" in run.records.attrs:
         found["lightning_emerge"] = str(run.records.attrs["version"])
     found |= {str(name): str(number) for name, number in dict(run.fit.get("versions", {})).items()}
-    return {name: value or "–" for name, value in found.items()}
+    return {name: value or "-" for name, value in found.items()}
 
 
 def _part(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
