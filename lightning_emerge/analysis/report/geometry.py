@@ -99,7 +99,8 @@ def _add_fits(runs: Sequence[Run], section: Section) -> None:
     else:
         figure, caption = _overlay_fits(runs, title, section), "Thin lines are single runs, thick ones their mean."
     if figure is not None:
-XX
+        alt = f"{title}: curves by layer over steps"
+        section.pictures.append(Picture("model_fit", figure, alt, f"{title}. {caption}"))
 
 
 def _overlay_fits(runs: Sequence[Run], title: str, section: Section) -> Figure | None:

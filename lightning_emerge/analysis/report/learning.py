@@ -82,8 +82,8 @@ def _tokens(accuracy: Found, confidence: Found) -> Picture:
         upper, lower = (found[0][1].sel(step=shared).values for found in (accuracy, confidence))
         figure = draw_emergence(shared.tolist(), upper, lower, accuracy[0][0].tokens)
         caption = (
-            "Above: share of each token's stimuli that are told right, 0 to 1. Below: mean probability of the right token. "
-            "Black is their mean, dotted is chance."
+            "Above: share of each token's stimuli that are told right, 0 to 1. Below: mean probability of the right "
+            "token. Black is their mean, dotted is chance."
         )
         return Picture("emergence", figure, alt, caption)
     charts = [
