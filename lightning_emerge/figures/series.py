@@ -75,7 +75,7 @@ def draw_charts(charts: Sequence[Chart], title: str, *, ordered: bool = False) -
     """
     columns = min(2, len(charts))
     rows = -(-len(charts) // columns)
-    figure = new_figure(4.4 * columns + 0.3, 2.6 * rows + 1.1)
+    figure = new_figure(max(4.4 * columns + 0.3, 6.8), 2.6 * rows + 1.1)
     grid = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes, chart in zip(grid, charts, strict=False):
         _draw(axes, chart, ordered)

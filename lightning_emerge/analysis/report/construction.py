@@ -31,7 +31,7 @@ def how_filters_couple(runs: Sequence[Run]) -> Section:
     charts: list[Chart | None] = []
     for number, kind in enumerate(words(first[str(first.dims[2])])):
         found = collect(runs, "coupling_edges", section, _at_kind(number))
-        tell_change(found, f"Coupling by {kind}", section)
+        tell_change(found, f"Coupling by {kind}", section, most=True)
         charts.append(to_chart(found, f"by {kind}", span=(0, 1)))
     title = "Filters of neighbouring layers that are coupled"
     caption = (
@@ -49,7 +49,7 @@ def how_features_are_built(runs: Sequence[Run]) -> Section:
     charts: list[Chart | None] = []
     for name, (title, span) in _PARTS.items():
         found = collect(runs, name, section, _best)
-        tell_change(found, f"What is {title}", section)
+        tell_change(found, f"What is {title}", section, most=True)
         charts.append(to_chart(found, title, span=span, most=_MOST_FEATURES))
     caption = "Each curve is a part or a conjunction of parts, in the layer that has most of it at that step."
     _add(charts, "construction", "Parts and conjunctions of parts", caption, section)

@@ -47,7 +47,7 @@ def _add_selective(runs: Sequence[Run], section: Section) -> None:
     chart = to_chart(found, "selective filters, mean over tokens", span=(0, 1))
     if chart is None:
         return
-    tell_change(found, "Share of filters selective for a token, averaged over tokens,", section)
+    tell_change(found, "Share of filters selective for a token, averaged over tokens,", section, most=True)
     figure = draw_charts([chart], "Filters that one token drives three times as much as the others", ordered=True)
     caption = "Share of a layer's filters, 0 to 1, averaged over tokens. Dark are early layers, light late ones."
     section.pictures.append(Picture("selective", figure, "Share of selective filters by layer over steps", caption))

@@ -15,6 +15,7 @@ from lightning_emerge.figures.curves import draw_emergence
 from lightning_emerge.figures.series import draw_charts
 
 _KNOWN = 0.5
+_MOST_TOKENS = 32
 
 
 def how_it_learned(runs: Sequence[Run]) -> Section:
@@ -86,9 +87,10 @@ def _tokens(accuracy: Found, confidence: Found) -> Picture:
             "token. Black is their mean, dotted is chance."
         )
         return Picture("emergence", figure, alt, caption)
+    chance = 1 / len(accuracy[0][0].tokens)
     charts = [
-        to_chart(accuracy, "share of stimuli told right", span=(0, 1), most=99),
-        to_chart(confidence, "probability of the right token", span=(0, 1), most=99),
+        to_chart(accuracy, "share of stimuli told right", span=(0, 1), level=chance, most=_MOST_TOKENS),
+        to_chart(confidence, "probability of the right token", span=(0, 1), level=chance, most=_MOST_TOKENS),
     ]
     figure = draw_charts(
         [chart for chart in charts if chart is not None], "Emergence of the tokens on the stimulus bank"

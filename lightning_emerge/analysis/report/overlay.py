@@ -99,23 +99,25 @@ def unit_of(values: xr.DataArray) -> str:
     return "pure number" if unit == "1" else unit
 
 
-def tell_change(found: Found, what: str, section: Section) -> None:
-    """Says where a record (step, label) began and ended at its last label, with unit and spread over runs.
+def tell_change(found: Found, what: str, section: Section, *, most: bool = False) -> None:
+    """Says where a record (step, label) began and ended at one label, with its unit and the spread over runs.
 
     Args:
         found: what `collect` gave.
         what: is recorded, as the subject of a sentence.
         section: where it is said.
+        most: whether at the label at which it is largest in the end, and not at the last label.
     """
     if not found:
         return
     first = found[0][1]
-    last = words(first[str(first.dims[1])])[-1]
-    ends = [spread([float(values.values[place, -1]) for _, values in found], 2) for place in (0, -1)]
+    ends = mean_of([values.values[-1] for _, values in found])
+    at = int(np.nan_to_num(ends, nan=-np.inf).argmax()) if most else len(ends) - 1
+    label = words(first[str(first.dims[1])])[at]
+    low, high = (spread([float(values.values[place, at]) for _, values in found], 2) for place in (0, -1))
     when = " and ".join(sorted({str(int(values.step[-1])) for _, values in found}, key=int))
     section.says.append(
-        f"{what} in {last} goes from {ends[0]} at step {int(first.step[0])} to {ends[1]} at step {when} "
-        f"({unit_of(first)})."
+        f"{what} in {label} goes from {low} at step {int(first.step[0])} to {high} at step {when} ({unit_of(first)})."
     )
 
 
