@@ -74,7 +74,7 @@ class Costs:
 
     def plain(self) -> dict[str, Any]:
         """The same as plain values: the seconds that have passed, and those of each row."""
-        rows = {name: asdict(row) for name, row in self.rows.items()}
+        rows = {name: asdict(row) for name, row in dict(self.rows).items()}
         return {"seconds": time.monotonic() - self._began, "rows": rows}
 
     def table(self) -> list[str]:
