@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import statistics
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,16 @@ from lightning_emerge.analysis.report.make import SECTIONS, make_report
 from lightning_emerge.analysis.report.runs import read_runs
 
 RISES = {"dax": "10", "wug": "20"}
+
+
+@pytest.fixture
+def only(monkeypatch) -> Callable[..., None]:
+    """Leaves some sections in the report, as drawing the others takes time."""
+
+    def keep(*names: str) -> None:
+        monkeypatch.setattr(module, "SECTIONS", tuple(entry for entry in SECTIONS if entry[0] in names))
+
+    return keep
 
 
 def section(report: Report, name: str) -> Section:
@@ -53,10 +64,11 @@ def test_a_whole_run_has_every_section_and_only_umap_is_missing(make_run, tmp_pa
             assert picture.caption
 
 
-def test_what_was_planted_is_in_the_tables(make_run, tmp_path):
+def test_what_was_planted_is_in_the_tables(make_run, tmp_path, only):
+    only("trained", "timeline", "costs", "repeat")
     report = make_report([make_run(tmp_path / "one")])
     facts, accuracy = section(report, "trained").tables
-    found = {name: value for name, value in facts.rows}
+    found = dict(facts.rows)
     assert found["weights"] == "1,234,567"
     assert found["network"] == "VGG: plan vgg11, width 4"
     assert found["looks"] == "6, from step 0 to 50"
@@ -96,7 +108,10 @@ def test_the_filter_that_was_planted_for_each_token_is_chosen(make_run, tmp_path
         ("ablation_drop", "AblationProbe", "construction", None),
     ],
 )
-def test_what_no_probe_recorded_is_named_with_the_probe_that_would(record, probe, where, gone, make_run, tmp_path):
+def test_what_no_probe_recorded_is_named_with_the_probe_that_would(
+    record, probe, where, gone, make_run, tmp_path, only
+):
+    only(where)
     report = make_report([make_run(tmp_path / "one", without=(record,))])
     said = " ".join(section(report, where).missing)
     assert record in said
@@ -105,14 +120,16 @@ def test_what_no_probe_recorded_is_named_with_the_probe_that_would(record, probe
     assert gone not in pictures(report)
 
 
-def test_a_run_that_has_not_ended_says_how_far_its_records_go(make_run, tmp_path):
+def test_a_run_that_has_not_ended_says_how_far_its_records_go(make_run, tmp_path, only):
+    only("trained", "learning", "costs")
     report = make_report([make_run(tmp_path / "one", ended=False)])
     assert "records end at step 50" in " ".join(section(report, "trained").missing)
     assert "has no costs" in " ".join(section(report, "costs").missing)
     assert "emergence" in pictures(report)
 
 
-def test_a_run_that_was_gone_on_with_after_its_end_has_not_ended(make_run, tmp_path):
+def test_a_run_that_was_gone_on_with_after_its_end_has_not_ended(make_run, tmp_path, only):
+    only("trained")
     run = make_run(tmp_path / "one")
     (run / "fit.json").write_text('{"step": 20, "seconds": 3}')
     assert "has not ended" in " ".join(section(make_report([run]), "trained").missing)
@@ -129,7 +146,8 @@ def test_a_run_without_records_reports_its_configuration(make_run, tmp_path):
 
 
 @pytest.mark.parametrize("file", ["records.zarr/zarr.json", "config.yaml", "fit.json"])
-def test_a_damaged_file_is_named_and_the_others_are_read(file, make_run, tmp_path):
+def test_a_damaged_file_is_named_and_the_others_are_read(file, make_run, tmp_path, only):
+    only("trained", "learning", "costs", "repeat")
     run = make_run(tmp_path / "one")
     (run / file).write_text('{"half": [')
     report = make_report([run])
@@ -161,7 +179,8 @@ def test_a_section_that_fails_is_named_and_the_others_stand(make_run, tmp_path, 
     assert "shape" in pictures(report)
 
 
-def test_several_runs_have_a_line_each_and_their_mean(make_run, tmp_path):
+def test_several_runs_have_a_line_each_and_their_mean(make_run, tmp_path, only):
+    only("trained", "geometry")
     runs = [make_run(tmp_path / f"seed{k}" / "version_0", seed=k) for k in range(3)]
     report = make_report(runs)
     found = curves(report, "shape")
@@ -179,7 +198,8 @@ def test_several_runs_have_a_line_each_and_their_mean(make_run, tmp_path):
     assert "rdm_2" in pictures(report)
 
 
-def test_the_spread_of_emergence_is_that_of_the_runs(make_run, tmp_path):
+def test_the_spread_of_emergence_is_that_of_the_runs(make_run, tmp_path, only):
+    only("timeline")
     runs = [make_run(tmp_path / f"seed{k}", seed=k) for k in range(2)]
     timeline = section(make_report(runs), "timeline").tables[0]
     assert timeline.rows[0] == ["dax", "10", "10", "10 ± 0"]
@@ -191,17 +211,18 @@ def test_runs_of_other_tokens_are_refused(make_run, tmp_path):
         make_report(runs)
 
 
-def test_runs_of_other_layers_are_left_out_of_what_they_do_not_share(make_run, tmp_path):
+def test_runs_of_other_layers_are_left_out_of_what_they_do_not_share(make_run, tmp_path, only):
+    only("geometry")
     runs = [make_run(tmp_path / "a"), make_run(tmp_path / "b", layers=("conv1", "out"))]
     report = make_report(runs)
     said = " ".join(section(report, "geometry").missing)
-    assert "`distance_ratio` of" in said
-    assert "layers are not those of" in said
+    assert said.count("layers are not those of") == 1
     assert {"rdm_0", "rdm_1"} <= pictures(report)
     assert "could not be made" not in " ".join(report.missing)
 
 
-def test_a_run_beside_one_without_records_is_shown_alone(make_run, tmp_path):
+def test_a_run_beside_one_without_records_is_shown_alone(make_run, tmp_path, only):
+    only("trained", "geometry")
     broken = make_run(tmp_path / "b")
     shutil.rmtree(broken / "records.zarr")
     report = make_report([make_run(tmp_path / "a"), broken])
@@ -222,7 +243,8 @@ def test_a_folder_that_is_no_run_is_refused_with_the_nearest_one(make_run, tmp_p
         make_report([])
 
 
-def test_the_points_by_umap_are_shown_when_they_were_made(make_run, tmp_path):
+def test_the_points_by_umap_are_shown_when_they_were_made(make_run, tmp_path, only):
+    only("embeddings")
     from lightning_emerge import embed_run
 
     tokens = tuple(f"token{k}" for k in range(7))

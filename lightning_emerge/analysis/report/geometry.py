@@ -181,12 +181,17 @@ def _add_components(run: Run, number: int, section: Section) -> None:
     axis, steps = str(distances.dims[1]), distances.step.values.tolist()
     squared = torch.from_numpy(distances.values).double().square()
     panels: list[Panel] = []
+    shares_by_layer: list[str] = []
     for k, layer in enumerate(words(distances[axis])):
         planes = align_components(squared[:, k])
         panels += [
             Panel(f"{layer}, step {step}: {plane.share:.0%}", plane.points)
             for step, plane in zip(steps, planes, strict=True)
         ]
+        shares_by_layer.append(f"{layer} {planes[-1].share:.2f}")
+    section.says.append(
+        f"{run.name} at step {steps[-1]}: share of the variance in the plane, 0 to 1: {', '.join(shares_by_layer)}."
+    )
     figure = draw_planes(panels, words(distances.stimulus_token), f"Stimuli of {run.name} by two principal components")
     caption = "Each point is a stimulus of the bank; the percentage is the share of the layer's variance in the plane."
     section.pictures.append(Picture(f"components_{number}", figure, f"Stimuli of {run.name} as points", caption))

@@ -51,18 +51,22 @@ def collect(runs: Sequence[Run], name: str, section: Section, reduce: Reduce | N
         reduce: makes (step,) or (step, label) of what was recorded.
     """
     found: Found = []
+    shared: dict[str, list[str]] = {}
     for run in runs:
         values = run.read(name)
         if values is None:
             continue
-        values = values if reduce is None else reduce(values)
-        if found and _labels(values) != _labels(found[0][1]):
-            section.missing.append(
-                f"`{name}` of {run.name} is left out of what runs have in common: its {values.dims[-1]}s are not "
-                f"those of {found[0][0].name}. Give it a report of its own."
+        own = {str(axis).partition("_of_")[0]: words(values[str(axis)]) for axis in values.dims[1:]}
+        shared = shared or own
+        other = [axis for axis in own if own[axis] != shared.get(axis)]
+        if other:
+            sentence = (
+                f"{run.name} is left out of what runs have in common by {other[0]}: its {other[0]}s are not those of "
+                f"{found[0][0].name}. Give it a report of its own."
             )
+            section.missing += [sentence] if sentence not in section.missing else []
             continue
-        found.append((run, values))
+        found.append((run, values if reduce is None else reduce(values)))
     return found
 
 
@@ -158,7 +162,3 @@ def spread(values: Sequence[float | None], digits: int = 3) -> str:
 def write_number(value: float | None, digits: int = 3) -> str:
     """Writes a number; a dash for one that is not known."""
     return "-" if value is None or not np.isfinite(value) else f"{value:.{digits}f}"
-
-
-def _labels(values: xr.DataArray) -> list[list[str]]:
-    return [words(values[str(axis)]) for axis in values.dims[1:]]
