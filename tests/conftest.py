@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
@@ -180,8 +181,42 @@ def _made_up_records(
         yield le.Measurement(name, np.asarray(values, dtype=np.float32), axes, step, unit, about=about)
 
 
+def _make_up_run(
+    folder: Path, tokens: tuple[str, ...], layers: tuple[str, ...], seed: int, without: tuple[str, ...]
+) -> None:
+    random = np.random.default_rng(seed)
+    sink = ArraySink(folder / "records.zarr", None)
+    for step in RUN_STEPS:
+        records = _made_up_records(step, tokens, layers, random)
+        sink.write(step, [record for record in records if record.name not in without])
+    sink.close()
+    (folder / "config.yaml").write_text(
+        f"# lightning.pytorch==2.6.6\nseed_everything: {seed}\ntrainer: {{max_epochs: 2}}\nmodel:\n"
+        "  class_path: lightning_emerge.TokenClassifier\n  init_args:\n    network:\n"
+        "      class_path: lightning_emerge.VGG\n      init_args: {plan: vgg11, width: 4}\n"
+        "data: {class_path: lightning_emerge.TokenDataModule, init_args: {seed: 7, exemplars: 500}}\n"
+    )
+    rows = {"CategoryProbe": {"looks": 6, "seconds": 2.0, "beside": 1.0}}
+    fit = {"began": 0, "step": RUN_STEPS[-1], "seconds": 40.0, "rows": rows, "weights": 1234567, "device": "cpu"}
+    fit |= {"metrics": {"val/accuracy": 0.75}, "versions": {"torch": "2.15.0"}}
+    (folder / "fit.json").write_text(json.dumps(fit))
+
+
+@pytest.fixture(scope="session")
+def _made_up_runs(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Each made once for all tests."""
+
+    @cache
+    def make(*what: Any) -> Path:
+        folder = tmp_path_factory.mktemp("made_up")
+        _make_up_run(folder, *what)
+        return folder
+
+    return make
+
+
 @pytest.fixture
-def make_run() -> Callable[..., Path]:
+def make_run(_made_up_runs: Callable[..., Path]) -> Callable[..., Path]:
     """Makes the folder of a run without training one."""
 
     def make(
@@ -193,31 +228,9 @@ def make_run() -> Callable[..., Path]:
         without: tuple[str, ...] = (),
         ended: bool = True,
     ) -> Path:
-        random = np.random.default_rng(seed)
-        folder.mkdir(parents=True)
-        sink = ArraySink(folder / "records.zarr", None)
-        for step in RUN_STEPS:
-            records = _made_up_records(step, tokens, layers, random)
-            sink.write(step, [record for record in records if record.name not in without])
-        sink.close()
-        (folder / "config.yaml").write_text(
-            f"# lightning.pytorch==2.6.6\nseed_everything: {seed}\ntrainer: {{max_epochs: 2}}\nmodel:\n"
-            "  class_path: lightning_emerge.TokenClassifier\n  init_args:\n    network:\n"
-            "      class_path: lightning_emerge.VGG\n      init_args: {plan: vgg11, width: 4}\n"
-            "data: {class_path: lightning_emerge.TokenDataModule, init_args: {seed: 7, exemplars: 500}}\n"
-        )
-        if ended:
-            rows = {"CategoryProbe": {"looks": 6, "seconds": 2.0, "beside": 1.0}}
-            fit = {
-                "began": 0,
-                "step": RUN_STEPS[-1],
-                "seconds": 40.0,
-                "rows": rows,
-                "weights": 1234567,
-                "device": "cpu",
-            }
-            fit |= {"metrics": {"val/accuracy": 0.75}, "versions": {"torch": "2.15.0"}}
-            (folder / "fit.json").write_text(json.dumps(fit))
+        shutil.copytree(_made_up_runs(tokens, layers, seed, without), folder)
+        if not ended:
+            (folder / "fit.json").unlink()
         return folder
 
     return make

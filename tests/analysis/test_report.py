@@ -243,6 +243,7 @@ def test_a_folder_that_is_no_run_is_refused_with_the_nearest_one(make_run, tmp_p
         make_report([])
 
 
+@pytest.mark.slow
 def test_the_points_by_umap_are_shown_when_they_were_made(make_run, tmp_path, only):
     only("embeddings")
     from lightning_emerge import embed_run
