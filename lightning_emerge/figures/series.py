@@ -103,7 +103,7 @@ def _draw(axes: Axes, chart: Chart, ordered: bool) -> None:
     axes.set_xlim(-0.3, last * 1.1 + 0.5)
     axes.set_xticks([tick for tick in _TICKS if tick <= last])
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    if chart.log:
+    if chart.log and any((series.line.values > 0).any() for series in chart.series):
         axes.set_yscale("log", nonpositive="mask")
     if chart.span is not None:
         low, high = chart.span

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import tempfile
+import warnings
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -139,7 +140,10 @@ def _page(report: Report, pictures: Path) -> str:
 
 
 def _draw(picture: Picture, folder: Path, room: int) -> _Shown:
-    png, svg = to_png(picture.figure), _to_svg(picture.figure)
+    with warnings.catch_warnings():
+        # Names that are too long for a small picture are drawn all the same.
+        warnings.filterwarnings("ignore", "constrained_layout not applied")
+        png, svg = to_png(picture.figure), _to_svg(picture.figure)
     (folder / f"{picture.name}.png").write_bytes(png)
     (folder / f"{picture.name}.svg").write_bytes(svg)
     kind, content = ("svg+xml", svg) if len(svg) < len(png) else ("png", png)
