@@ -32,7 +32,8 @@ pytestmark = [
 # The contrast of two colours (WCAG 2.2), of each text against what lies behind it; the least of all, with its words.
 _LEAST_CONTRAST = """() => {
   const parts = colour => colour.match(/[0-9.]+/g).map(Number);
-  const light = rgb => rgb.slice(0, 3).map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+  const linear = v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+  const light = rgb => rgb.slice(0, 3).map(v => linear(v / 255))
     .reduce((sum, v, k) => sum + v * [0.2126, 0.7152, 0.0722][k], 0);
   const behind = node => { for (; node; node = node.parentElement) {
     const rgb = parts(getComputedStyle(node).backgroundColor); if (rgb.length < 4 || rgb[3] > 0) return rgb; }
