@@ -133,6 +133,7 @@ def _made_up_records(
     tops = (layer, filter_, le.Axis("exemplar", [1]))
     selectivity = np.full((count, filters), 0.3)
     response = np.full((count, filters, len(tokens)), 0.1)
+    selectivity[0, 0], response[0, 0] = 0.99, [0.01, *[0.0] * (len(tokens) - 1)]  # nearly silent
     for k in range(len(tokens)):  # the last layer's filter k is that of token k
         response[-1, k % 2, k] = 0.9
         selectivity[-1, k % 2] = 0.8

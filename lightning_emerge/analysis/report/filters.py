@@ -112,7 +112,8 @@ def _add_biographies(run: Run, section: Section) -> None:
     rows = [[token, layer, str(number), f"{value:.2f}"] for token, layer, number, value in chosen]
     if rows:
         about = (
-            "The most selective filter for each token at the last look, among those whose top exemplars are kept. "
+            "The most selective filter for each token at the last look, among those whose top exemplars are kept "
+            "and that answer it as much as their layer does on average. "
             "Selectivity is 1 if no other token drives the filter, 0 if all drive it alike."
         )
         section.tables.append(Table(about, ["token", "layer", "filter", "selectivity"], rows))
@@ -128,7 +129,8 @@ def _add_biographies(run: Run, section: Section) -> None:
 def choose_filters(run: Run) -> list[tuple[str, str, int, float]]:
     """Finds for each token the filter that prefers it and is most selective at the last look.
 
-    Filters whose top exemplars are kept come first, as these alone have pictures of what drives them.
+    It is one of those whose top exemplars are kept, as these alone have pictures of what drives them, and it answers
+    the token as much as the layer's filters do on average: nearly silent ones are selective by chance.
 
     Returns:
         Token, layer, number of the filter, selectivity; tokens that no filter prefers are left out.
@@ -141,10 +143,11 @@ def choose_filters(run: Run) -> list[tuple[str, str, int, float]]:
         return []
     kept = response.shape[1] if crops is None else crops.shape[1]
     value = np.where(np.isfinite(selectivity.values), selectivity.values, -1)[:, :kept]
+    strong = response.values >= np.ma.masked_invalid(response.values).mean(axis=1, keepdims=True).filled(np.inf)
     preferred = np.where(np.isfinite(response.values), response.values, -np.inf).argmax(axis=2)[:, :kept]
     found: list[tuple[str, str, int, float]] = []
     for label, token in enumerate(run.tokens):
-        own = np.where(preferred == label, value, -1)
+        own = np.where((preferred == label) & strong[:, :kept, label], value, -1)
         layer, number = divmod(int(own.argmax()), own.shape[1])
         if own[layer, number] > 0:
             found.append((token, layers[layer], number, float(own[layer, number])))
