@@ -235,10 +235,10 @@ def _open_sinks(trainer: Trainer, module: LightningModule) -> Sinks:
 
 def _keep_fit(trainer: Trainer, module: LightningModule, conductor: Conductor) -> None:
     """Leaves in the run's folder what a report says of the fit and no probe records."""
-    folder = trainer.log_dir or trainer.default_root_dir  # a collective: every process asks
+    folder = trainer.log_dir or trainer.default_root_dir  # a collective, as metrics may be: every process asks
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     if not trainer.is_global_zero or trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
         return
-    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     try:
         keep_fit(folder, module, conductor.costs, (conductor.began, trainer.global_step), trainer.world_size, metrics)
     except OSError as error:
