@@ -183,11 +183,16 @@ def _made_up_records(
 
 
 def _make_up_run(
-    folder: Path, tokens: tuple[str, ...], layers: tuple[str, ...], seed: int, without: tuple[str, ...]
+    folder: Path,
+    tokens: tuple[str, ...],
+    layers: tuple[str, ...],
+    seed: int,
+    without: tuple[str, ...],
+    steps: tuple[int, ...],
 ) -> None:
     random = np.random.default_rng(seed)
     sink = ArraySink(folder / "records.zarr", None)
-    for step in RUN_STEPS:
+    for step in steps:
         records = _made_up_records(step, tokens, layers, random)
         sink.write(step, [record for record in records if record.name not in without])
     sink.close()
@@ -198,7 +203,7 @@ def _make_up_run(
         "data: {class_path: lightning_emerge.TokenDataModule, init_args: {seed: 7, exemplars: 500}}\n"
     )
     rows = {"CategoryProbe": {"looks": 6, "seconds": 2.0, "beside": 1.0}}
-    fit = {"began": 0, "step": RUN_STEPS[-1], "seconds": 40.0, "rows": rows, "weights": 1234567, "device": "cpu"}
+    fit = {"began": 0, "step": steps[-1], "seconds": 40.0, "rows": rows, "weights": 1234567, "device": "cpu"}
     fit |= {"metrics": {"val/accuracy": 0.75}, "versions": {"torch": "2.15.0"}}
     (folder / "fit.json").write_text(json.dumps(fit))
 
@@ -227,9 +232,10 @@ def make_run(_made_up_runs: Callable[..., Path]) -> Callable[..., Path]:
         layers: tuple[str, ...] = ("conv1", "conv2", "fc"),
         seed: int = 0,
         without: tuple[str, ...] = (),
+        steps: tuple[int, ...] = RUN_STEPS,
         ended: bool = True,
     ) -> Path:
-        shutil.copytree(_made_up_runs(tokens, layers, seed, without), folder)
+        shutil.copytree(_made_up_runs(tokens, layers, seed, without, steps), folder)
         if not ended:
             (folder / "fit.json").unlink()
         return folder

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from lightning_emerge.engine.costs import Costs
 from lightning_emerge.sinks.storage import Folder
@@ -34,7 +35,7 @@ def keep_fit(
     Raises:
         OSError: if the folder cannot be written.
     """
-    parameters = list(module.parameters())
+    parameters = [parameter for parameter in module.parameters() if not is_lazy(parameter)]
     content = {
         "began": steps[0],
         "step": steps[1],

@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Callable
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 
@@ -14,8 +15,10 @@ from lightning_emerge.analysis.report import make as module
 from lightning_emerge.analysis.report.content import Report, Section
 from lightning_emerge.analysis.report.filters import choose_filters
 from lightning_emerge.analysis.report.make import SECTIONS, make_report
+from lightning_emerge.analysis.report.overlay import mean_of, spread
 from lightning_emerge.analysis.report.runs import read_runs
 
+NAN = float("nan")
 RISES = {"dax": "10", "wug": "20"}
 
 
@@ -203,6 +206,42 @@ def test_the_spread_of_emergence_is_that_of_the_runs(make_run, tmp_path, only):
     runs = [make_run(tmp_path / f"seed{k}", seed=k) for k in range(2)]
     timeline = section(make_report(runs), "timeline").tables[0]
     assert timeline.rows[0] == ["dax", "10", "10", "10 ± 0"]
+
+
+@pytest.mark.parametrize(
+    ("values", "known", "of"),
+    [([1.0, 2.0, 4.0], [1, 2, 4], ""), ([10, None, 40], [10, 40], " (2 of 3)"), ([NAN, 2, 3], [2, 3], " (2 of 3)")],
+)
+def test_a_spread_is_the_mean_and_the_deviation_of_a_sample(values, known, of):
+    assert spread(values) == f"{statistics.mean(known):.3f} ± {statistics.stdev(known):.3f}{of}"
+
+
+def test_a_spread_of_what_is_not_known():
+    assert spread([None, None]) == "never"
+    assert spread([NAN]) == "-"
+    assert spread([0.25], 2) == "0.25"
+
+
+def test_the_mean_over_runs_is_of_those_that_have_a_number():
+    np.testing.assert_array_equal(mean_of([[1.0, NAN, NAN], [3.0, 5.0, NAN]]), [2, 5, NAN])
+
+
+def test_runs_that_looked_at_other_steps_are_averaged_where_both_did(make_run, tmp_path, only):
+    only("gradients")
+    runs = [make_run(tmp_path / "a"), make_run(tmp_path / "b", seed=1, steps=(0, 3, 50, 80))]
+    shown = section(make_report(runs), "gradients").pictures[0].figure.axes[0].get_lines()
+    mean = next(line for line in shown if line.get_label() == "conv1")
+    assert list(mean.get_xdata()) == [0, 3, 50]
+
+
+def test_a_run_behind_a_url_is_read(make_run, tmp_path, only):
+    only("trained", "learning", "costs")
+    files = fsspec.filesystem("memory")
+    files.put(str(make_run(tmp_path / "one")), "/behind/one", recursive=True)
+    report = make_report(["memory://behind/one"])
+    assert report.title == "behind/one"
+    assert "emergence" in pictures(report)
+    assert report.missing == []
 
 
 def test_runs_of_other_tokens_are_refused(make_run, tmp_path):

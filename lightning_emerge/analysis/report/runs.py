@@ -94,8 +94,11 @@ class Run:
 
     def last(self, name: str) -> xr.DataArray | None:
         """The record at the last step at which it was taken, without the axis of steps but with its coordinate."""
-        found = self.read(name)
-        return None if found is None else found.isel(step=-1)
+        for step in reversed(self.steps):
+            found = self.read(name, [step])
+            if found is not None:
+                return found.isel(step=-1)
+        return None
 
 
 def words(labels: xr.DataArray) -> list[str]:
