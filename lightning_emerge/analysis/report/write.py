@@ -14,7 +14,7 @@ from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 from matplotlib import rc_context
 from matplotlib.figure import Figure
@@ -161,7 +161,7 @@ def _to_svg(figure: Figure) -> bytes:
 
 
 @cache
-def _template():
+def _template() -> Template:
     loader = PackageLoader("lightning_emerge.analysis.report", "")
     page = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     page.filters["code"] = _code
