@@ -5,12 +5,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lightning_emerge.analysis.ablation import ablation_table
+    from lightning_emerge.analysis.construction import construction_leads, construction_order
     from lightning_emerge.analysis.coupling import coupling_graph, coupling_statistics, write_graphml
     from lightning_emerge.analysis.embedding import embed_run
     from lightning_emerge.analysis.emergence_time import emergence_time, lead_time
     from lightning_emerge.analysis.geometry import step_cka, to_rsatoolbox
     from lightning_emerge.analysis.names import name_filters
     from lightning_emerge.analysis.order import compare_order
+    from lightning_emerge.analysis.recovery import grammar_recovery
+    from lightning_emerge.analysis.report.make import make_report
+    from lightning_emerge.analysis.report.write import write_report
     from lightning_emerge.analysis.timeline import draw_timeline, run_timeline
     from lightning_emerge.data.grammars import read_grammar
     from lightning_emerge.data.nuisances import Nuisances
@@ -99,12 +103,16 @@ _HOMES = {
     "VisionDataModule": "data.vision",
     "ablation_table": "analysis.ablation",
     "compare_order": "analysis.order",
+    "construction_leads": "analysis.construction",
+    "construction_order": "analysis.construction",
     "coupling_graph": "analysis.coupling",
     "coupling_statistics": "analysis.coupling",
     "draw_timeline": "analysis.timeline",
     "embed_run": "analysis.embedding",
     "emergence_time": "analysis.emergence_time",
+    "grammar_recovery": "analysis.recovery",
     "lead_time": "analysis.emergence_time",
+    "make_report": "analysis.report.make",
     "name_filters": "analysis.names",
     "open_run": "sinks.arrays",
     "read_grammar": "data.grammars",
@@ -112,6 +120,7 @@ _HOMES = {
     "step_cka": "analysis.geometry",
     "to_rsatoolbox": "analysis.geometry",
     "write_graphml": "analysis.coupling",
+    "write_report": "analysis.report.write",
 }
 
 __all__ = [
@@ -160,12 +169,16 @@ __all__ = [
     "VisionDataModule",
     "ablation_table",
     "compare_order",
+    "construction_leads",
+    "construction_order",
     "coupling_graph",
     "coupling_statistics",
     "draw_timeline",
     "embed_run",
     "emergence_time",
+    "grammar_recovery",
     "lead_time",
+    "make_report",
     "name_filters",
     "open_run",
     "read_grammar",
@@ -173,6 +186,7 @@ __all__ = [
     "step_cka",
     "to_rsatoolbox",
     "write_graphml",
+    "write_report",
 ]
 
 

@@ -22,6 +22,7 @@ from torch import nn
 from lightning_emerge import capture as looking
 from lightning_emerge.data.stimuli import Stimuli
 from lightning_emerge.engine.conductor import Conductor, Sinks
+from lightning_emerge.engine.fitted import keep_fit
 from lightning_emerge.records import Capture, Measurement, Needs, StimulusBank
 from lightning_emerge.schedules import LogSpaced, Schedule
 from lightning_emerge.sinks.arrays import STORE, ArraySink
@@ -145,6 +146,7 @@ class Probe(Callback, ABC):
             self._conductor.look(trainer.global_step, last=True)
             self._conductor.settle(show=True)
             rank_zero_info("\n".join(["What the probes cost:", *self._conductor.costs.table()]))
+            _keep_fit(trainer, pl_module, self._conductor)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self._close()
@@ -232,6 +234,18 @@ def _open_sinks(trainer: Trainer, module: LightningModule) -> Sinks:
     for board in sinks.boards:
         board.go_on(trainer.global_step)
     return sinks
+
+
+def _keep_fit(trainer: Trainer, module: LightningModule, conductor: Conductor) -> None:
+    """Leaves in the run's folder what a report says of the fit and no probe records."""
+    folder = trainer.log_dir or trainer.default_root_dir  # a collective, as metrics may be: every process asks
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    if not trainer.is_global_zero or trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
+        return
+    try:
+        keep_fit(folder, module, conductor.costs, (conductor.began, trainer.global_step), trainer.world_size, metrics)
+    except OSError as error:
+        rank_zero_warn(f"What the fit cost was not kept: {folder} could not be written ({error}).")
 
 
 def _arguments(kind: type, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
@@ -15,6 +17,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Nothing that tests decode goes into the user's own cache.
 os.environ["XDG_CACHE_HOME"] = str(Path(tempfile.gettempdir()) / "lightning_emerge_tests")
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Trainer, seed_everything
@@ -22,6 +25,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 import lightning_emerge as le
 from lightning_emerge.data.dataset import Exemplars
+from lightning_emerge.sinks.arrays import ArraySink
 
 SIDE = 16
 
@@ -104,5 +108,137 @@ def all_probes() -> Callable[[le.Schedule], list[le.Probe]]:
         kinds = (le.CategoryProbe, le.GradientProbe, *of_layers, *of_parts, *of_loss)
         quick = le.MaximisationProbe(schedule, filters=2, iterations=2, on_error="raise")
         return [*(kind(schedule=schedule, on_error="raise") for kind in kinds), quick]
+
+    return make
+
+
+RUN_STEPS = (0, 1, 3, 10, 20, 50)
+RISES = (10, 20)
+"""The look from which on the first and the second token are known in a made-up run."""
+
+
+def _made_up_records(
+    step: int, tokens: tuple[str, ...], layers: tuple[str, ...], random: np.random.Generator
+) -> Iterator[le.Measurement]:
+    """What probes would record of a network of which some numbers are planted and the others are noise."""
+    stimuli, filters, count = 3 * len(tokens), 4, len(layers)
+    notes = {"token": [token for token in tokens for _ in range(3)]}
+    ids = [f"bank/{k}" for k in range(stimuli)]
+    layer, token, filter_ = le.Axis("layer", layers), le.Axis("token", tokens), le.Axis("filter", range(filters))
+    pair = (le.Axis("stimulus", ids, notes=notes), le.Axis("stimulus_b", ids))
+    rises = [RISES[k % 2] for k in range(len(tokens))]
+    known = np.array([0.9 if step >= rise else 0.1 for rise in rises])
+    points = random.normal(size=(count, stimuli, 5))
+    distances = np.linalg.norm(points[:, :, None] - points[:, None], axis=-1)
+    crops = (layer, le.Axis("filter", range(2)), le.Axis("exemplar", [1]), *(le.Axis(n, range(3)) for n in "cyx"))
+    tops = (layer, filter_, le.Axis("exemplar", [1]))
+    selectivity = np.full((count, filters), 0.3)
+    response = np.full((count, filters, len(tokens)), 0.1)
+    selectivity[0, 0], response[0, 0] = 0.99, [0.01, *[0.0] * (len(tokens) - 1)]  # nearly silent
+    for k in range(len(tokens)):  # the last layer's filter k is that of token k
+        response[-1, k % 2, k] = 0.9
+        selectivity[-1, k % 2] = 0.8
+    found: dict[str, tuple[Any, tuple[le.Axis, ...], str]] = {
+        "bank_accuracy": (known, (token,), "share"),
+        "bank_accuracy_mean": (known.mean(), (), "share"),
+        "bank_confidence": (known, (token,), "probability"),
+        "rdm": (distances, (layer, *pair), "1 - Pearson r"),
+        "distances": (distances, (layer, *pair), "RMS over units"),
+        "variance_share": (np.full((count, 2), 0.5), (layer, le.Axis("component", [1, 2])), "share"),
+        "model_fit": (random.uniform(size=(count, 2)), (layer, le.Axis("model", ["token", "pixels"])), "pearson"),
+        "kernels": (
+            random.normal(size=(4, 3, 3, 3)) / 4,
+            tuple(le.Axis(n, range(k)) for n, k in zip("fcyx", (4, 3, 3, 3), strict=True)),
+            "weight",
+        ),
+        "selective_share": (random.uniform(size=(count, len(tokens))), (layer, token), "share of filters"),
+        "class_selectivity": (selectivity, (layer, filter_), "1"),
+        "filter_response": (response, (layer, filter_, token), "activation"),
+        "top_token": (np.zeros((count, filters, 1)), tops, "label"),
+        "top_crop": (random.uniform(size=(count, 2, 1, 3, 3, 3)), crops, "share"),
+        "coupling_edges": (
+            random.uniform(size=(2, 3)),
+            (le.Axis("pair", ["a-b", "b-c"]), le.Axis("kind", ["weight", "activation", "effective"])),
+            "share",
+        ),
+        "ablation_drop": (
+            random.uniform(size=(count, 3, len(tokens))),
+            (layer, le.Axis("feature", ["disk", "bar", "disk+bar"]), token),
+            "share",
+        ),
+    }
+    features = (layer, le.Axis("feature", ["disk", "bar", "disk+bar"]))
+    found |= {
+        name: (random.uniform(0.5, 1, (count, 3)), features, "AUC")
+        for name in ("part_auc", "part_filter_auc", "part_transfer")
+    }
+    for name in (
+        *("ridge_accuracy", "nearest_mean_accuracy", "silhouette", "participation_ratio", "distance_ratio"),
+        *("collapse_variability", "collapse_norms", "collapse_angles", "collapse_disagreement"),
+        *("gradient_norm", "update_ratio", "start_distance", "dead_share"),
+    ):
+        found[name] = (random.uniform(0.1, 1, count), (layer,), "1")
+    for name, (values, axes, unit) in found.items():
+        about = layers[0] if name == "kernels" else f"made-up {name}"
+        yield le.Measurement(name, np.asarray(values, dtype=np.float32), axes, step, unit, about=about)
+
+
+def _make_up_run(
+    folder: Path,
+    tokens: tuple[str, ...],
+    layers: tuple[str, ...],
+    seed: int,
+    without: tuple[str, ...],
+    steps: tuple[int, ...],
+) -> None:
+    random = np.random.default_rng(seed)
+    sink = ArraySink(folder / "records.zarr", None)
+    for step in steps:
+        records = _made_up_records(step, tokens, layers, random)
+        sink.write(step, [record for record in records if record.name not in without])
+    sink.close()
+    (folder / "config.yaml").write_text(
+        f"# lightning.pytorch==2.6.6\nseed_everything: {seed}\ntrainer: {{max_epochs: 2}}\nmodel:\n"
+        "  class_path: lightning_emerge.TokenClassifier\n  init_args:\n    network:\n"
+        "      class_path: lightning_emerge.VGG\n      init_args: {plan: vgg11, width: 4}\n"
+        "data: {class_path: lightning_emerge.TokenDataModule, init_args: {seed: 7, exemplars: 500}}\n"
+    )
+    rows = {"CategoryProbe": {"looks": 6, "seconds": 2.0, "beside": 1.0}}
+    fit = {"began": 0, "step": steps[-1], "seconds": 40.0, "rows": rows, "weights": 1234567, "device": "cpu"}
+    fit |= {"metrics": {"val/accuracy": 0.75}, "versions": {"torch": "2.15.0"}}
+    (folder / "fit.json").write_text(json.dumps(fit))
+
+
+@pytest.fixture(scope="session")
+def _made_up_runs(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Each made once for all tests."""
+
+    @cache
+    def make(*what: Any) -> Path:
+        folder = tmp_path_factory.mktemp("made_up")
+        _make_up_run(folder, *what)
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def make_run(_made_up_runs: Callable[..., Path]) -> Callable[..., Path]:
+    """Makes the folder of a run without training one."""
+
+    def make(
+        folder: Path,
+        *,
+        tokens: tuple[str, ...] = ("dax", "wug"),
+        layers: tuple[str, ...] = ("conv1", "conv2", "fc"),
+        seed: int = 0,
+        without: tuple[str, ...] = (),
+        steps: tuple[int, ...] = RUN_STEPS,
+        ended: bool = True,
+    ) -> Path:
+        shutil.copytree(_made_up_runs(tokens, layers, seed, without, steps), folder)
+        if not ended:
+            (folder / "fit.json").unlink()
+        return folder
 
     return make

@@ -33,6 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             from lightning_emerge.cli.biography import draw
 
             draw(words[1:])
+        elif words[:1] == ["report"]:
+            from lightning_emerge.cli.report import report_on
+
+            report_on(words[1:])
         elif words[:1] == ["replay"]:
             from lightning_emerge.cli.replay import run_replay
 

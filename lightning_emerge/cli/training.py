@@ -208,6 +208,7 @@ class EmergeCLI(LightningCLI):
         for line in [*lines, *self._failures()]:
             print(line)
         print(f"Look      lightning board {folder}")
+        print(f"Report    lightning report {folder}")
 
     def _show(self, folder: str, name: str, picture: Figure) -> str:
         """Puts a picture of the whole run into its folder and into TensorBoard."""

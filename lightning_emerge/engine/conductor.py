@@ -144,7 +144,7 @@ class Conductor:
         self.weight_names = looking.weight_names(
             module, self._union([m for m in self.members if m.probe.needs.of_weights])
         )
-        self.step = step - 1
+        self.began, self.step = step, step - 1
         self.recorded = {done for sink in sinks.records for done in sink.steps}
         self.firing: looking.Firing | None = None
         self.before: _Before | None = None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -70,6 +71,11 @@ class Costs:
             Measurement("probe_seconds", seconds, axis, step, "s", "Costs", about),
             Measurement("probe_share", shares, axis, step, "share of the fit that training waited", "Costs", about),
         ]
+
+    def plain(self) -> dict[str, Any]:
+        """The same as plain values: the seconds that have passed, and those of each row."""
+        rows = {name: asdict(row) for name, row in dict(self.rows).items()}
+        return {"seconds": time.monotonic() - self._began, "rows": rows}
 
     def table(self) -> list[str]:
         """The same as lines of a table."""

@@ -97,7 +97,7 @@ def draw_rdm_steps(
     flat = rdms.swapaxes(0, 1).reshape(-1, size, size)
     tiles = colours(scale(np.ma.masked_invalid(flat)), bytes=True)[..., :3]
     sheet, corners = mosaic(tiles, count, gap)
-    figure = new_figure(1.45 * count + 2.1, 1.4 * rows + 1.0)
+    figure = new_figure(max(1.45 * count + 2.1, 6.8), 1.4 * rows + 1.0)
     axes = figure.subplots()
     axes.imshow(sheet, interpolation="nearest")
     axes.set_yticks([corners[row * count][1] + size / 2 for row in range(rows)], layers)
@@ -106,7 +106,8 @@ def draw_rdm_steps(
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     names = list(dict.fromkeys(tokens))
-    axes.set_title(f"Dissimilarity of responses to {len(tokens)} stimuli, in the order {', '.join(names)}", fontsize=10)
+    title = f"Dissimilarity of responses to {len(tokens)} stimuli, in the order {', '.join(names)}"
+    figure.suptitle(title, fontsize=10)
     note = "1 = uncorrelated or opposite; grey = no response"
     _add_bar(figure, axes, ScalarMappable(scale, colours), f"{unit}\n({note})")
     return figure

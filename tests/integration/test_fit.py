@@ -36,7 +36,13 @@ def test_fit_says_where_the_run_is_and_how_to_look_at_it(smoke):
     assert "20 optimizer steps" in said
     assert "validation accuracy" in said
     assert "lightning board runs/smoke/version_0" in said
-    assert {path.name for path in run.iterdir()} >= {"records.zarr", "config.yaml", "checkpoints", "emergence.png"}
+    assert {path.name for path in run.iterdir()} >= {
+        "records.zarr",
+        "config.yaml",
+        "checkpoints",
+        "emergence.png",
+        "fit.json",
+    }
 
 
 def test_records_open_with_xarray_alone(smoke):

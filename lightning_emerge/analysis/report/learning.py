@@ -1,0 +1,112 @@
+"""How well the tokens are told, by token and layer, and from when on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import xarray as xr
+
+from lightning_emerge.analysis.emergence import lasting_rise
+from lightning_emerge.analysis.report.content import Picture, Section, Table
+from lightning_emerge.analysis.report.overlay import Found, collect, spread, tell_missing, to_chart
+from lightning_emerge.analysis.report.runs import Run, words
+from lightning_emerge.figures.curves import draw_emergence
+from lightning_emerge.figures.series import draw_charts
+
+_KNOWN = 0.5
+_MOST_TOKENS = 32
+
+
+def how_it_learned(runs: Sequence[Run]) -> Section:
+    """Shows accuracy and confidence by token, and how well each layer could tell the tokens."""
+    section = Section()
+    tell_missing(runs, ("bank_accuracy", "bank_confidence", "ridge_accuracy"), "CategoryProbe", section)
+    accuracy, confidence = (collect(runs, name, section) for name in ("bank_accuracy", "bank_confidence"))
+    if accuracy and confidence:
+        section.says += [_last(run, values) for run, values in accuracy]
+        section.pictures.append(_tokens(accuracy, confidence))
+    readouts = {name: collect(runs, name, section) for name in ("ridge_accuracy", "nearest_mean_accuracy")}
+    chance = 1 / max(1, len(next((run.tokens for run in runs if run.tokens), [])))
+    titles = {"ridge_accuracy": "read out by ridge regression", "nearest_mean_accuracy": "read out by the nearest mean"}
+    charts = [to_chart(found, titles[name], span=(0, 1), level=chance) for name, found in readouts.items()]
+    charts = [chart for chart in charts if chart is not None]
+    if charts:
+        figure = draw_charts(charts, "How far each layer has the tokens apart", ordered=True)
+        caption = (
+            "Share of the bank's stimuli told right from a layer's responses by a read-out fitted to other stimuli, 0 "
+            f"to 1; dotted: chance, {chance:.2f}. Dark are early layers, light late ones."
+        )
+        section.pictures.append(
+            Picture("read_outs", figure, "Curves of read-out accuracy by layer over steps", caption)
+        )
+    return section
+
+
+def when_it_emerged(runs: Sequence[Run]) -> Section:
+    """Tells from which look on each token, and each layer, was above a level for good."""
+    section = Section()
+    tell_missing(runs, ("bank_confidence",), "CategoryProbe", section)
+    tokens = collect(runs, "bank_confidence", section)
+    if tokens:
+        about = (
+            f"From which optimizer step on the mean probability of the right token is {_KNOWN} or more at every look, "
+            "to the end of the records."
+        )
+        section.tables.append(_rises(tokens, about, [_KNOWN] * tokens[0][1].shape[1]))
+    layers = collect(runs, "ridge_accuracy", section)
+    count = len(next((run.tokens for run in runs if run.tokens), []))
+    if layers and count:
+        level = (1 + 1 / count) / 2
+        about = (
+            f"From which optimizer step on a ridge regression tells {level:.2f} of the stimuli right from a layer, "
+            "midway between chance and all, at every look to the end of the records."
+        )
+        section.tables.append(_rises(layers, about, [level] * layers[0][1].shape[1]))
+    return section
+
+
+def _last(run: Run, values: xr.DataArray) -> str:
+    last = values.isel(step=-1)
+    each = ", ".join(f"{token} {value:.2f}" for token, value in zip(run.tokens, last.values, strict=True))
+    mean = np.ma.masked_invalid(last.values).mean()
+    return (
+        f"At step {int(last.step)}, {run.name} tells {float(mean):.3f} of the bank's stimuli right, on a scale of 0 to "
+        f"1 with chance at {1 / len(run.tokens):.3f}: {each}."
+    )
+
+
+def _tokens(accuracy: Found, confidence: Found) -> Picture:
+    alt = "Accuracy and probability of each token over optimizer steps"
+    if len(accuracy) == 1 == len(confidence):
+        shared = np.intersect1d(accuracy[0][1].step.values, confidence[0][1].step.values)
+        upper, lower = (found[0][1].sel(step=shared).values for found in (accuracy, confidence))
+        figure = draw_emergence(shared.tolist(), upper, lower, accuracy[0][0].tokens)
+        caption = (
+            "Above: share of each token's stimuli that are told right, 0 to 1. Below: mean probability of the right "
+            "token. Black is their mean, dotted is chance."
+        )
+        return Picture("emergence", figure, alt, caption)
+    chance = 1 / len(accuracy[0][0].tokens)
+    charts = [
+        to_chart(accuracy, "share of stimuli told right", span=(0, 1), level=chance, most=_MOST_TOKENS),
+        to_chart(confidence, "probability of the right token", span=(0, 1), level=chance, most=_MOST_TOKENS),
+    ]
+    figure = draw_charts(
+        [chart for chart in charts if chart is not None], "Emergence of the tokens on the stimulus bank"
+    )
+    return Picture("emergence", figure, alt, f"Thin lines are single runs, thick ones the mean of {len(accuracy)}.")
+
+
+def _rises(found: Found, about: str, levels: Sequence[float]) -> Table:
+    labels = words(found[0][1][str(found[0][1].dims[1])])
+    rises = [
+        [lasting_rise(values.step.values.tolist(), values.values[:, k], levels[k]) for _, values in found]
+        for k in range(len(labels))
+    ]
+    head, several = ["", *(run.name for run, _ in found)], len(found) > 1
+    rows = [
+        [label, *("never" if step is None else str(step) for step in steps), *([spread(steps, 0)] if several else [])]
+        for label, steps in zip(labels, rises, strict=True)
+    ]
+    return Table(about, [*head, "mean ± standard deviation"] if several else head, rows)

@@ -1,0 +1,62 @@
+"""Puts a report together; a section is added here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from lightning_emerge.analysis.report.construction import how_features_are_built, how_filters_couple
+from lightning_emerge.analysis.report.content import Chapter, Report, Section
+from lightning_emerge.analysis.report.filters import how_gradients_went, what_filters_became
+from lightning_emerge.analysis.report.geometry import how_layers_lie, where_stimuli_lie
+from lightning_emerge.analysis.report.learning import how_it_learned, when_it_emerged
+from lightning_emerge.analysis.report.runs import Run, read_runs
+from lightning_emerge.analysis.report.trained import how_to_repeat, what_it_cost, what_was_trained
+
+SECTIONS: tuple[tuple[str, str, Callable[[Sequence[Run]], Section]], ...] = (
+    ("trained", "What was trained", what_was_trained),
+    ("learning", "Learning", how_it_learned),
+    ("timeline", "Timeline", when_it_emerged),
+    ("geometry", "Geometry", how_layers_lie),
+    ("embeddings", "Embeddings", where_stimuli_lie),
+    ("filters", "Filters", what_filters_became),
+    ("gradients", "Gradients", how_gradients_went),
+    ("coupling", "Coupling", how_filters_couple),
+    ("construction", "Construction", how_features_are_built),
+    ("costs", "Costs", what_it_cost),
+    ("repeat", "How to reproduce", how_to_repeat),
+)
+"""Id, heading and maker of each section, in the order of the page. A maker takes the runs and gives a `Section`."""
+
+
+def make_report(folders: Sequence[str | Path]) -> Report:
+    """Reports on one run, or on several side by side, from what lies in their folders.
+
+    Args:
+        folders: of the runs, or fsspec URLs.
+
+    Returns:
+        What there is, with what is missing named. Of several runs, curves have a thin line for each and a thick one for
+        their mean, and tables their mean and standard deviation.
+
+    Raises:
+        FileNotFoundError: if there is no such folder.
+        ValueError: if a folder is that of no run, one is given twice, or tokens differ from run to run.
+    """
+    runs = read_runs(folders)
+    chapters = [Chapter(name, heading, _make(heading, make, runs)) for name, heading, make in SECTIONS]
+    # What is torn comes to light when it is read, so it is said at last, in the first section.
+    chapters[0].section.missing[:0] = [sentence for run in runs for sentence in run.trouble]
+    about = (
+        "How a classification emerged in a network, from the records of one run."
+        if len(runs) == 1
+        else f"How a classification emerged in {len(runs)} runs: thin lines are single runs, thick ones their mean."
+    )
+    return Report(", ".join(run.name for run in runs), [about], chapters)
+
+
+def _make(heading: str, make: Callable[[Sequence[Run]], Section], runs: Sequence[Run]) -> Section:
+    try:
+        return make(runs)
+    except Exception as error:  # what a broken run makes a section raise is not known, and the others stand
+        return Section(missing=[f"{heading} could not be made: {type(error).__name__}: {error}"])

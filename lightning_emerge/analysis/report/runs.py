@@ -1,0 +1,213 @@
+"""A run as it lies on disk: whole, unfinished or broken."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+import yaml
+
+from lightning_emerge.engine.fitted import FIT
+from lightning_emerge.sinks.arrays import STORE, open_run
+from lightning_emerge.sinks.storage import Folder
+
+CONFIG = "config.yaml"
+_OF_A_RUN = (STORE, CONFIG, FIT, "checkpoints", "hparams.yaml")
+
+
+@dataclass
+class Run:
+    """What lies in the folder of one run.
+
+    Attributes:
+        folder: the run's, as it was given.
+        name: what it is called in the report.
+        records: what its probes recorded; empty if there is nothing that can be read.
+        config: its configuration, empty if there is none.
+        config_text: the same as it is on disk.
+        fit: what a fit that ended has kept of itself.
+        trouble: sentences that say what could not be read.
+    """
+
+    folder: str
+    name: str
+    records: xr.Dataset
+    config: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    config_text: str = ""
+    fit: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    trouble: list[str] = field(default_factory=list[str])
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps that are on record."""
+        return self.records.step.values.tolist() if "step" in self.records.coords else []
+
+    @property
+    def ended(self) -> bool:
+        """Whether its fit has ended, and nothing was recorded since."""
+        return "step" in self.fit and int(self.fit["step"]) >= max(self.steps, default=0)
+
+    @property
+    def tokens(self) -> list[str]:
+        """The names of its tokens, as far as a probe has recorded any."""
+        return words(self.records.token) if "token" in self.records.coords else []
+
+    def read(self, name: str, steps: Sequence[int] | None = None) -> xr.DataArray | None:
+        """Reads a record at the steps at which it was taken; what is torn is left out, and said.
+
+        Args:
+            name: of the record.
+            steps: to read; all of them if none are given.
+
+        Returns:
+            Values (step, ...), or None if it was never taken.
+        """
+        if name not in self.records or not self.steps:
+            return None
+        wanted = self.records[name] if steps is None else self.records[name].sel(step=list(steps))
+        try:
+            wanted.load()
+        except Exception:  # what a torn chunk raises is not known
+            wanted = self._mend(name, wanted)
+        found = wanted.dropna("step", how="all")
+        return found if found.sizes["step"] else None
+
+    def _mend(self, name: str, wanted: xr.DataArray) -> xr.DataArray:
+        """Reads step after step, and leaves out those that cannot be read."""
+        whole: list[int] = []
+        torn: list[str] = []
+        for number, step in enumerate(wanted.step.values.tolist()):
+            try:
+                wanted.isel(step=[number]).load()
+                whole.append(number)
+            except Exception:
+                torn.append(str(step))
+        sentence = f"`{name}` of {self.name} is torn at step {', '.join(torn)}, which is left out."
+        if torn and sentence not in self.trouble:
+            self.trouble.append(sentence)
+        return wanted.isel(step=whole).load()
+
+    def last(self, name: str) -> xr.DataArray | None:
+        """The record at the last step at which it was taken, without the axis of steps but with its coordinate."""
+        for step in reversed(self.steps):
+            found = self.read(name, [step])
+            if found is not None:
+                return found.isel(step=-1)
+        return None
+
+
+def words(labels: xr.DataArray) -> list[str]:
+    """Gives labels as text."""
+    return [str(label) for label in labels.values]
+
+
+def read_runs(folders: Sequence[str | Path]) -> list[Run]:
+    """Reads what is in the folders of some runs.
+
+    Args:
+        folders: one or more, each of a run.
+
+    Raises:
+        FileNotFoundError: if there is no such folder.
+        ValueError: if a folder is that of no run, one is given twice, or tokens differ from run to run.
+    """
+    given = [str(folder).rstrip("/") or "/" for folder in folders]
+    if not given:
+        raise ValueError("A report is of one run or more; got none. Name the folder of a run.")
+    if len({Path(folder).resolve() for folder in given}) < len(given):
+        raise ValueError(f"Runs side by side are different ones; got {', '.join(given)}. Name each once.")
+    for folder in given:
+        _check(folder)
+    runs = [_read(folder, name) for folder, name in zip(given, _names(given), strict=True)]
+    _compare([run for run in runs if run.tokens])
+    return runs
+
+
+def _compare(runs: Sequence[Run]) -> None:
+    for run in runs[1:]:
+        if run.tokens != runs[0].tokens:
+            raise ValueError(
+                f"Runs side by side have the same tokens; {runs[0].name} has {', '.join(runs[0].tokens)}, and "
+                f"{run.name} has {', '.join(run.tokens)}. Give each a report of its own."
+            )
+
+
+def _names(folders: Sequence[str]) -> list[str]:
+    """The last parts of each path, as many as tell them apart, and two at least."""
+    parts = [
+        Path(folder).resolve().parts[1:] if "://" not in folder else tuple(folder.split("/")) for folder in folders
+    ]
+    for depth in range(2, max(map(len, parts)) + 1):
+        names = ["/".join(part[-depth:]) for part in parts]
+        if len(set(names)) == len(names):
+            return names
+    return ["/".join(part) for part in parts]
+
+
+def _check(folder: str) -> None:
+    home = Folder(folder)
+    names = home.names()
+    if any(name in _OF_A_RUN or name.startswith("events.out.tfevents") for name in names):
+        return
+    if not names and not (home.local and Path(folder).is_dir()):
+        raise FileNotFoundError(f"A report is of the folder of a run; there is no folder {folder}.{_near(folder)}")
+    within = [name for name in names if home.exists(f"{name}/{CONFIG}") or home.exists(f"{name}/{STORE}/zarr.json")]
+    hint = f" It holds {', '.join(within)}: did you mean {folder}/{within[-1]}?" if within else ""
+    raise ValueError(f"A report is of the folder of a run, with records or a configuration; {folder} is none.{hint}")
+
+
+def _near(folder: str) -> str:
+    """The nearest name at the first part of a path that is not there."""
+    path = Path(folder)
+    missing = next((part for part in (*reversed(path.parents), path) if not part.exists()), None)
+    if missing is None or not missing.parent.is_dir():
+        return ""
+    known = sorted(other.name for other in missing.parent.iterdir() if other.is_dir())
+    near = get_close_matches(missing.name, known, 1, cutoff=0.5)
+    return f" Did you mean {missing.parent / near[0] / path.relative_to(missing)}?" if near else ""
+
+
+def _read(folder: str, name: str) -> Run:
+    trouble: list[str] = []
+    home = Folder(folder)
+    records = _records(folder, name, trouble)
+    text = _text(home, CONFIG, name, trouble)
+    config = _parse(text, CONFIG, name, trouble)
+    fit = _parse(_text(home, FIT, name, []), FIT, name, trouble)
+    return Run(folder, name, records, config, text, fit, trouble)
+
+
+def _records(folder: str, name: str, trouble: list[str]) -> xr.Dataset:
+    try:
+        return open_run(folder)
+    except FileNotFoundError:
+        trouble.append(f"{name} has no records: no probe has looked, or the run ended before its first look.")
+    except ValueError as error:
+        trouble.append(f"The records of {name} cannot be read. {error}")
+    return xr.Dataset()
+
+
+def _text(home: Folder, file: str, name: str, trouble: list[str]) -> str:
+    try:
+        return home.read(file).decode()
+    except FileNotFoundError:
+        trouble.append(f"{name} has no {file}, which `lightning fit` writes.")
+    except (OSError, UnicodeDecodeError) as error:
+        trouble.append(f"{file} of {name} cannot be read: {error}.")
+    return ""
+
+
+def _parse(text: str, file: str, name: str, trouble: list[str]) -> Mapping[str, Any]:
+    if not text:
+        return {}
+    try:
+        found = json.loads(text) if file == FIT else yaml.safe_load(text)
+    except (ValueError, yaml.YAMLError) as error:
+        trouble.append(f"{file} of {name} cannot be read: {' '.join(str(error).split())}.")
+        return {}
+    return found if isinstance(found, dict) else {}

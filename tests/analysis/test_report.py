@@ -1,0 +1,296 @@
+"""Reports of made-up runs: what there is, what is missing, and several side by side."""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+
+from lightning_emerge.analysis.report import make as module
+from lightning_emerge.analysis.report.content import Report, Section
+from lightning_emerge.analysis.report.filters import choose_filters
+from lightning_emerge.analysis.report.make import SECTIONS, make_report
+from lightning_emerge.analysis.report.overlay import mean_of, spread
+from lightning_emerge.analysis.report.runs import read_runs
+
+NAN = float("nan")
+RISES = {"dax": "10", "wug": "20"}
+
+
+@pytest.fixture
+def only(monkeypatch) -> Callable[..., None]:
+    """Leaves some sections in the report, as drawing the others takes time."""
+
+    def keep(*names: str) -> None:
+        monkeypatch.setattr(module, "SECTIONS", tuple(entry for entry in SECTIONS if entry[0] in names))
+
+    return keep
+
+
+def section(report: Report, name: str) -> Section:
+    return next(chapter.section for chapter in report.chapters if chapter.id == name)
+
+
+def pictures(report: Report) -> set[str]:
+    return {picture.name for chapter in report.chapters for picture in chapter.section.pictures}
+
+
+def curves(report: Report, name: str) -> dict[str, list[np.ndarray]]:
+    """By label, the y values of the lines of a picture's first panel."""
+    shown = {picture.name: picture for chapter in report.chapters for picture in chapter.section.pictures}
+    found: dict[str, list[np.ndarray]] = {}
+    for line in shown[name].figure.axes[0].get_lines():
+        found.setdefault(str(line.get_label()), []).append(np.asarray(line.get_ydata(), dtype=float))
+    return found
+
+
+def test_a_whole_run_has_every_section_and_only_umap_is_missing(make_run, tmp_path):
+    report = make_report([make_run(tmp_path / "runs" / "one")])
+    assert [chapter.id for chapter in report.chapters] == [name for name, _, _ in SECTIONS]
+    assert report.title == "runs/one"
+    assert pictures(report) >= {
+        *("emergence", "read_outs", "rdm_0", "model_fit", "shape", "collapse", "components_0", "selective"),
+        *("kernels_0_first", "kernels_0_last", "top_exemplars", "biography_0", "biography_1", "gradients"),
+        *("coupling_0", "construction_0"),
+    }
+    (sentence,) = report.missing
+    assert "embed_run" in sentence
+    for chapter in report.chapters:
+        assert chapter.section.says or chapter.section.tables, chapter.id
+        for picture in chapter.section.pictures:
+            assert picture.alt
+            assert picture.caption
+
+
+def test_what_was_planted_is_in_the_tables(make_run, tmp_path, only):
+    only("trained", "timeline", "costs", "repeat")
+    report = make_report([make_run(tmp_path / "one")])
+    facts, accuracy = section(report, "trained").tables
+    found = dict(facts.rows)
+    assert found["weights"] == "1,234,567"
+    assert found["network"] == "VGG: plan vgg11, width 4"
+    assert found["looks"] == "6, from step 0 to 50"
+    assert dict(zip(accuracy.head, accuracy.rows[0], strict=True))["bank"] == "0.900"
+    assert dict(zip(accuracy.head, accuracy.rows[0], strict=True))["val/accuracy"] == "0.750"
+    assert dict(section(report, "timeline").tables[0].rows) == RISES
+    assert section(report, "costs").tables[0].rows[0] == ["CategoryProbe", "6", "2.00 s", "5.0%", "1.00 s"]
+    versions = dict(section(report, "repeat").tables[0].rows)
+    assert versions == {
+        "seed of the weights": "0",
+        "seed of the data": "7",
+        "lightning.pytorch": "2.6.6",
+        "lightning_emerge": versions["lightning_emerge"],
+        "torch": "2.15.0",
+    }
+
+
+def test_the_filter_that_was_planted_for_each_token_is_chosen(make_run, tmp_path):
+    (run,) = read_runs([make_run(tmp_path / "one")])
+    assert [(token, layer, number) for token, layer, number, _ in choose_filters(run)] == [
+        ("dax", "fc", 0),
+        ("wug", "fc", 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("record", "probe", "where", "gone"),
+    [
+        ("bank_confidence", "CategoryProbe", "learning", "emergence"),
+        ("distance_ratio", "SimilarityProbe", "geometry", "rdm_0"),
+        ("distances", "EmbeddingProbe", "embeddings", "components_0"),
+        ("kernels", "FilterProbe", "filters", "kernels_0_first"),
+        ("top_crop", "TopExemplarProbe", "filters", "top_exemplars"),
+        ("gradient_norm", "GradientProbe", "gradients", None),
+        ("coupling_edges", "CouplingProbe", "coupling", "coupling_0"),
+        ("part_auc", "PartProbe", "construction", None),
+        ("ablation_drop", "AblationProbe", "construction", None),
+    ],
+)
+def test_what_no_probe_recorded_is_named_with_the_probe_that_would(
+    record, probe, where, gone, make_run, tmp_path, only
+):
+    only(where)
+    report = make_report([make_run(tmp_path / "one", without=(record,))])
+    said = " ".join(section(report, where).missing)
+    assert record in said
+    assert f"Add lightning_emerge.{probe} to trainer.callbacks" in said
+    assert "could not be made" not in " ".join(report.missing)
+    assert gone not in pictures(report)
+
+
+def test_a_run_that_has_not_ended_says_how_far_its_records_go(make_run, tmp_path, only):
+    only("trained", "learning", "costs")
+    report = make_report([make_run(tmp_path / "one", ended=False)])
+    assert "records end at step 50" in " ".join(section(report, "trained").missing)
+    assert "has no costs" in " ".join(section(report, "costs").missing)
+    assert "emergence" in pictures(report)
+
+
+def test_a_run_that_was_gone_on_with_after_its_end_has_not_ended(make_run, tmp_path, only):
+    only("trained")
+    run = make_run(tmp_path / "one")
+    (run / "fit.json").write_text('{"step": 20, "seconds": 3}')
+    assert "has not ended" in " ".join(section(make_report([run]), "trained").missing)
+
+
+def test_a_run_without_records_reports_its_configuration(make_run, tmp_path):
+    run = make_run(tmp_path / "one")
+    shutil.rmtree(run / "records.zarr")
+    report = make_report([run])
+    assert "has no records" in report.missing[0]
+    assert pictures(report) == set()
+    assert "could not be made" not in " ".join(report.missing)
+    assert section(report, "repeat").folds[0].text.startswith("# lightning.pytorch")
+
+
+@pytest.mark.parametrize("file", ["records.zarr/zarr.json", "config.yaml", "fit.json"])
+def test_a_damaged_file_is_named_and_the_others_are_read(file, make_run, tmp_path, only):
+    only("trained", "learning", "costs", "repeat")
+    run = make_run(tmp_path / "one")
+    (run / file).write_text('{"half": [')
+    report = make_report([run])
+    assert "cannot be read" in report.missing[0]
+    assert "could not be made" not in " ".join(report.missing)
+    assert ("emergence" in pictures(report)) == (file != "records.zarr/zarr.json")
+
+
+@pytest.mark.parametrize("name", ["rdm", "bank_confidence", "top_crop"])
+def test_a_torn_chunk_costs_its_step_alone(name, make_run, tmp_path):
+    run = make_run(tmp_path / "one")
+    chunk = next(path for path in (run / "records.zarr" / name / "c" / "3").rglob("*") if path.is_file())
+    chunk.write_bytes(b"torn")
+    report = make_report([run])
+    if name == "bank_confidence":
+        assert any(f"`{name}` of" in said and "torn at step 10," in said for said in report.missing)
+        assert curves(report, "emergence")["dax"][0].shape == (5,)
+    assert {"emergence", "shape", "gradients"} <= pictures(report)
+
+
+def test_a_section_that_fails_is_named_and_the_others_stand(make_run, tmp_path, monkeypatch):
+    def fail(runs: object) -> Section:
+        raise RuntimeError("planted")
+
+    planted = tuple((name, head, fail if name == "learning" else make) for name, head, make in SECTIONS)
+    monkeypatch.setattr(module, "SECTIONS", planted)
+    report = make_report([make_run(tmp_path / "one")])
+    assert section(report, "learning").missing == ["Learning could not be made: RuntimeError: planted"]
+    assert "shape" in pictures(report)
+
+
+def test_several_runs_have_a_line_each_and_their_mean(make_run, tmp_path, only):
+    only("trained", "geometry")
+    runs = [make_run(tmp_path / f"seed{k}" / "version_0", seed=k) for k in range(3)]
+    report = make_report(runs)
+    found = curves(report, "shape")
+    mean = next(lines[0] for label, lines in found.items() if label == "conv1")
+    values = [run.read("distance_ratio").values[:, 0] for run in read_runs(runs)]
+    for step in range(6):
+        assert mean[step] == pytest.approx(statistics.mean(float(row[step]) for row in values), rel=1e-5)
+    thin = [line for label, lines in found.items() if label.startswith("_") for line in lines]
+    assert any(np.array_equal(line, values[2]) for line in thin)
+    table = section(report, "trained").tables[1]
+    assert [row[0] for row in table.rows] == [
+        *("seed0/version_0", "seed1/version_0", "seed2/version_0", "mean ± standard deviation"),
+    ]
+    assert table.rows[-1][table.head.index("bank")] == "0.900 ± 0.000"
+    assert "rdm_2" in pictures(report)
+
+
+def test_the_spread_of_emergence_is_that_of_the_runs(make_run, tmp_path, only):
+    only("timeline")
+    runs = [make_run(tmp_path / f"seed{k}", seed=k) for k in range(2)]
+    timeline = section(make_report(runs), "timeline").tables[0]
+    assert timeline.rows[0] == ["dax", "10", "10", "10 ± 0"]
+
+
+@pytest.mark.parametrize(
+    ("values", "known", "of"),
+    [([1.0, 2.0, 4.0], [1, 2, 4], ""), ([10, None, 40], [10, 40], " (2 of 3)"), ([NAN, 2, 3], [2, 3], " (2 of 3)")],
+)
+def test_a_spread_is_the_mean_and_the_deviation_of_a_sample(values, known, of):
+    assert spread(values) == f"{statistics.mean(known):.3f} ± {statistics.stdev(known):.3f}{of}"
+
+
+def test_a_spread_of_what_is_not_known():
+    assert spread([None, None]) == "never"
+    assert spread([NAN]) == "-"
+    assert spread([0.25], 2) == "0.25"
+
+
+def test_the_mean_over_runs_is_of_those_that_have_a_number():
+    np.testing.assert_array_equal(mean_of([[1.0, NAN, NAN], [3.0, 5.0, NAN]]), [2, 5, NAN])
+
+
+def test_runs_that_looked_at_other_steps_are_averaged_where_both_did(make_run, tmp_path, only):
+    only("gradients")
+    runs = [make_run(tmp_path / "a"), make_run(tmp_path / "b", seed=1, steps=(0, 3, 50, 80))]
+    shown = section(make_report(runs), "gradients").pictures[0].figure.axes[0].get_lines()
+    mean = next(line for line in shown if line.get_label() == "conv1")
+    assert list(mean.get_xdata()) == [0, 3, 50]
+
+
+def test_a_run_behind_a_url_is_read(make_run, tmp_path, only):
+    only("trained", "learning", "costs")
+    files = fsspec.filesystem("memory")
+    files.put(str(make_run(tmp_path / "one")), "/behind/one", recursive=True)
+    report = make_report(["memory://behind/one"])
+    assert report.title == "behind/one"
+    assert "emergence" in pictures(report)
+    assert report.missing == []
+
+
+def test_runs_of_other_tokens_are_refused(make_run, tmp_path):
+    runs = [make_run(tmp_path / "a"), make_run(tmp_path / "b", tokens=("cat", "dog"))]
+    with pytest.raises(ValueError, match=r"have the same tokens; .*/a has dax, wug, and .*/b has cat, dog"):
+        make_report(runs)
+
+
+def test_runs_of_other_layers_are_left_out_of_what_they_do_not_share(make_run, tmp_path, only):
+    only("geometry")
+    runs = [make_run(tmp_path / "a"), make_run(tmp_path / "b", layers=("conv1", "out"))]
+    report = make_report(runs)
+    said = " ".join(section(report, "geometry").missing)
+    assert said.count("layers are not those of") == 1
+    assert {"rdm_0", "rdm_1"} <= pictures(report)
+    assert "could not be made" not in " ".join(report.missing)
+
+
+def test_a_run_beside_one_without_records_is_shown_alone(make_run, tmp_path, only):
+    only("trained", "geometry")
+    broken = make_run(tmp_path / "b")
+    shutil.rmtree(broken / "records.zarr")
+    report = make_report([make_run(tmp_path / "a"), broken])
+    assert "has no records" in report.missing[0]
+    assert "shape" in pictures(report)
+    assert "could not be made" not in " ".join(report.missing)
+
+
+def test_a_folder_that_is_no_run_is_refused_with_the_nearest_one(make_run, tmp_path):
+    run = make_run(tmp_path / "runs" / "vgg5" / "version_0")
+    with pytest.raises(FileNotFoundError, match=r"no folder .*vgg/version_0\. Did you mean .*/vgg5/version_0\?"):
+        make_report([tmp_path / "runs" / "vgg" / "version_0"])
+    with pytest.raises(ValueError, match=r"vgg5 is none\. It holds version_0: did you mean .*/vgg5/version_0\?"):
+        make_report([run.parent])
+    with pytest.raises(ValueError, match="Name each once"):
+        make_report([run, f"{run}/"])
+    with pytest.raises(ValueError, match="one run or more"):
+        make_report([])
+
+
+@pytest.mark.slow
+def test_the_points_by_umap_are_shown_when_they_were_made(make_run, tmp_path, only):
+    only("embeddings")
+    from lightning_emerge import embed_run
+
+    tokens = tuple(f"token{k}" for k in range(7))
+    run = make_run(tmp_path / "one", tokens=tokens)
+    embed_run(Path(run), looks=2, neighbours=4)
+    report = make_report([run])
+    assert "embedding_0" in pictures(report)
+    assert section(report, "embeddings").missing == []
+    assert "trustworthiness" in section(report, "embeddings").says[0]
