@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,10 @@ def _made_up_records(
     ids = [f"bank/{k}" for k in range(stimuli)]
     layer, token, filter_ = le.Axis("layer", layers), le.Axis("token", tokens), le.Axis("filter", range(filters))
     pair = (le.Axis("stimulus", ids, notes=notes), le.Axis("stimulus_b", ids))
+    couples = le.Axis("pair", [" > ".join(pair) for pair in pairwise(layers)])
+    own = {"kind": ["part", "part", "pair"], "tokens": [tokens[0], tokens[1], tokens[1]]}
+    feature = le.Axis("feature", ["disk", "bar", "disk+bar"], notes=own)
+    part = le.Axis("part", feature.labels[:2], notes={name: note[:2] for name, note in own.items()})
     rises = [RISES[k % 2] for k in range(len(tokens))]
     known = np.array([0.9 if step >= rise else 0.1 for rise in rises])
     points = random.normal(size=(count, stimuli, 5))
@@ -157,17 +162,20 @@ def _made_up_records(
         "top_token": (np.zeros((count, filters, 1)), tops, "label"),
         "top_crop": (random.uniform(size=(count, 2, 1, 3, 3, 3)), crops, "share"),
         "coupling_edges": (
-            random.uniform(size=(2, 3)),
-            (le.Axis("pair", ["a-b", "b-c"]), le.Axis("kind", ["weight", "activation", "effective"])),
+            random.uniform(size=(count - 1, 3)),
+            (couples, le.Axis("kind", ["weight", "activation", "effective"])),
             "share",
         ),
-        "ablation_drop": (
-            random.uniform(size=(count, 3, len(tokens))),
-            (layer, le.Axis("feature", ["disk", "bar", "disk+bar"]), token),
-            "share",
+        "coupling_effective": (
+            random.normal(size=(count - 1, filters, filters)),
+            (couples, *(le.Axis(f"filter_{end}", range(filters)) for end in ("out", "in"))),
+            "standard deviations of the null",
         ),
+        "filter_part_auc": (random.uniform(0.5, 1, (count, filters, 3)), (layer, filter_, feature), "AUC"),
+        "ablation_drop": (random.uniform(size=(count, 2, len(tokens))), (layer, part, token), "probability"),
+        "ablation_control": (np.zeros((count, 2, len(tokens))), (layer, le.Axis("draw", [0, 1]), token), "probability"),
     }
-    features = (layer, le.Axis("feature", ["disk", "bar", "disk+bar"]))
+    features = (layer, feature)
     found |= {
         name: (random.uniform(0.5, 1, (count, 3)), features, "AUC")
         for name in ("part_auc", "part_filter_auc", "part_transfer")

@@ -98,8 +98,9 @@ def _means(
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Mean over parts of the mean drop in tokens that have each, and in those that lack it."""
     inside = has.astype(np.float64)
-    within = (drops * inside).sum(axis=-1) / inside.sum(axis=-1)
-    without = (drops * (1 - inside)).sum(axis=-1) / (1 - inside).sum(axis=-1)
+    with np.errstate(invalid="ignore"):  # a part that all tokens of a bank have, or none: there is nothing to compare
+        within = (drops * inside).sum(axis=-1) / inside.sum(axis=-1)
+        without = (drops * (1 - inside)).sum(axis=-1) / (1 - inside).sum(axis=-1)
     return within.mean(axis=-1), without.mean(axis=-1)
 
 

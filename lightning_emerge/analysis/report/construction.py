@@ -6,8 +6,11 @@ from collections.abc import Sequence
 
 import xarray as xr
 
-from lightning_emerge.analysis.report.content import Picture, Section
-from lightning_emerge.analysis.report.overlay import Reduce, collect, tell_change, tell_missing, to_chart
+from lightning_emerge.analysis.ablation import ALL, ablation_table
+from lightning_emerge.analysis.construction import construction_leads, construction_order
+from lightning_emerge.analysis.recovery import grammar_recovery
+from lightning_emerge.analysis.report.content import Picture, Section, Table
+from lightning_emerge.analysis.report.overlay import Reduce, collect, tell_change, tell_missing, to_chart, write_number
 from lightning_emerge.analysis.report.runs import Run, words
 from lightning_emerge.figures.series import Chart, draw_charts
 
@@ -53,7 +56,61 @@ def how_features_are_built(runs: Sequence[Run]) -> Section:
         charts.append(to_chart(found, title, span=span, most=_MOST_FEATURES))
     caption = "Each curve is a part or a conjunction of parts, in the layer that has most of it at that step."
     _add(charts, "construction", "Parts and conjunctions of parts", caption, section)
+    parted = [run for run in runs if run.read("part_filter_auc") is not None]
+    if parted and any(run.read("bank_confidence") is not None for run in parted):
+        section.says.append(_order(parted))
+    section.tables += [table for table in (_leads(parted), _recovered(parted), _ablated(runs)) if table.rows]
     return section
+
+
+def _order(runs: Sequence[Run]) -> str:
+    found = construction_order([run.folder for run in runs])
+    return (
+        f"Of {found.pairs} pairs of a simpler thing and one that is made of such (parts, pairs, conjunctions, tokens), "
+        f"{found.agreement:.2f} emerged in that order, where 95% of shuffled orders have {found.low:.2f} to "
+        f"{found.high:.2f} (p = {found.p_value:.4f}, one-sided)."
+    )
+
+
+def _leads(runs: Sequence[Run]) -> Table:
+    """How long before wholes their parts and the couplings that feed them emerged."""
+    rows: list[list[str]] = []
+    for run in runs:
+        leads = construction_leads(run.folder)
+        for kind, own in leads.groupby("kind", sort=False):
+            known = own.dropna(subset=["steps"])
+            sure = [int((known.low > 0).sum()), int((known.high < 0).sum())]
+            median = write_number(float(known.steps.median()), 0) if len(known) else "-"
+            rows.append([f"{run.name}: {kind}", median, *map(str, sure), f"{len(known)} of {len(own)}"])
+    head = ["", "median lead", "surely first", "surely later", "where both emerged"]
+    return Table("Optimizer steps by which parts, and couplings, emerged before the wholes that have them.", head, rows)
+
+
+def _recovered(runs: Sequence[Run]) -> Table:
+    """How well couplings give the grammar back at the last look."""
+    rows: list[list[str]] = []
+    for run in runs:
+        if run.read("coupling_effective") is None:
+            continue
+        last = grammar_recovery(run.folder)[-1]
+        chance = f"{write_number(last.low, 2)} to {write_number(last.high, 2)}"
+        rows.append([run.name, str(last.step), write_number(last.auc, 2), chance, write_number(last.p_value)])
+    about = "How surely a part is coupled more strongly to wholes that have it than to others: AUC, 0.5 by chance."
+    return Table(about, ["", "step", "AUC", "95% of shuffled grammars", "p"], rows)
+
+
+def _ablated(runs: Sequence[Run]) -> Table:
+    """What tokens with a part lose without its detectors, and what the others lose."""
+    rows: list[list[str]] = []
+    for run in runs:
+        if run.read("ablation_drop") is None:
+            continue
+        table = ablation_table(run.folder)
+        whole = table[table.part == ALL]
+        columns = (whole[name].tolist() for name in ("layer", "drop_with", "drop_without", "control", "p"))
+        rows += [[f"{run.name}: {layer}", *map(write_number, cells)] for layer, *cells in zip(*columns, strict=True)]
+    about = "Fall of the right token's probability when the detectors of a part are silenced, in the mean over parts."
+    return Table(about, ["", "tokens with it", "tokens without", "filters by lot, tokens with it", "p"], rows)
 
 
 def _at_kind(number: int) -> Reduce:

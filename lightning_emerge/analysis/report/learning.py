@@ -11,11 +11,16 @@ from lightning_emerge.analysis.emergence import lasting_rise
 from lightning_emerge.analysis.report.content import Picture, Section, Table
 from lightning_emerge.analysis.report.overlay import Found, collect, spread, tell_missing, to_chart
 from lightning_emerge.analysis.report.runs import Run, words
+from lightning_emerge.analysis.timeline import Event, draw_timeline, run_timeline
 from lightning_emerge.figures.curves import draw_emergence
 from lightning_emerge.figures.series import draw_charts
 
 _KNOWN = 0.5
 _MOST_TOKENS = 32
+_LEFT = "It has left it where it has gone 15% of its way to its final level."
+_TIMES = (
+    "The optimizer step at which each left its baseline for good, with its 95% interval, from look to look. " + _LEFT
+)
 
 
 def how_it_learned(runs: Sequence[Run]) -> Section:
@@ -63,7 +68,34 @@ def when_it_emerged(runs: Sequence[Run]) -> Section:
             "midway between chance and all, at every look to the end of the records."
         )
         section.tables.append(_rises(layers, about, [level] * layers[0][1].shape[1]))
+    dated = [(run, run_timeline(run.folder)) for run in runs if run.steps]
+    for run, events in dated if len(dated) == 1 else []:
+        figure = draw_timeline(run.folder, events)
+        if figure is not None:
+            section.pictures.append(Picture("timeline", figure, "Emergence times with intervals, by group", _TIMES))
+    if len(dated) > 1:
+        section.tables.append(_emerged(dated))
     return section
+
+
+def _emerged(dated: Sequence[tuple[Run, Sequence[Event]]]) -> Table:
+    """Emergence times of several runs side by side."""
+    times = [{(one.group, one.name): one.emergence.step for one in events} for _, events in dated]
+    things = list(dict.fromkeys(thing for own in times for thing in own))
+    rows = [
+        [
+            f"{group} {name}",
+            *(_step(own.get((group, name))) for own in times),
+            spread([own.get((group, name)) for own in times], 0),
+        ]
+        for group, name in things
+    ]
+    head = ["", *(run.name for run, _ in dated), "mean ± standard deviation"]
+    return Table(f"At which optimizer step each left its baseline for good. {_LEFT}", head, rows)
+
+
+def _step(step: float | None) -> str:
+    return "never" if step is None else f"{step:.0f}"
 
 
 def _last(run: Run, values: xr.DataArray) -> str:
