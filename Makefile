@@ -9,10 +9,10 @@ VENV := .venv
 BIN  := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fit test unit lint format types layers docs pictures presets bench board clean
+.PHONY: help setup fit test unit lint format types layers docs pictures presets construction bench board clean
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.dev ## create .venv with all that development needs (about 6 GB, 3 minutes)
 
@@ -50,6 +50,9 @@ pictures: $(VENV)/.dev ## draw the documentation's pictures from a run in RUNS (
 
 presets: $(VENV)/.dev ## measure how hard the tokens are, and draw it (a quarter of an hour)
 	$(BIN)/python docs/presets.py
+
+construction: $(VENV)/.dev ## make the tables and pictures of docs/construction.md from RUNS="NAME=DIR ..."
+	$(BIN)/python docs/construction.py $(RUNS)
 
 bench: $(VENV)/.dev ## measure speed, as ratios in one run
 	$(BIN)/python tests/bench/bench.py $(ARGS)

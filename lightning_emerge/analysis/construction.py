@@ -39,18 +39,18 @@ def construction_order(folders: Sequence[str | Path]) -> Order:
 
 
 def construction_leads(folder: str | Path) -> pd.DataFrame:
-    """Finds how long before each pair and conjunction its parts emerged, and the couplings that feed it.
+    """Finds how long before each pair and conjunction its parts emerged, and the couplings that could have made it.
 
-    A whole is followed in the layer whose best filter tells it best in the end, and what feeds it is the share of
-    effective edges from the layer before into that one.
+    A whole is followed in the layer whose best filter tells it best in the end. What feeds it is the share of effective
+    edges from the layer before into that one; and how well all couplings follow the grammar (see `grammar_recovery`).
 
     Args:
         folder: of a run in which a `PartProbe` looked.
 
     Returns:
-        A row for each part of each whole, and one for each whole in a layer with couplings: `leader`, `follower`,
-        `kind` ("part" or "coupling", of the leader), and the lead in optimizer steps with its 95% interval: `steps`,
-        `low`, `high`; above 0 if the leader was first, NaN if one of the two never emerged.
+        A row for each part of each whole, and those of the couplings if a `CouplingProbe` looked: `leader`, `follower`,
+        `kind` ("part", "coupling" or "grammar", of the leader), and the lead in optimizer steps with its 95% interval:
+        `steps`, `low`, `high`; above 0 if the leader was first, NaN if one of the two never emerged.
 
     Raises:
         FileNotFoundError: if there are no records.
@@ -67,6 +67,7 @@ def construction_leads(folder: str | Path) -> pd.DataFrame:
         leaders = [one for one in features.values() if one.group == "part" and tokens[whole.name] < tokens[one.name]]
         feeding = couplings.get(whole.measure.rsplit(" ", 1)[-1])
         leaders += [feeding] if feeding else []
+        leaders += [one for one in series if one.group == "grammar"]
         rows += [(one.name, whole.name, one.group, *_lead(one, whole)) for one in leaders]
     return pd.DataFrame(rows, columns=list(_COLUMNS))
 

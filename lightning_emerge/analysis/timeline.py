@@ -12,6 +12,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from lightning_emerge.analysis.emergence_time import SHARE, Emergence, emergence_time
+from lightning_emerge.analysis.recovery import grammar_recovery
 from lightning_emerge.figures.timeline import Row, draw_rows
 from lightning_emerge.sinks.arrays import open_run
 from lightning_emerge.sinks.storage import Folder
@@ -29,7 +30,7 @@ class Series:
     """One series of a run that may emerge.
 
     Attributes:
-        group: "token", "layer", "part", "pair", "conjunction" or "coupling".
+        group: "token", "layer", "part", "pair", "conjunction", "grammar" or "coupling".
         name: of what may emerge.
         measure: the record that it is read from, and of what it is the best, if it is.
         unit: of its values.
@@ -61,7 +62,8 @@ def run_series(folder: str | Path) -> list[Series]:
 
     Tokens: `bank_confidence`, since a network that gives one answer to everything has that token right. Layers:
     `ridge_accuracy`, what can be read out of each. Parts, pairs and conjunctions: `part_filter_auc`, of the layer whose
-    best filter tells each best at the last look. Couplings: `coupling_edges` of kind effective, of each pair of layers.
+    best filter tells each best at the last look. Grammar: how well couplings tell which parts make up which wholes
+    (see `grammar_recovery`). Couplings: `coupling_edges` of kind effective, of each pair of layers.
 
     Args:
         folder: of the run.
@@ -76,6 +78,8 @@ def run_series(folder: str | Path) -> list[Series]:
             found += _rows(group, measure, records[measure])
     if "part_filter_auc" in records:
         found += _features(records["part_filter_auc"])
+    if {"coupling_effective", "filter_part_auc"} <= set(records):
+        found += _grammar(folder)
     if "coupling_edges" in records:
         found += _rows("coupling", "coupling_edges", records["coupling_edges"].sel(kind="effective"))
     return found
@@ -136,6 +140,15 @@ def _features(values: xr.DataArray) -> Iterator[Series]:
         series = taken.isel({feature: number, layer: best})
         measure = f"part_filter_auc of {taken[layer].values[best]}"
         yield Series(str(kinds[number]), str(name), measure, "AUC", taken.step.values.tolist(), series.values.tolist())
+
+
+def _grammar(folder: str | Path) -> Iterator[Series]:
+    try:
+        found = grammar_recovery(folder)
+    except ValueError:  # the two probes never looked at the same step
+        return
+    name = "parts coupled to their wholes"
+    yield Series("grammar", name, "grammar_recovery", "AUC", [one.step for one in found], [one.auc for one in found])
 
 
 def _row(event: Event) -> dict[str, Any]:

@@ -16,6 +16,7 @@ _TITLES = {
     "part": "parts told by one filter\n(AUC, cross-validated)",
     "pair": "pairs told by one filter\n(AUC, cross-validated)",
     "conjunction": "conjunctions told by one filter\n(AUC, cross-validated)",
+    "grammar": "couplings that follow the grammar\n(AUC)",
     "coupling": "coupled layers\n(share of effective edges)",
 }
 
