@@ -12,7 +12,7 @@ BIN  := $(VENV)/bin
 .PHONY: help setup fit test unit lint format types layers docs pictures presets construction bench board clean
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.dev ## create .venv with all that development needs (about 6 GB, 3 minutes)
 

@@ -68,12 +68,11 @@ def tell_leads(runs: dict[str, str]) -> None:
 
 
 def tell_recovery(runs: dict[str, list[Recovery]], folders: dict[str, str]) -> None:
-    rows = []
-    for name, found in runs.items():
-        for one in (found[0], found[-1]):
-            rows.append(
-                [name, str(one.step), number(one.auc), f"{one.low:.2f} to {one.high:.2f}", f"{one.p_value:.3f}"]
-            )
+    rows = [
+        [name, str(one.step), number(one.auc), f"{one.low:.2f} to {one.high:.2f}", f"{one.p_value:.3f}"]
+        for name, found in runs.items()
+        for one in (found[0], found[-1])
+    ]
     table("Grammar recovery, effective", ["", "step", "AUC", "95% of shuffled grammars", "p"], rows)
     rows = [
         [name, *(number(grammar_recovery(folder, kind)[-1].auc) for kind in ("weight", "activation", "effective"))]
