@@ -85,7 +85,10 @@ def draw_charts(charts: Sequence[Chart], title: str, *, ordered: bool = False) -
         axes.set_xlabel("optimizer steps", fontsize=9)
     handles, labels = grid[0].get_legend_handles_labels()
     if len(labels) > 1:
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(6, len(labels)), frameon=False, fontsize=8)
+        widest = 0.5 + 0.075 * max(map(len, labels))  # inches, of a line and its name
+        fitting = max(1, int(figure.get_size_inches()[0] / widest))
+        count = min(6, fitting, len(labels))
+        figure.legend(handles, labels, loc="outside lower center", ncols=count, frameon=False, fontsize=8)
     figure.suptitle(title, fontsize=11)
     return figure
 

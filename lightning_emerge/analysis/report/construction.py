@@ -8,6 +8,7 @@ import xarray as xr
 
 from lightning_emerge.analysis.ablation import ALL, ablation_table
 from lightning_emerge.analysis.construction import construction_leads, construction_order
+from lightning_emerge.analysis.coupling import draw_run_graph
 from lightning_emerge.analysis.recovery import grammar_recovery
 from lightning_emerge.analysis.report.content import Picture, Section, Table
 from lightning_emerge.analysis.report.overlay import Reduce, collect, tell_change, tell_missing, to_chart, write_number
@@ -34,13 +35,18 @@ def how_filters_couple(runs: Sequence[Run]) -> Section:
     charts: list[Chart | None] = []
     for number, kind in enumerate(words(first[str(first.dims[2])])):
         found = collect(runs, "coupling_edges", section, _at_kind(number))
-        tell_change(found, f"Coupling by {kind}", section, most=True)
-        charts.append(to_chart(found, f"by {kind}", span=(0, 1)))
+        if any(float(edges.max()) > 0 for _, edges in found):
+            tell_change(found, f"The share of {kind} edges", section, most=True)
+            charts.append(to_chart(found, f"{kind} edges"))
+        else:
+            section.says.append(f"No {kind} edge exceeds its null, at a false-discovery rate of 5%, at any look.")
     title = "Filters of neighbouring layers that are coupled"
     caption = (
         "Of all edges there could be between two layers, those that are there. Dark are early pairs, light late ones."
     )
     _add(charts, "coupling", title, caption, section, ordered=True)
+    for run in runs if len(runs) == 1 else ():
+        section.pictures += _graph(run)
     return section
 
 
@@ -61,6 +67,18 @@ def how_features_are_built(runs: Sequence[Run]) -> Section:
         section.says.append(_order(parted))
     section.tables += [table for table in (_leads(parted), _recovered(parted), _ablated(runs)) if table.rows]
     return section
+
+
+def _graph(run: Run) -> list[Picture]:
+    """The graph of effective edges at the last look, if there are any."""
+    edges = run.last("coupling_edges")
+    if edges is None or run.read("coupling_threshold") is None or not float(edges.sel(kind="effective").max()) > 0:
+        return []
+    figure = draw_run_graph(run.folder, int(edges.step))
+    caption = (
+        "A column is a layer, a dot a filter in the colour of the token that it prefers, a line an edge that counts."
+    )
+    return [Picture("coupling_graph", figure, "Graph of effective edges between filters of layers", caption)]
 
 
 def _order(runs: Sequence[Run]) -> str:
