@@ -109,7 +109,7 @@ def lead_time(
     """Finds how long before another a series leaves its baseline for good.
 
     Where both have the same looks, the residuals of both are resampled in the same blocks, so that what disturbs both
-    alike at a look does not count as uncertainty of the lead.
+    alike at a look does not count as uncertainty of the lead. No lead is known better than the looks around both.
 
     Args:
         steps: step of each look, ascending.
@@ -132,8 +132,13 @@ def lead_time(
         (_steps(at, np.array(one.crossing)), _steps(at, one.draw(block, seed)))
         for (at, _), one in zip(pairs, found, strict=True)
     )
+    lows, highs = (
+        [float(_steps(at, end(np.array(one.crossing)))) for (at, _), one in zip(pairs, found, strict=True)]
+        for end in (np.floor, np.ceil)
+    )
     low, high = _interval(late_draws - early_draws, float(late - early))
-    return Lead(float(late - early), low, high)
+    # Nothing is known between two looks.
+    return Lead(float(late - early), min(low, lows[1] - highs[0]), max(high, highs[1] - lows[0]))
 
 
 def _interval(draws: _Series, estimate: float) -> tuple[float, float]:

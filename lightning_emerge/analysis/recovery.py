@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 from itertools import permutations
 from math import factorial
 from pathlib import Path
@@ -13,10 +14,13 @@ import torch
 import xarray as xr
 
 from lightning_emerge.measures.auc import auc
+from lightning_emerge.measures.coupling import KINDS
+from lightning_emerge.measures.parts import JOINT
 from lightning_emerge.sinks.arrays import open_run
 
 _SHARE = 0.05
 _MOST = 5040
+_RELABELLINGS = 999
 
 
 @dataclass(frozen=True)
@@ -30,9 +34,12 @@ class Recovery:
         low: lower end of what 95% of shuffled grammars have.
         high: upper end.
         p_value: share of shuffled grammars, this one included, that are recovered as well or better.
+        beyond: how surely a part is coupled more strongly to a whole that has it than a rival is, a set of as many
+            tokens that no part stands for and that has the whole's tokens too; 0.5 by chance. NaN without rivals.
+        beyond_p: how often so many of these sets, drawn in place of the parts, are as far beyond the others.
         parts: names of the parts.
         wholes: names of the pairs and larger conjunctions.
-        strengths: (part, whole) how strongly they are coupled, in standard deviations over all cells.
+        strengths: (part, whole) how strongly they are coupled, in standard deviations over all features and rivals.
         belongs: bool (part, whole), whether the part stands in the whole.
     """
 
@@ -41,10 +48,39 @@ class Recovery:
     low: float
     high: float
     p_value: float
+    beyond: float
+    beyond_p: float
     parts: tuple[str, ...]
     wholes: tuple[str, ...]
     strengths: npt.NDArray[np.floating]
     belongs: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class _Sets:
+    """Features and rivals: the tokens of each, and how well each filter tells it, (layer, filter, set)."""
+
+    names: list[str]
+    kinds: list[str]
+    tokens: list[frozenset[str]]
+    layers: list[str]
+    areas: npt.NDArray[np.floating]
+
+    def of(self, kind: str) -> list[int]:
+        return [number for number, own in enumerate(self.kinds) if own == kind]
+
+
+def shared_steps(folder: str | Path, kind: str = "effective") -> list[int]:
+    """Steps at which both a `CouplingProbe` and a `PartProbe` looked.
+
+    Raises:
+        FileNotFoundError: if there are no records.
+    """
+    records = open_run(folder)
+    if not {f"coupling_{kind}", "filter_part_auc", "coupling_edges", "part_filter_auc"} <= set(records):
+        return []
+    looked = [records[name].dropna("step", how="all") for name in ("coupling_edges", "part_filter_auc")]
+    return sorted(set(looked[0].step.values.tolist()) & set(looked[1].step.values.tolist()))
 
 
 def grammar_recovery(folder: str | Path, kind: str = "effective") -> list[Recovery]:
@@ -52,10 +88,15 @@ def grammar_recovery(folder: str | Path, kind: str = "effective") -> list[Recove
 
     The detectors of a feature are the twentieth of a layer's filters, at least one, with the largest AUC for it. A part
     is coupled to a whole, a pair or larger conjunction, as strongly as its detectors in each layer are, on average, to
-    those of the whole in the next, which is brought to mean 0 and standard deviation 1 over all parts and wholes of
-    each pair of layers and averaged over these. A part belongs to a whole if all tokens that have the whole have it.
-    Chance is what it is with the parts changed about, each with all its wholes: all ways if they are no more than
-    5,040, or so many that are drawn with a fixed seed.
+    those of the whole in the next, which is brought to mean 0 and standard deviation 1 in each pair of layers and
+    averaged over these. A part belongs to a whole if all tokens that have the whole have it.
+
+    There are two questions. Are parts coupled to the wholes that have them? Chance is what it is with the parts changed
+    about, each with all its wholes: all ways if they are no more than 5,040, or so many that are drawn with a fixed
+    seed. But filters that prefer the same tokens answer alike, whatever they are made of, so this is more than chance
+    in an untrained network too. Are they coupled beyond that? Rivals are other sets of as many tokens: if parts are
+    more strongly coupled to wholes than rivals that share as many tokens with them, the network has built wholes from
+    parts. Chance is what it is if as many of these sets, drawn 999 times, are taken for the parts.
 
     Args:
         folder: of a run in which a `CouplingProbe` and a `PartProbe` looked, at the same steps.
@@ -66,8 +107,11 @@ def grammar_recovery(folder: str | Path, kind: str = "effective") -> list[Recove
 
     Raises:
         FileNotFoundError: if there are no records.
-        ValueError: if one of the two did not look, or they never looked at the same step.
+        ValueError: if there is no such kind, one of the two did not look, or they never looked at the same step.
     """
+    if kind not in KINDS:
+        near = get_close_matches(kind, KINDS, 1, cutoff=0)[0]
+        raise ValueError(f"The kind of couplings is one of {', '.join(KINDS)}; got {kind!r}. Did you mean {near!r}?")
     records = open_run(folder)
     name = f"coupling_{kind}"
     for measure, probe in ((name, "CouplingProbe"), ("filter_part_auc", "PartProbe")):
@@ -76,46 +120,56 @@ def grammar_recovery(folder: str | Path, kind: str = "effective") -> list[Recove
                 f"A grammar is recovered from couplings and parts; no {probe} has recorded {measure!r} in {folder}. "
                 "Put configs/probes/coupling.yaml and configs/probes/parts.yaml on top of the configuration."
             )
-    looked = [set(records[one].dropna("step", how="all").step.values.tolist()) for one in (name, "filter_part_auc")]
-    steps = sorted(looked[0] & looked[1])
+    steps = shared_steps(folder, kind)
     if not steps:
         raise ValueError("A grammar is recovered at steps at which both probes looked; they have none in common.")
-    return [
-        _recover(records[name].sel(step=step).load(), records.filter_part_auc.sel(step=step).load()) for step in steps
-    ]
+    return [_recover(records[name].sel(step=step).load(), _sets(records.sel(step=step))) for step in steps]
 
 
-def _recover(couplings: xr.DataArray, areas: xr.DataArray) -> Recovery:
+def _sets(records: xr.Dataset) -> _Sets:
+    areas = records.filter_part_auc.load()
     feature = str(areas.dims[-1])
-    kinds = np.array([str(kind) for kind in areas[f"{feature}_kind"].values])
+    kinds = [str(kind) for kind in areas[f"{feature}_kind"].values]
     names = [str(name) for name in areas[feature].values]
-    tokens = [frozenset(str(own).split("/")) for own in areas[f"{feature}_tokens"].values]
-    parts, wholes = np.flatnonzero(kinds == "part"), np.flatnonzero(kinds != "part")
-    belongs = np.array([[tokens[whole] < tokens[part] for whole in wholes] for part in parts])
-    strengths = _couple(couplings, areas)[np.ix_(parts, wholes)]
-    found, low, high, p_value = _score(strengths, belongs)
-    labels = tuple(names[part] for part in parts), tuple(names[whole] for whole in wholes)
-    return Recovery(int(couplings.step), found, low, high, p_value, *labels, strengths, belongs)
-
-
-def _couple(couplings: xr.DataArray, areas: xr.DataArray) -> npt.NDArray[np.floating]:
-    """How strongly features of layers are coupled to features of the next, (feature, feature)."""
+    tokens = [str(own) for own in areas[f"{feature}_tokens"].values]
+    values = [areas.values]
+    if "filter_rival_auc" in records:
+        rivals = records.filter_rival_auc.load()
+        sets = [str(name) for name in rivals[str(rivals.dims[-1])].values]
+        names, kinds, tokens = [*names, *sets], [*kinds, *["rival"] * len(sets)], [*tokens, *sets]
+        values.append(rivals.values)
     layers = [str(layer) for layer in areas[str(areas.dims[0])].values]
+    held = [frozenset(own.split(JOINT)) for own in tokens]
+    return _Sets(names, kinds, held, layers, np.concatenate(values, axis=-1))
+
+
+def _recover(couplings: xr.DataArray, sets: _Sets) -> Recovery:
+    parts, wholes = sets.of("part"), [*sets.of("pair"), *sets.of("conjunction")]
+    has = np.array([[whole < own for whole in (sets.tokens[k] for k in wholes)] for own in sets.tokens])
+    strengths = _couple(couplings, sets)[:, wholes]
+    found = _score(strengths[parts], has[parts])
+    beyond = _compare(strengths, has, sets)
+    labels = tuple(sets.names[part] for part in parts), tuple(sets.names[whole] for whole in wholes)
+    return Recovery(int(couplings.step), *found, *beyond, *labels, strengths[parts], has[parts])
+
+
+def _couple(couplings: xr.DataArray, sets: _Sets) -> npt.NDArray[np.floating]:
+    """How strongly sets of tokens are coupled to sets in the next layer, (set, set)."""
     found: list[npt.NDArray[np.floating]] = []
     for pair, values in zip(couplings[str(couplings.dims[0])].values, couplings.values, strict=True):
         ends = str(pair).split(" > ")
-        if not set(ends) <= set(layers):
+        if not set(ends) <= set(sets.layers):
             continue
-        fro, to = (_detectors(areas.values[layers.index(end)]) for end in ends)
+        fro, to = (_detectors(sets.areas[sets.layers.index(end)]) for end in ends)
         strengths = np.nan_to_num(values.astype(np.float64), posinf=0, neginf=0)
         means = np.array([[strengths[np.ix_(whole, part)].mean() for whole in to] for part in fro])
         if means.std() > 0:
             found.append((means - means.mean()) / means.std())
-    return np.mean(found, axis=0) if found else np.full((areas.shape[-1],) * 2, np.nan)
+    return np.mean(found, axis=0) if found else np.full((len(sets.names),) * 2, np.nan)
 
 
 def _detectors(areas: npt.NDArray[np.floating]) -> list[npt.NDArray[np.integer]]:
-    """The filters that tell each feature best, of areas (filter, feature)."""
+    """The filters that tell each set of tokens best, of areas (filter, set)."""
     filters = np.isfinite(areas).any(axis=1).sum()
     count = max(1, round(_SHARE * filters))
     order = np.argsort(-np.nan_to_num(areas, nan=-1.0), axis=0, kind="stable")[:count]
@@ -130,6 +184,35 @@ def _score(strengths: npt.NDArray[np.floating], belongs: npt.NDArray[np.bool_]) 
     areas = auc(torch.from_numpy(strengths.reshape(-1, 1).copy()), torch.from_numpy(ways))[0].numpy()
     low, high = np.quantile(areas, [0.025, 0.975])
     return float(areas[0]), float(low), float(high), float((areas >= areas[0] - 1e-12).mean())
+
+
+def _compare(strengths: npt.NDArray[np.floating], has: npt.NDArray[np.bool_], sets: _Sets) -> tuple[float, float]:
+    """How surely parts are ahead of rivals of their size at wholes that both have, and how often others are."""
+    own = [*sets.of("part"), *sets.of("rival")]
+    sizes = np.array([len(sets.tokens[k]) for k in own])
+    strengths, held = strengths[own], has[own].astype(np.float64)
+    alike = sizes[:, None] == sizes[None, :]
+    ahead = (strengths[:, None] > strengths[None, :]) + 0.5 * (strengths[:, None] == strengths[None, :])
+    met = np.einsum("iw,jw->ij", held, held) * alike
+    won = np.einsum("iw,jw,ijw->ij", held, held, ahead) * alike
+    label = np.arange(len(own)) < len(sets.of("part"))
+    random = np.random.default_rng(0)
+    labels = [label, *(_relabelled(label, sizes, random) for _ in range(_RELABELLINGS))]
+    pairs = np.array([one @ met @ ~one for one in labels])
+    if not pairs[0] or not np.isfinite(strengths).all():
+        return np.nan, np.nan
+    shares = np.array([one @ won @ ~one for one in labels])[pairs > 0] / pairs[pairs > 0]
+    return float(shares[0]), float((shares >= shares[0] - 1e-12).mean())
+
+
+def _relabelled(
+    label: npt.NDArray[np.bool_], sizes: npt.NDArray[np.integer], random: np.random.Generator
+) -> npt.NDArray[np.bool_]:
+    """Labels changed about among sets of one size."""
+    found = label.copy()
+    for size in np.unique(sizes):
+        found[sizes == size] = random.permutation(label[sizes == size])
+    return found
 
 
 def _orders(count: int) -> list[tuple[int, ...]]:

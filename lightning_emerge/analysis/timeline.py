@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from lightning_emerge.analysis.emergence_time import SHARE, Emergence, emergence_time
-from lightning_emerge.analysis.recovery import grammar_recovery
+from lightning_emerge.analysis.recovery import grammar_recovery, shared_steps
 from lightning_emerge.figures.timeline import Row, draw_rows
 from lightning_emerge.sinks.arrays import open_run
 from lightning_emerge.sinks.storage import Folder
@@ -88,6 +89,8 @@ def run_series(folder: str | Path) -> list[Series]:
 def run_timeline(folder: str | Path) -> list[Event]:
     """Finds when each token, layer, part, pair, conjunction and coupling of a run emerged.
 
+    What falls for good has not emerged.
+
     Args:
         folder: of the run.
 
@@ -95,7 +98,7 @@ def run_timeline(folder: str | Path) -> list[Event]:
         FileNotFoundError: if there are no records.
     """
     return [
-        Event(one.group, one.name, one.measure, one.unit, emergence_time(one.steps, one.values))
+        Event(one.group, one.name, one.measure, one.unit, _rise(emergence_time(one.steps, one.values)))
         for one in run_series(folder)
     ]
 
@@ -143,14 +146,21 @@ def _features(values: xr.DataArray) -> Iterator[Series]:
 
 
 def _grammar(folder: str | Path) -> Iterator[Series]:
-    try:
-        found = grammar_recovery(folder)
-    except ValueError:  # the two probes never looked at the same step
-        return
+    found = grammar_recovery(folder) if shared_steps(folder) else []
     name = "parts coupled to their wholes"
     yield Series("grammar", name, "grammar_recovery", "AUC", [one.step for one in found], [one.auc for one in found])
 
 
+def _rise(found: Emergence) -> Emergence:
+    return found if found.level > found.baseline else replace(found, step=None, low=None, high=None)
+
+
 def _row(event: Event) -> dict[str, Any]:
     row = asdict(event)
-    return {**row, **row.pop("emergence")}
+    emergence = row.pop("emergence")
+    return {**row, **{name: _finite(number) for name, number in emergence.items()}}
+
+
+def _finite(number: float | None) -> float | None:
+    """JSON has no NaN."""
+    return number if number is not None and isfinite(number) else None

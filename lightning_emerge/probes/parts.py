@@ -18,6 +18,7 @@ from lightning_emerge.measures.auc import auc
 from lightning_emerge.measures.filters import stack_layers
 from lightning_emerge.measures.geometry import activation_geometry, deal_folds
 from lightning_emerge.measures.parts import (
+    JOINT,
     Features,
     best_filter_auc,
     best_filters,
@@ -26,6 +27,7 @@ from lightning_emerge.measures.parts import (
     linear_auc,
     transfer_auc,
 )
+from lightning_emerge.measures.rivals import rivals_of
 from lightning_emerge.probe import Probe
 from lightning_emerge.records import Axis, Capture, Measurement, Needs, Network, StimulusBank, to_array
 from lightning_emerge.schedules import LogSpaced, Schedule
@@ -40,6 +42,7 @@ _TRANSFER = (
 )
 _BEST = "Which filter tells the feature best, over all stimuli"
 _EACH = "How surely a filter's largest output is larger with the feature than without it; NaN beyond the last filter"
+_RIVAL = "The same as filter_part_auc of other sets of tokens, as large as those of parts, that are no part's"
 _SHARE = "Share of the attribution of the part's best filter inside a region, over the region's share of the image"
 
 
@@ -49,7 +52,8 @@ class PartProbe(Probe):
 
     Records by layer and feature, as areas under the ROC curve, 0.5 by chance: `part_auc`, of a linear read-out of the
     whole layer; `part_filter_auc`, of the best single filter; `part_transfer`, of a read-out in tokens that it never
-    saw. `filter_part_auc` (layer, filter, feature) is that of every filter, `part_best_filter` the number of the best.
+    saw. `filter_part_auc` (layer, filter, feature) is that of every filter, `part_best_filter` the number of the best;
+    `filter_rival_auc` (layer, filter, rival) that for other sets of tokens, as large as those that have a part.
     `part_attribution` (layer, part, attribution, region) says how much of the attribution of a part's best filter lies
     inside the part, and inside the token's other parts, over their share of the image.
 
@@ -113,6 +117,11 @@ class PartProbe(Probe):
         stacked = stack_layers(areas).float()
         axes = (layer, Axis("filter", range(stacked.shape[1])), feature)
         yield Measurement("filter_part_auc", to_array(stacked), axes, capture.step, "AUC", source, _EACH)
+        sets, inside = _rivals(features, bank, labels)
+        if sets:
+            stacked = stack_layers([auc(own, inside) for own in scores]).float()
+            axes = (layer, Axis("filter", range(stacked.shape[1])), Axis("rival", sets))
+            yield Measurement("filter_rival_auc", to_array(stacked), axes, capture.step, "AUC", source, _RIVAL)
         if self.attributed:
             alone = features.of_kind("part")
             shares = _attributions(capture, bank, alone, best[:, : len(alone.names)], self.attributed)
@@ -123,6 +132,17 @@ class PartProbe(Probe):
     def draw(self, measurement: Measurement) -> Figure | None:
         low = _RANGES.get(measurement.name)
         return None if low is None else draw_told(measurement, low)
+
+
+def _rivals(features: Features, bank: StimulusBank, labels: Tensor) -> tuple[list[str], Tensor]:
+    """Sets of tokens that are no part's, with `JOINT` between them, and which stimuli (stimulus, rival) are of each."""
+    numbers = {token: number for number, token in enumerate(bank.tokens)}
+    parts = [frozenset(numbers[token] for token in own.split(JOINT)) for own in features.of_kind("part").tokens]
+    rivals = rivals_of(parts, len(bank.tokens))
+    inside = torch.zeros(len(labels), len(rivals), dtype=torch.bool, device=labels.device)
+    for column, own in enumerate(rivals):
+        inside[:, column] = torch.isin(labels, torch.tensor(sorted(own)).to(labels))
+    return [JOINT.join(bank.tokens[number] for number in sorted(own)) for own in rivals], inside
 
 
 def _attributions(capture: Capture, bank: StimulusBank, features: Features, best: Tensor, count: int) -> Tensor:

@@ -11,6 +11,7 @@ import pytest
 import lightning_emerge as le
 from lightning_emerge.analysis.construction import construction_leads, construction_order
 from lightning_emerge.analysis.recovery import grammar_recovery
+from lightning_emerge.measures.rivals import rivals_of
 from lightning_emerge.sinks.arrays import ArraySink
 
 STEPS = [*range(12), *range(12, 60, 3)]
@@ -23,7 +24,9 @@ HOLDERS = ["/".join(TOKENS[k] for k, whole in enumerate(WHOLES) if part in whole
 FEATURE = le.Axis("feature", NAMES, notes={"kind": ["part"] * 6 + ["pair"] * 10, "tokens": [*HOLDERS, *TOKENS]})
 LAYER, TOKEN = le.Axis("layer", LAYERS), le.Axis("token", TOKENS)
 PAIR, KIND = le.Axis("pair", ["conv1_1 > conv1_2"]), le.Axis("kind", ["weight", "activation", "effective"])
-FILTERS = 20
+FILTERS = 29  # of which one in twenty is one
+NUMBERS = [frozenset(int(token[1:]) for token in own.split("/")) for own in HOLDERS]
+RIVALS = ["/".join(f"t{token}" for token in sorted(own)) for own in rivals_of(NUMBERS, len(TOKENS))]
 
 
 def risen(look: int, at: int, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
@@ -91,29 +94,53 @@ def test_a_run_without_parts_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"none has looked in .* Put configs/probes/parts\.yaml"):
         construction_leads(tmp_path)
     with pytest.raises(ValueError, match=r"no PartProbe has recorded 'filter_part_auc'"):
-        _recovery(tmp_path / "x", None, coupled=True, steps={"coupling_effective": [0]})
+        _recovery(tmp_path / "x", _planted(np.random.default_rng(0), True), {"coupling_effective": [0]})
 
 
-def _recovery(folder: Path, rng, *, coupled: bool, steps=None):
-    """Filters k of the first layer detect part k, and filter k of the second whole k; the rest is noise."""
-    rng = rng or np.random.default_rng(0)
-    sink = ArraySink(folder / "records.zarr", None)
-    areas = rng.uniform(0.3, 0.6, (3, FILTERS, 16))
+def _tuned(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Filters that each prefer tokens at random, coupled to those that prefer the same: no parts, no wholes."""
+    tuning = rng.standard_normal((2, FILTERS, len(TOKENS)))
+    tuning -= tuning.mean(axis=2, keepdims=True)
+    strengths = tuning[1] @ tuning[0].T + rng.standard_normal((FILTERS, FILTERS))
+    found = [np.full((3, FILTERS, len(sets)), 0.5) for sets in (HOLDERS + list(TOKENS), RIVALS)]
+    for areas, sets in zip(found, (HOLDERS + list(TOKENS), RIVALS), strict=True):
+        inside = np.array([[token in own.split("/") for token in TOKENS] for own in sets], float)
+        areas[:2] = 0.5 + 0.1 * tuning @ (inside / inside.sum(axis=1, keepdims=True)).T
+    return found[0], found[1], strengths[None]
+
+
+def _planted(rng: np.random.Generator, coupled: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Filters k of the first layer detect part k, later ones rivals, and filter k of the second whole k."""
+    areas, rivals = (rng.uniform(0.3, 0.6, (3, FILTERS, count)) for count in (16, len(RIVALS)))
     strengths = rng.standard_normal((1, FILTERS, FILTERS))
     for part in range(6):
         areas[0, part, part] = 0.9
+    for rival in range(len(RIVALS)):
+        rivals[0, 6 + rival % (FILTERS - 6), rival] = 0.9
     for number, whole in enumerate(WHOLES):
         areas[1, number, 6 + number] = 0.9
         if coupled:
             strengths[0, number, list(whole)] += 3
+    return areas, rivals, strengths
+
+
+def _recovery(folder: Path, made, steps=None):
+    areas, rivals, strengths = made
+    sink = ArraySink(folder / "records.zarr", None)
     number = le.Axis("filter", range(FILTERS))
     ends = (le.Axis("filter_out", range(FILTERS)), le.Axis("filter_in", range(FILTERS)))
     rows = {
         "filter_part_auc": (areas, (LAYER, number, FEATURE)),
         "coupling_effective": (strengths, (PAIR, *ends)),
+        "filter_rival_auc": (rivals, (LAYER, number, le.Axis("rival", RIVALS))),
     }
+    rows |= {
+        "part_filter_auc": (areas.max(axis=1), (LAYER, FEATURE)),
+        "coupling_edges": (np.ones((1, 3)), (PAIR, KIND)),
+    }
+    together = {"part_filter_auc": "filter_part_auc", "coupling_edges": "coupling_effective"}
     for step in (0, 5):
-        own = [name for name in rows if step in (steps or {key: [5] for key in rows}).get(name, [])]
+        own = [name for name in rows if step in (steps or {}).get(together.get(name, name), [] if steps else [5])]
         found = [le.Measurement(name, rows[name][0].astype(np.float32), rows[name][1], step) for name in own]
         sink.write(step, [*found, le.Measurement("noise", np.ones(()), (), step)])
     sink.close()
@@ -121,7 +148,7 @@ def _recovery(folder: Path, rng, *, coupled: bool, steps=None):
 
 
 def test_planted_couplings_give_the_grammar_back(tmp_path):
-    (found,) = _recovery(tmp_path, None, coupled=True)
+    (found,) = _recovery(tmp_path, _planted(np.random.default_rng(0), True))
     assert found.step == 5
     assert found.auc > 0.95
     assert found.p_value < 0.01
@@ -131,16 +158,35 @@ def test_planted_couplings_give_the_grammar_back(tmp_path):
     for number, whole in enumerate(WHOLES):
         assert set(np.flatnonzero(found.belongs[:, number])) == set(whole)
     assert found.strengths[found.belongs].mean() > 1
+    assert found.beyond > 0.9
+    assert found.beyond_p < 0.02
 
 
 def test_couplings_by_chance_do_not(tmp_path):
     rng = np.random.default_rng(3)
-    found = [_recovery(tmp_path / str(k), rng, coupled=False)[0] for k in range(40)]
+    found = [_recovery(tmp_path / str(k), _planted(rng, False))[0] for k in range(40)]
     assert np.mean([one.p_value <= 0.05 for one in found]) <= 0.15
     assert np.mean([one.auc for one in found]) == pytest.approx(0.5, abs=0.05)
     assert np.mean([one.low <= one.auc <= one.high for one in found]) >= 0.85
+    assert np.mean([one.beyond_p <= 0.05 for one in found]) <= 0.15
+    assert np.mean([one.beyond for one in found]) == pytest.approx(0.5, abs=0.05)
+
+
+def test_filters_that_prefer_the_same_tokens_look_like_a_grammar_but_no_more_than_rivals(tmp_path):
+    rng = np.random.default_rng(4)
+    found = [_recovery(tmp_path / str(k), _tuned(rng))[0] for k in range(30)]
+    assert np.mean([one.auc for one in found]) > 0.7
+    assert np.mean([one.beyond for one in found]) == pytest.approx(0.5, abs=0.05)
+    assert np.mean([one.beyond_p <= 0.05 for one in found]) <= 0.15
 
 
 def test_probes_that_never_looked_together_are_refused(tmp_path):
     with pytest.raises(ValueError, match="they have none in common"):
-        _recovery(tmp_path, None, coupled=True, steps={"coupling_effective": [0], "filter_part_auc": [5]})
+        _recovery(
+            tmp_path, _planted(np.random.default_rng(0), True), {"coupling_effective": [0], "filter_part_auc": [5]}
+        )
+
+
+def test_a_misspelt_kind_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"got 'efective'\. Did you mean 'effective'"):
+        grammar_recovery(tmp_path, "efective")
