@@ -5,9 +5,9 @@ bias and what it gets; which input each weight is of, and at which tap, is drawn
 again. So the null has the layer's weights and stimuli, and neither wiring nor shape of kernels. The weights of an
 untrained network are in random order already, and so it differs from its null by chance alone.
 
-All numbers of a filter are over the norm of its weights, which no order changes, and each is given in standard
-deviations of the null of its input filter: neither an edge's strength nor its null depends on how active the two
-filters are, as long as they are active at all.
+All numbers of a filter are over the norm of its weights and the scale of its batch norm, which no order changes, and
+each is given in standard deviations of the null of its input filter: neither an edge's strength nor its null depends on
+how active the two filters are, as long as they are active at all, or on whether weights or batch norm make them so.
 
 The floor of the cost is one convolution of the stimuli with the kernels and one gradient of it, for the layer's own
 filters and for 128 or more that are drawn.
@@ -174,7 +174,7 @@ def coupling_strengths(
         convolution.rectified,
     )
     seen = couple(inputs, drawn.flatten(0, 1), more)
-    norm = weight.flatten(1).norm(dim=1)[:, None]
+    norm = (weight.flatten(1).norm(dim=1) * convolution.scale.abs())[:, None]
     alive = seen.alive.view(draws + 1, -1, 1) & (inputs.abs().amax(dim=(0, 2, 3)) > 0)
     found = [seen.activation.view(drawn.shape[:3]), seen.effective.view(drawn.shape[:3]) / norm]
     pairs = [_against_inputs(torch.where(alive, wide(values), torch.nan)) for values in found]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import false_discovery_control
+from torch import nn
 from torch.nn.functional import avg_pool2d, conv2d, pad
 
 import lightning_emerge as le
@@ -263,6 +264,24 @@ def test_scales_of_inputs_and_filters_do_not_matter(scale):
     )
     louder, _ = coupling_strengths(smooth_inputs(0, 30, 16, 8), scale * random_kernels(1, 16, 16), plain(16), seeded(0))
     torch.testing.assert_close(louder, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_how_a_batch_norm_and_the_weights_before_it_share_a_filters_size_does_not_matter():
+    inputs, weight = smooth_inputs(0, 30, 16, 8), random_kernels(1, 16, 16)
+    norm = nn.BatchNorm2d(16).eval()
+    norm.running_var.uniform_(0.5, 2, generator=seeded(2))
+    layer = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1, bias=False), norm, nn.ReLU())
+    layer[0].weight.data = weight
+    network = nn.Sequential(layer, nn.Flatten()).eval()
+    before, rows = describe_convolution(network, "0"), layer(inputs)
+    factor = torch.logspace(-2, 0, 16)
+    layer[0].weight.data = weight * factor[:, None, None, None]
+    norm.running_var.mul_(factor**2)
+    norm.weight.data = ((norm.running_var + norm.eps) / (norm.running_var / factor**2 + norm.eps)).sqrt() / factor
+    torch.testing.assert_close(layer(inputs), rows, rtol=1e-3, atol=1e-4)
+    expected, _ = coupling_strengths(inputs, weight, before, seeded(0))
+    found, _ = coupling_strengths(inputs, layer[0].weight.detach(), describe_convolution(network, "0"), seeded(0))
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
 
 
 def test_silent_inputs_dead_filters_and_kernels_without_variety_have_no_edges():
