@@ -297,6 +297,24 @@ def test_silent_inputs_dead_filters_and_kernels_without_variety_have_no_edges():
     assert least[0].isnan()
 
 
+def test_kernels_of_one_weight_have_effects_and_no_strength_of_their_own():
+    inputs, weight = smooth_inputs(0, 30, 16, 8), random_kernels(1, 16, 16, side=1)
+    weight[3, 5] = 4 * weight.abs().max()
+    strengths, least = coupling_strengths(inputs, weight, plain(16, padding=(0, 0, 0, 0)), seeded(0))
+    assert strengths[0].isnan().all()
+    assert least[0].isnan()
+    assert strengths[1:].isfinite().all()
+    assert float(strengths[2, 3, 5]) == float(strengths[2].max())
+
+
+@pytest.mark.parametrize("filters", [16, 64, 128])
+def test_a_single_strong_kernel_is_found_by_weight(filters):
+    weight = random_kernels(0, filters, filters)
+    weight[3, 5] *= 4
+    strengths, least = coupling_strengths(smooth_inputs(0, 4, filters, 4), weight, plain(filters), seeded(0))
+    assert count_edges(strengths[0], least[0], "weight").nonzero().tolist() == [[3, 5]]
+
+
 def test_all_counts_that_is_as_strong_as_the_threshold():
     strengths, least = kernel_strengths(random_kernels(0, 8, 8), torch.ones(8, 8, dtype=torch.bool), 4, seeded(0))
     assert least.isnan()
