@@ -5,9 +5,9 @@ bias and what it gets; which input each weight is of, and at which tap, is drawn
 again. So the null has the layer's weights and stimuli, and neither wiring nor shape of kernels. The weights of an
 untrained network are in random order already, and so it differs from its null by chance alone.
 
-All numbers of a filter are over the norm of its weights, which no order changes, and each is given in standard
-deviations of the null of its input filter: neither an edge's strength nor its null depends on how active the two
-filters are, as long as they are active at all.
+All numbers of a filter are over the norm of its weights and the scale of its batch norm, which no order changes, and
+each is given in standard deviations of the null of its input filter: neither an edge's strength nor its null depends on
+how active the two filters are, as long as they are active at all, or on whether weights or batch norm make them so.
 
 The floor of the cost is one convolution of the stimuli with the kernels and one gradient of it, for the layer's own
 filters and for 128 or more that are drawn.
@@ -33,6 +33,8 @@ RATE = 0.05
 """Rate of false discoveries among the edges of a pair of layers and a kind."""
 
 _RANDOM = 128  # filters that are drawn for the null of a layer, at least
+_ORDERS = 21  # for the null of kernels: beyond 1 / RATE, so that a single kernel counts, also once it is taken out
+_ORDERED = 2**22  # weights that are put in order in all, at most, where that leaves fewer orders
 _ROOM = 2**21  # numbers of a chunk's responses
 _ROUNDS = 5  # of taking out of the null what counts, at most
 _FLAT = 1e-4  # a spread below so much of the size is rounding
@@ -159,11 +161,13 @@ def coupling_strengths(
 
     Returns:
         Strengths by kind (`KINDS`), in standard deviations of the null; NaN for an input that is silent, a filter whose
-        output does not vary, or an input whose null does not vary. And the smallest size of a strength that counts
+        output does not vary, or an input whose null does not vary, and by weight if kernels have one weight each, which
+        in another order are the same numbers. And the smallest size of a strength that counts
         (`count_edges`) at a false-discovery rate of `RATE` in the kind; NaN if none counts.
     """
     weight = weight.float()
     draws = max(2, -(-_RANDOM // len(weight)))
+    orders = max(2 * draws, min(_ORDERS, _ORDERED // weight.numel()))
     drawn = torch.cat([weight[None], shuffle_kernels(weight, draws, generator)])
     more = Convolution(
         convolution.stride,
@@ -174,11 +178,11 @@ def coupling_strengths(
         convolution.rectified,
     )
     seen = couple(inputs, drawn.flatten(0, 1), more)
-    norm = weight.flatten(1).norm(dim=1)[:, None]
+    norm = (weight.flatten(1).norm(dim=1) * convolution.scale.abs())[:, None]
     alive = seen.alive.view(draws + 1, -1, 1) & (inputs.abs().amax(dim=(0, 2, 3)) > 0)
     found = [seen.activation.view(drawn.shape[:3]), seen.effective.view(drawn.shape[:3]) / norm]
     pairs = [_against_inputs(torch.where(alive, wide(values), torch.nan)) for values in found]
-    strengths, thresholds = zip(kernel_strengths(weight, alive[0], 2 * draws, generator), *pairs, strict=True)
+    strengths, thresholds = zip(kernel_strengths(weight, alive[0], orders, generator), *pairs, strict=True)
     return torch.stack(strengths), torch.stack(thresholds)
 
 
@@ -198,8 +202,11 @@ def kernel_strengths(
         generator: of the orders, on the CPU.
 
     Returns:
-        Strengths and threshold, as `coupling_strengths`.
+        Strengths and threshold, as `coupling_strengths`; NaN for kernels of one weight, which no order changes.
     """
+    if weight[0, 0].numel() == 1:
+        nothing = torch.full_like(weight[:, :, 0, 0], torch.nan)
+        return nothing, nothing[0, 0]
     norms: Tensor = wide(weight).flatten(2).norm(dim=2)
     order = torch.rand((draws, *weight.flatten(1).shape), generator=generator).to(weight.device)
     weaker = norms <= norms.median(dim=1).values[:, None]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import false_discovery_control
+from torch import nn
 from torch.nn.functional import avg_pool2d, conv2d, pad
 
 import lightning_emerge as le
@@ -265,6 +266,24 @@ def test_scales_of_inputs_and_filters_do_not_matter(scale):
     torch.testing.assert_close(louder, expected, rtol=1e-3, atol=1e-3)
 
 
+def test_how_a_batch_norm_and_the_weights_before_it_share_a_filters_size_does_not_matter():
+    inputs, weight = smooth_inputs(0, 30, 16, 8), random_kernels(1, 16, 16)
+    norm = nn.BatchNorm2d(16).eval()
+    norm.running_var.uniform_(0.5, 2, generator=seeded(2))
+    layer = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1, bias=False), norm, nn.ReLU())
+    layer[0].weight.data = weight
+    network = nn.Sequential(layer, nn.Flatten()).eval()
+    before, rows = describe_convolution(network, "0"), layer(inputs)
+    factor = torch.logspace(-2, 0, 16)
+    layer[0].weight.data = weight * factor[:, None, None, None]
+    norm.running_var.mul_(factor**2)
+    norm.weight.data = ((norm.running_var + norm.eps) / (norm.running_var / factor**2 + norm.eps)).sqrt() / factor
+    torch.testing.assert_close(layer(inputs), rows, rtol=1e-3, atol=1e-4)
+    expected, _ = coupling_strengths(inputs, weight, before, seeded(0))
+    found, _ = coupling_strengths(inputs, layer[0].weight.detach(), describe_convolution(network, "0"), seeded(0))
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+
+
 def test_silent_inputs_dead_filters_and_kernels_without_variety_have_no_edges():
     inputs, weight = smooth_inputs(0, 30, 16, 8), random_kernels(1, 16, 16)
     inputs[:, 2] = 0
@@ -276,6 +295,24 @@ def test_silent_inputs_dead_filters_and_kernels_without_variety_have_no_edges():
     same, least = coupling_strengths(inputs, torch.ones_like(weight), plain(16), seeded(0))
     assert same[0].isnan().all()
     assert least[0].isnan()
+
+
+def test_kernels_of_one_weight_have_effects_and_no_strength_of_their_own():
+    inputs, weight = smooth_inputs(0, 30, 16, 8), random_kernels(1, 16, 16, side=1)
+    weight[3, 5] = 4 * weight.abs().max()
+    strengths, least = coupling_strengths(inputs, weight, plain(16, padding=(0, 0, 0, 0)), seeded(0))
+    assert strengths[0].isnan().all()
+    assert least[0].isnan()
+    assert strengths[1:].isfinite().all()
+    assert float(strengths[2, 3, 5]) == float(strengths[2].max())
+
+
+@pytest.mark.parametrize("filters", [16, 64, 128])
+def test_a_single_strong_kernel_is_found_by_weight(filters):
+    weight = random_kernels(0, filters, filters)
+    weight[3, 5] *= 4
+    strengths, least = coupling_strengths(smooth_inputs(0, 4, filters, 4), weight, plain(filters), seeded(0))
+    assert count_edges(strengths[0], least[0], "weight").nonzero().tolist() == [[3, 5]]
 
 
 def test_all_counts_that_is_as_strong_as_the_threshold():
