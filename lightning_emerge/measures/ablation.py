@@ -45,18 +45,19 @@ def find_detectors(
 
 
 def deal_controls(scores: Float[Tensor, "stimulus filter"], draws: int) -> list[Int[Tensor, " drawn"]]:
-    """Deals filters to groups of as many as are silenced at once, the same ones whenever it is called.
+    """Deals filters to groups of as many as are silenced at once, in an order that is always the same.
+
+    A filter whose scores do not vary has nothing to lose: its group is left out. The other groups stay what they are.
 
     Args:
-        scores: each filter's largest output; a filter whose scores do not vary has nothing to lose and is left out.
-        draws: how many groups; fewer if there are not so many filters.
+        scores: each filter's largest output.
+        draws: how many groups; fewer if there are not so many whose filters all respond.
     """
     count = silenced_count(scores.shape[1])
     alive = scores.amax(dim=0) > scores.amin(dim=0)
     drawn: Tensor = torch.randperm(scores.shape[1], generator=torch.Generator().manual_seed(0))
-    order = drawn.to(scores.device)
-    groups = order[alive[order]].split(count)
-    return [group for group in groups if group.numel() == count][:draws]
+    groups = drawn.to(scores.device).split(count)
+    return [group for group in groups if group.numel() == count and bool(alive[group].all())][:draws]
 
 
 def mean_output(activations: Float[Tensor, "stimulus filter ..."]) -> Float[Tensor, " filter"]:

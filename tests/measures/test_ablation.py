@@ -57,6 +57,14 @@ def test_lots_are_the_same_each_time_apart_and_of_filters_that_respond():
     assert deal_controls(torch.zeros(9, 4), 5) == []
 
 
+def test_a_filter_that_falls_silent_takes_its_own_lot_away_and_no_other():
+    scores = noise(100, 60)
+    every = [group.tolist() for group in deal_controls(scores, 20)]
+    assert len(every) == 20
+    scores[:, every[1][2]] = 0
+    assert [group.tolist() for group in deal_controls(scores, 20)] == [every[0], *every[2:]]
+
+
 @pytest.mark.parametrize("places", [(), (4, 4)])
 def test_silenced_filters_say_their_mean_and_others_what_they_said(places):
     outputs = noise(10, 6, *places)
