@@ -61,7 +61,8 @@ def grad_cam(
         images: to look at.
 
     Returns:
-        0 or above, up to a factor, on the device of the images; pixels between the map's places are interpolated linearly.
+        0 or above, up to a factor; on the device of the images. Pixels between the map's places are interpolated
+        linearly.
     """
     from captum.attr import LayerAttribution, LayerGradCam
 
