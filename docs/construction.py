@@ -88,7 +88,9 @@ def tell_ablation(runs: dict[str, str]) -> None:
         for _, row in found[found.part == ALL].iterrows():
             cells = [number(row[column], 3) for column in ("drop_with", "drop_without", "control", "p")]
             rows.append([name, str(row["layer"]), *cells])
-    table("Ablation, last look, all parts", ["", "layer", "with the part", "without", "by lot", "p"], rows)
+    table(
+        "Ablation, last look, all parts", ["", "layer", "with the part", "without", "by lot", "p against rivals"], rows
+    )
 
 
 def tell_measures(runs: dict[str, str]) -> None:

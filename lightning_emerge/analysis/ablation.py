@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import combinations, islice, permutations
-from math import comb, factorial
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,16 +16,23 @@ from lightning_emerge.sinks.arrays import open_run
 ALL = "all parts"
 """Name of the rows that are of all parts of a layer together."""
 
-_MOST = 5000
+_RECORDS = ("ablation_drop", "ablation_control", "ablation_rival")
+_OF_DROPS = ("drop_with", "drop_without", "difference", "control")
+_COLUMNS = ("drop_with", "drop_without", "difference", "low", "high", "p", "control")
+_DRAWS = 5000
 
 
 def ablation_table(run: str | Path, step: int | None = None) -> pd.DataFrame:
     """Compares what tokens with a part lose without its detectors with what tokens without the part lose.
 
-    Chance is what the difference is if other tokens have the part: for one part, any as many tokens; for all parts of a
-    layer together, tokens changed about, each with all its parts: all ways if they are no more than 5,000, or that many
-    that are drawn with a fixed seed. Few tokens leave few ways: with five, no single part can reach a p below
-    0.1, but all parts together can.
+    A filter that is tuned to tokens, in whatever way, is needed by those for which it fires. Detectors are chosen for
+    firing in the tokens that have the part, so it is to be expected that these lose more; it says nothing about parts.
+    Whether parts are special is said by rivals: other sets of as many tokens, for which detectors were chosen by the
+    same rule. Where a part or a rival has no detectors, none are silenced, and its difference counts as 0.
+
+    One part stands among all sets of its size that were looked at, rivals and parts: with ten of them, its p cannot be
+    below 0.1. All parts of a layer together stand among draws of as many such sets, of the same sizes: 5,000, with a
+    fixed seed, and the parts themselves.
 
     Args:
         run: the run's folder, in which an `AblationProbe` looked.
@@ -34,9 +41,12 @@ def ablation_table(run: str | Path, step: int | None = None) -> pd.DataFrame:
     Returns:
         A row for each layer and part, and for each layer one of all its parts (`ALL`): `layer`, `part`; `drop_with` and
         `drop_without`, the mean fall of the right token's probability in tokens that have the part and in those that
-        lack it; `difference` of the two, `low` and `high`, between which 95% of it lie by chance; `p`, the share of
-        chance that is as large or larger; and `control`, what `drop_with` is if as many filters drawn by lot are
-        silenced, in the mean over draws. NaN for a part without detectors.
+        lack it, of all parts in the mean over those with detectors; `difference` of the two, above 0 for tuned filters
+        of any kind; `low` and `high`, between which 95% of the differences of rivals and parts lie; `p`, the share of
+        them that is as large as that of the part, or larger: small only if parts are special; and `control`, what
+        `drop_with` is if as many filters drawn by lot are silenced, in the mean over draws. NaN for a part without
+        detectors. `low`, `high` and `p` are NaN if no rival is as large as the part, and in older records, which have
+        no `ablation_rival`.
 
     Raises:
         FileNotFoundError: if there are no records.
@@ -45,25 +55,26 @@ def ablation_table(run: str | Path, step: int | None = None) -> pd.DataFrame:
     records = open_run(run)
     if "ablation_drop" not in records:
         raise ValueError(f"Drops are what an AblationProbe records; none has looked in {run}. Replay it.")
-    looked = _look(records[["ablation_drop", "ablation_control"]], step)
+    looked = _look(records[[name for name in _RECORDS if name in records]], step)
     drops, controls = looked.ablation_drop, looked.ablation_control.mean(dim="draw", skipna=True).values
     layer, part, token = (str(dimension) for dimension in drops.dims)
     tokens = [str(one) for one in drops[token].values]
-    owners = [str(one).split("/") for one in drops[f"{part}_tokens"].values]
-    has = np.array([[one in own for one in tokens] for own in owners])
+    has = _owners(drops[f"{part}_tokens"].values.tolist(), tokens)
     names = [str(one) for one in drops[part].values]
+    rivals, theirs = _rivals(looked, tokens)
     rows: list[dict[str, object]] = []
     for at, label in enumerate(drops[layer].values):
-        values = drops.values[at].astype(np.float64)
+        values, control = drops.values[at].astype(np.float64), controls[at]
+        sets = _Sets(_differences(values, has), has.sum(axis=1), _differences(rivals[at], theirs), theirs.sum(axis=1))
         for number, name in enumerate(names):
             of = slice(number, number + 1)
-            ways = _ways_of_one(has[number])
-            rows.append({"layer": str(label), "part": name, **_row(values[of], has[of], ways[:, None], controls[at])})
+            found = _row(values[of], has[of], control) | sets.compare_one(number)
+            rows.append({"layer": str(label), "part": name, **found})
         known = np.isfinite(values).all(axis=1)
         if known.any():
-            ways = _ways_of_all(has[known])
-            rows.append({"layer": str(label), "part": ALL, **_row(values[known], has[known], ways, controls[at])})
-    return pd.DataFrame(rows)
+            found = _row(values[known], has[known], control) | sets.compare_all()
+            rows.append({"layer": str(label), "part": ALL, **found})
+    return pd.DataFrame(rows, columns=["layer", "part", *_COLUMNS])
 
 
 def _look(records: xr.Dataset, step: int | None) -> xr.Dataset:
@@ -75,51 +86,79 @@ def _look(records: xr.Dataset, step: int | None) -> xr.Dataset:
     return looked.sel(step=steps[-1] if step is None else step).load()
 
 
+def _owners(names: Sequence[str], tokens: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """Which sets (set, token), written with "/" between their tokens, have which token."""
+    return np.array([[one in own.split("/") for one in tokens] for own in names], dtype=bool).reshape(-1, len(tokens))
+
+
+def _rivals(looked: xr.Dataset, tokens: Sequence[str]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    """Drops (layer, rival, token), and the tokens of each rival (rival, token); none if none were recorded."""
+    if "ablation_rival" not in looked:
+        return np.empty((looked.ablation_drop.shape[0], 0, len(tokens))), _owners([], tokens)
+    rivals = looked.ablation_rival
+    return rivals.values.astype(np.float64), _owners([str(one) for one in rivals[str(rivals.dims[1])].values], tokens)
+
+
+@dataclass(frozen=True)
+class _Sets:
+    """Differences of parts and of rivals, and how many tokens each has."""
+
+    parts: npt.NDArray[np.float64]
+    sizes: npt.NDArray[np.int_]
+    rivals: npt.NDArray[np.float64]
+    rival_sizes: npt.NDArray[np.int_]
+
+    def compare_one(self, number: int) -> dict[str, float]:
+        size = self.sizes[number]
+        if not np.isfinite(self.parts[number]) or not (self.rival_sizes == size).any():
+            return _compare(np.nan, np.empty(0))
+        return _compare(np.nan_to_num(self.parts[number]), self._of(size))
+
+    def compare_all(self) -> dict[str, float]:
+        if not len(self.rivals):
+            return _compare(np.nan, np.empty(0))
+        random, drawn = np.random.default_rng(0), np.zeros(_DRAWS)
+        for size in np.unique(self.sizes):
+            among, count = self._of(size), int((self.sizes == size).sum())
+            order = random.random((_DRAWS, len(among))).argsort(axis=1)[:, :count]
+            drawn += among[order].sum(axis=1)
+        observed = np.nan_to_num(self.parts).sum()
+        return _compare(observed / len(self.parts), np.append(drawn, observed) / len(self.parts))
+
+    def _of(self, size: int) -> npt.NDArray[np.float64]:
+        """Of all sets of a size; 0 for those without detectors."""
+        return np.nan_to_num(np.append(self.parts[self.sizes == size], self.rivals[self.rival_sizes == size]))
+
+
+def _compare(observed: float, among: npt.NDArray[np.float64]) -> dict[str, float]:
+    """Where a difference stands among others, itself counted in; NaN if there are none."""
+    if not len(among):
+        return dict.fromkeys(("low", "high", "p"), np.nan)
+    low, high = np.quantile(among, [0.025, 0.975])
+    return {"low": float(low), "high": float(high), "p": float((among >= observed - 1e-12).mean())}
+
+
 def _row(
-    drops: npt.NDArray[np.float64],
-    has: npt.NDArray[np.bool_],
-    ways: npt.NDArray[np.bool_],
-    control: npt.NDArray[np.float64],
+    drops: npt.NDArray[np.float64], has: npt.NDArray[np.bool_], control: npt.NDArray[np.float64]
 ) -> dict[str, float]:
-    """What is found of some parts (part, token), given other tokens that might have them (way, part, token)."""
+    """What is lost of some parts (part, token), in the mean over them."""
     within, without = _means(drops, has)
-    chance = np.subtract(*_means(drops, ways))
-    difference = within - without
-    low, high = np.quantile(chance, [0.025, 0.975]) if np.isfinite(difference) else (np.nan, np.nan)
-    p = (chance >= difference - 1e-12).mean() if np.isfinite(difference) else np.nan
     of_control, _ = _means(np.broadcast_to(control, drops.shape), has)
-    found = (within, without, difference, low, high, p, of_control)
-    names = ("drop_with", "drop_without", "difference", "low", "high", "p", "control")
-    return {name: float(value) for name, value in zip(names, found, strict=True)}
+    found = (within.mean(), without.mean(), (within - without).mean(), of_control.mean())
+    return {name: float(value) for name, value in zip(_OF_DROPS, found, strict=True)}
+
+
+def _differences(drops: npt.NDArray[np.float64], has: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    within, without = _means(drops, has)
+    return within - without
 
 
 def _means(
     drops: npt.NDArray[np.float64], has: npt.NDArray[np.bool_]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Mean over parts of the mean drop in tokens that have each, and in those that lack it."""
+    """Of each set the mean drop in its tokens, and in the others."""
     inside = has.astype(np.float64)
     with np.errstate(invalid="ignore"):  # a part that all tokens of a bank have, or none: there is nothing to compare
         within = (drops * inside).sum(axis=-1) / inside.sum(axis=-1)
         without = (drops * (1 - inside)).sum(axis=-1) / (1 - inside).sum(axis=-1)
-    return within.mean(axis=-1), without.mean(axis=-1)
-
-
-def _ways_of_one(has: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """All sets (way, token) of as many tokens, or so many drawn ones."""
-    count, size = len(has), int(has.sum())
-    if comb(count, size) <= _MOST:
-        chosen = list(combinations(range(count), size))
-        return np.array([np.isin(np.arange(count), one) for one in chosen])
-    random = np.random.default_rng(0)
-    return np.array([random.permutation(has) for _ in range(_MOST)])
-
-
-def _ways_of_all(has: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Tokens changed about, with all their parts (way, part, token)."""
-    count = has.shape[1]
-    if factorial(min(count, 20)) <= _MOST:
-        orders = [list(order) for order in islice(permutations(range(count)), _MOST)]
-    else:
-        random = np.random.default_rng(0)
-        orders = [random.permutation(count).tolist() for _ in range(_MOST)]
-    return np.stack([has[:, order] for order in orders])
+    return within, without

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import cast
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -60,7 +61,8 @@ def grad_cam(
         images: to look at.
 
     Returns:
-        0 or above, up to a factor; pixels between the map's places are interpolated linearly.
+        0 or above, up to a factor; on the device of the images. Pixels between the map's places are interpolated
+        linearly.
     """
     from captum.attr import LayerAttribution, LayerGradCam
 
@@ -68,7 +70,7 @@ def grad_cam(
     inputs = images.detach().clone().requires_grad_(True)
     found = LayerGradCam(model, model.layer).attribute(inputs, relu_attributions=True)
     size = (images.shape[-2], images.shape[-1])
-    return LayerAttribution.interpolate(cast(Tensor, found).detach(), size, "bilinear").to(images.dtype)
+    return LayerAttribution.interpolate(cast(Tensor, found).detach(), size, "bilinear").to(images)
 
 
 def enrichment(
@@ -78,17 +80,17 @@ def enrichment(
 
     Args:
         attributions: of pixels.
-        masks: share of each pixel that is inside, 0 to 1.
+        masks: share of each pixel that is inside, 0 to 1; on any device.
 
     Returns:
         Mean share of attribution over mean share of area: 1 if pixels inside count as much as any, 0 if not at all.
         Stimuli without attribution or without mask are left out; NaN if none is left.
     """
-    weights, inside = wide(attributions).abs().sum(dim=1), wide(masks)
+    weights, inside = wide(attributions).abs().sum(dim=1), wide(masks.to(attributions.device))
     total = weights.sum(dim=(1, 2))
     used = (total > 0) & (inside.sum(dim=(1, 2)) > 0)
-    share = (weights * inside).sum(dim=(1, 2))[used] / total[used]
-    return share.mean() / inside[used].mean(dim=(1, 2)).mean()
+    share, area = (weights * inside).sum(dim=(1, 2)) / total, inside.mean(dim=(1, 2))
+    return share.where(used, torch.nan).nanmean() / area.where(used, torch.nan).nanmean()
 
 
 class _Tail(nn.Module):

@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import combinations
+from operator import and_
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -237,23 +239,18 @@ def _smallest(patterns: Sequence[Sequence[bool]]) -> dict[int, list[tuple[int, .
     parts = [sum(row[part] << number for number, row in enumerate(patterns)) for part in range(len(patterns[0]))]
     everything = (1 << len(patterns)) - 1
     found: dict[int, list[tuple[int, ...]]] = {}
-    for one in _conjunctions(patterns):
-        column = everything
-        for part in one:
-            column &= parts[part]
-        known = found.get(column)
-        if column != everything and (known is None or len(known[0]) == len(one)):
-            found.setdefault(column, []).append(one)
+    own = [[part for part, has in enumerate(row) if has] for row in patterns]
+    for size in range(1, max(map(len, own)) + 1):
+        if len(found) >= MOST:  # each token has 2 ** parts conjunctions, of which no larger one would be kept
+            break
+        for one in sorted({one for held in own for one in combinations(held, size)}):
+            column = reduce(and_, (parts[part] for part in one), everything)
+            known = found.get(column)
+            if column != everything and (known is None or len(known[0]) == size):
+                found.setdefault(column, []).append(one)
     order = sorted(found, key=lambda column: (len(found[column][0]), -column.bit_count()))
     kept = set(order[:MOST])
     return {column: same for column, same in found.items() if column in kept}
-
-
-def _conjunctions(patterns: Sequence[Sequence[bool]]) -> Iterator[tuple[int, ...]]:
-    """All sets of parts that stand together in a pattern, each once, the smaller ones first."""
-    own = [[part for part, has in enumerate(row) if has] for row in patterns]
-    for size in range(1, max(map(len, own)) + 1):
-        yield from sorted({one for parts in own for one in combinations(parts, size)})
 
 
 def _owners(column: Tensor, bank: StimulusBank) -> str:

@@ -17,19 +17,21 @@ from lightning_emerge.measures.ablation import (
     deal_controls,
     find_detectors,
     mean_output,
+    rival_sets,
     silence,
     silenced_count,
 )
 from lightning_emerge.measures.auc import auc
 from lightning_emerge.measures.filters import stack_layers
-from lightning_emerge.measures.parts import features_of, filter_scores
+from lightning_emerge.measures.parts import JOINT, features_of, filter_scores
 from lightning_emerge.probe import Probe
-from lightning_emerge.records import Axis, Capture, Measurement, Needs, to_array
+from lightning_emerge.records import Axis, Capture, Measurement, Needs, StimulusBank, to_array
 from lightning_emerge.schedules import LogSpaced, Schedule
 
 _CHUNK, _DRAWS = 32, 5
 _DROP = "How far the probability of the right token falls if a part's detectors are silenced; NaN without detectors"
 _CONTROL = "The same if as many filters are silenced that were drawn by lot"
+_RIVAL = "How far it falls if the detectors of other tokens are silenced, as many as have some part; NaN without any"
 _WHICH = "Which filters are a part's detectors, the best first"
 
 
@@ -42,11 +44,14 @@ class AblationProbe(Probe):
 
     Records `ablation_drop` (layer, part, token), how far the mean probability of the right token falls;
     `ablation_control` (layer, draw, token), the same for as many filters drawn by lot, in the same order at each look;
-    `ablation_filter` (layer, part, detector), which filters were silenced.
+    `ablation_filter` (layer, part, detector), which filters were silenced; `ablation_rival` (layer, rival, token), the
+    drop without the detectors of a rival: a set of as many tokens as have some part, which have no part to themselves.
+    Detectors fire most for their own tokens and so hurt these most, whatever they detect; only rivals, whose detectors
+    are chosen by the same rule, say whether parts are special (see `lightning_emerge.ablation_table`).
 
     Args:
         schedule: when to look; `LogSpaced(2)` if none is given. A look passes the bank once for each layer and part,
-            and five times for each layer.
+            once for each layer and rival (ten of each size of parts at most), and five times for each layer.
         layers: names or patterns. If none are given, every third convolution from the last one back, three in all.
         on_error: as for any probe.
     """
@@ -70,22 +75,31 @@ class AblationProbe(Probe):
         assert intact is not None
         parts = features_of(bank).of_kind("part")
         held, labels = parts.held.to(intact.device), bank.labels.to(intact.device)
+        count = len(parts.names)
+        sets = rival_sets([_numbers(bank, own) for own in parts.tokens], len(bank.tokens))
+        rivals = [torch.isin(labels, torch.tensor(one, device=labels.device)) for one in sets]
+        wanted = torch.cat([held, *(one[:, None] for one in rivals)], dim=1)
         drops, controls, which = [], [], []
         for layer, rows in capture.activations.items():
             scores = filter_scores(rows)
-            detectors = find_detectors(auc(scores, held), held)
+            detectors = find_detectors(auc(scores, wanted), wanted)
             drawn = deal_controls(scores, _DRAWS)
             drawn_or_none = [drawn[k] if k < len(drawn) else None for k in range(_DRAWS)]
             lose = partial(_lose, capture, layer, mean_output(rows), labels)
             drops.append(torch.stack([lose(filters) for filters in detectors]))
             controls.append(torch.stack([lose(filters) for filters in drawn_or_none]))
             none = torch.full((silenced_count(rows.shape[1]),), torch.nan)
-            which.append(torch.stack([none if own is None else own.float().cpu() for own in detectors], dim=1))
+            which.append(torch.stack([none if own is None else own.float().cpu() for own in detectors[:count]], dim=1))
+        stacked = torch.stack(drops)
         layer, token = Axis("layer", capture.layers), Axis("token", bank.tokens)
         part, draw = Axis("part", parts.names, notes=parts.notes()), Axis("draw", range(_DRAWS))
+        rival = Axis(
+            "rival", [JOINT.join(bank.tokens[k] for k in one) for one in sets], notes={"size": [*map(len, sets)]}
+        )
         numbers = stack_layers(which).transpose(1, 2)
         for name, values, axes, unit, about in (
-            ("ablation_drop", torch.stack(drops), (layer, part, token), "probability", _DROP),
+            ("ablation_drop", stacked[:, :count], (layer, part, token), "probability", _DROP),
+            ("ablation_rival", stacked[:, count:], (layer, rival, token), "probability", _RIVAL),
             ("ablation_control", torch.stack(controls), (layer, draw, token), "probability", _CONTROL),
             (
                 "ablation_filter",
@@ -95,10 +109,15 @@ class AblationProbe(Probe):
                 _WHICH,
             ),
         ):
-            yield Measurement(name, to_array(values.float()), axes, capture.step, unit, type(self).__name__, about)
+            if values.shape[1]:  # with few tokens, each set of them may be a part's: then there are no rivals
+                yield Measurement(name, to_array(values.float()), axes, capture.step, unit, type(self).__name__, about)
 
     def draw(self, measurement: Measurement) -> Figure | None:
         return draw_drops(measurement) if measurement.name == "ablation_drop" else None
+
+
+def _numbers(bank: StimulusBank, owners: str) -> frozenset[int]:
+    return frozenset(bank.tokens.index(own) for own in owners.split(JOINT))
 
 
 def _lose(capture: Capture, layer: str, values: Tensor, labels: Tensor, filters: Tensor | None) -> Tensor:

@@ -57,6 +57,18 @@ def test_grad_cam_is_where_the_filter_fires():
     assert (found[:, 0, 6:, 6:] == 0).all()
 
 
+def test_grad_cam_comes_back_to_the_device_of_the_images():
+    """A network on another device than the images, which "meta" stands for."""
+    places = torch.ones(2, 3, 4, 4, requires_grad=True)
+    found = grad_cam(lambda x: places * 1, 2, images(2).to("meta"))
+    assert found.device.type == "meta"
+    assert found.shape == (2, 1, 8, 8)
+
+
+def test_masks_may_lie_on_another_device_than_attributions():
+    assert enrichment(torch.ones(2, 3, 8, 8, device="meta"), torch.ones(2, 8, 8)).device.type == "meta"
+
+
 def test_enrichment_is_the_share_inside_over_the_share_of_area():
     masks = torch.zeros(1, 8, 8)
     masks[:, :2, :4] = 1  # an eighth of the area

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from statistics import NormalDist
 
 import numpy as np
@@ -157,6 +158,22 @@ def test_there_are_no_more_features_than_can_be_looked_at():
     features = features_of(small(looks))
     assert len(features.names) == len(set(features.names)) == MOST
     assert features.kinds.count("part") == 20
+
+
+def test_conjunctions_larger_than_any_that_is_kept_are_not_counted_up(monkeypatch):
+    """A token of 12 parts has 4,095 of them, one of 24 has 16 million."""
+    sizes = []
+
+    def counted(parts, size):
+        sizes.append(size)
+        return combinations(parts, size)
+
+    monkeypatch.setattr("lightning_emerge.measures.parts.combinations", counted)
+    random = np.random.default_rng(0)
+    features = features_of(small([[f"p{k}" for k in sorted(random.choice(40, 12, replace=False))] for _ in range(30)]))
+    assert len(features.names) == MOST
+    assert set(features.kinds) == {"part", "pair"}
+    assert max(sizes) == 2
 
 
 def test_a_filters_score_is_its_largest_output_over_places():
