@@ -26,7 +26,7 @@ from lightning_emerge.records import Axis, FloatArray, Label, Measurement
 from lightning_emerge.sinks.arrays import STORE, ArraySink, open_run
 
 _SIZE = 10.0  # half the side of the first picture, as UMAP has it
-_FIRST, _LATER = (500, 1.0), (400, 0.03)  # epochs, and how far a point moves in one at first
+_FIRST, _LATER = (500, 1.0), (400, 0.015)  # epochs, and how far a point moves in one at first
 _SPREAD, _LEAST = 1.0, 0.1  # UMAP's defaults
 _STREAM = (7919, 15838, 23757)  # of the negative samples: the same at every step, so that they move nothing
 
