@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import partial
+from itertools import pairwise
 from math import prod
 from typing import Any
 
@@ -286,32 +287,46 @@ def check_leaf(module: nn.Module, layer: str) -> nn.Conv2d | nn.Linear:
     )
 
 
-def is_convolution(module: nn.Module, layer: str) -> bool:
-    """Whether what holds a layer's only weight is a convolution of images."""
+def is_convolution(module: nn.Module, layer: str, *, grouped: bool) -> bool:
+    """Whether what holds a layer's only weight is a convolution of images, with groups only if `grouped`."""
     holders = [part for part in find_layers(module)[layer].modules() if _own_weights(part)]
-    return len(holders) == 1 and isinstance(holders[0], nn.Conv2d)
+    leaf = holders[0] if len(holders) == 1 else None
+    return isinstance(leaf, nn.Conv2d) and (grouped or leaf.groups == 1)
 
 
 def find_convolution(module: nn.Module, layer: str) -> nn.Conv2d:
-    """Finds the convolution of a layer that is a convolution, and a batch norm and a ReLU if there are any.
+    """Finds the convolution of a layer that is a convolution, and then a batch norm and a ReLU if there are any.
 
     Raises:
-        ValueError: if something else is in the layer, or the convolution has groups or pads with other things than
-            zeros.
+        ValueError: if something else is in the layer or they are registered in another order, the convolution has
+            groups or pads with other things than zeros, or the batch norm keeps no running statistics.
     """
     parts = [part for part in find_layers(module)[layer].modules() if not list(part.children())]
     leaves = [part for part in parts if isinstance(part, nn.Conv2d)]
     leaf = leaves[0] if len(leaves) == 1 else None
-    if leaf and leaf.groups == 1 and leaf.padding_mode == "zeros" and all(isinstance(p, _SIMPLE) for p in parts):
+    active = [part for part in parts if not isinstance(part, nn.Dropout | nn.Dropout2d | nn.Identity)]
+    if leaf and leaf.groups == 1 and leaf.padding_mode == "zeros" and _in_order(active):
         return leaf
     raise ValueError(
-        "What a convolution gets is taken of layers that are a Conv2d without groups, padded with zeros, and a "
-        f"BatchNorm2d and a ReLU if there are any; {layer!r} is {' and '.join(type(part).__name__ for part in parts)}. "
-        "Name other layers."
+        "What a convolution gets is taken of layers that are a Conv2d without groups, padded with zeros, and then a "
+        "BatchNorm2d with running statistics and a ReLU if there are any, in this order; "
+        f"{layer!r} is {' and '.join(map(_describe_part, parts))}. Name other layers."
     )
 
 
-_SIMPLE = nn.Conv2d | nn.BatchNorm2d | nn.ReLU | nn.Dropout | nn.Dropout2d | nn.Identity
+_ORDER = (nn.Conv2d, nn.BatchNorm2d, nn.ReLU)
+
+
+def _in_order(parts: Sequence[nn.Module]) -> bool:
+    """Whether parts are a convolution, a batch norm and a ReLU, each once at most, and what they do can be told."""
+    places = [next((place for place, kind in enumerate(_ORDER) if isinstance(part, kind)), -1) for part in parts]
+    told = all(part.running_mean is not None for part in parts if isinstance(part, nn.BatchNorm2d))
+    return told and places[0] == 0 and all(a < b for a, b in pairwise(places))
+
+
+def _describe_part(part: nn.Module) -> str:
+    without = isinstance(part, nn.BatchNorm2d) and part.running_mean is None
+    return f"{type(part).__name__}{' without running statistics' if without else ''}"
 
 
 def describe_convolution(module: nn.Module, layer: str) -> Convolution:

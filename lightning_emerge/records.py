@@ -146,13 +146,15 @@ class ReceptiveField:
 class Convolution:
     """What a layer makes of what it gets, apart from its weight: a convolution, a shift or batch norm, a ReLU.
 
+    The layer is the module that was named. A batch norm or ReLU that follows a bare Conv2d is not part of it.
+
     Attributes:
         stride: places of the input from one of the output to the next, (y, x).
         dilation: places of the input from one tap of a kernel to the next, (y, x).
         padding: zeros that are put around the input: left, right, top, bottom, as `torch.nn.functional.pad` takes them.
         scale: (out,), what the convolution is multiplied by: 1, or what the batch norm does in evaluation mode.
         shift: (out,), what is added then: the bias, and what the batch norm adds.
-        rectified: whether a ReLU follows.
+        rectified: whether a ReLU follows in the layer.
     """
 
     stride: tuple[int, int]

@@ -388,6 +388,13 @@ def test_inputs_that_are_overwritten_are_copied_where_modules_say_so_and_refused
         (nn.Conv2d(4, 4, 3, groups=2), "'0' is Conv2d"),
         (nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular"), "'0' is Conv2d"),
         (nn.Sequential(nn.Conv2d(4, 4, 3), nn.GELU()), "'0' is Conv2d and GELU"),
+        (nn.Sequential(nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 8, 3)), "'0' is BatchNorm2d and ReLU and Conv2d"),
+        (nn.Sequential(nn.Conv2d(4, 4, 3), nn.ReLU(), nn.BatchNorm2d(4)), "in this order; '0' is Conv2d and ReLU and"),
+        (nn.Sequential(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.BatchNorm2d(4)), "'0' is Conv2d and BatchNorm2d and"),
+        (
+            nn.Sequential(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4, track_running_stats=False)),
+            "'0' is Conv2d and BatchNorm2d without running statistics",
+        ),
     ],
 )
 def test_layers_that_make_other_things_of_their_input_are_refused(layer, words):

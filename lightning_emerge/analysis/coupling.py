@@ -78,9 +78,10 @@ def coupling_statistics(folder: str | Path) -> xr.Dataset:
         filters in the largest part that hangs together, whichever way edges point; `communities` how many there are of
         two filters or more, and `modularity` theirs, by Louvain's method (Blondel et al. 2008) on edges weighted by the
         size of their strength, without direction; `token_assortativity` and `part_assortativity` (Newman 2003) are 1 if
-        edges join filters that prefer the same alone, 0 if they are indifferent to it. By token too, `token_filters` is
-        how many filters prefer the token, and `token_edges` how many edges join two of them. NaN where there are no
-        edges, or the records do not say what filters prefer.
+        edges join filters that prefer the same alone, also if it is one and the same for all of them while other
+        filters prefer something else, 0 if they are indifferent to it, and NaN if all filters prefer the same. By token
+        too, `token_filters` is how many filters prefer the token, and `token_edges` how many edges join two of them.
+        NaN where there are no edges, or the records do not say what filters prefer.
 
     Raises:
         FileNotFoundError: if there are no records.
@@ -281,8 +282,12 @@ def _number(name: str, values: npt.NDArray[np.floating] | None, number: int) -> 
 
 def _assortativity(graph: nx.DiGraph, name: str) -> float:
     known = graph.subgraph([node for node, value in graph.nodes(data=name) if value is not None])
-    met = {known.nodes[node][name] for edge in known.edges for node in edge}
-    return float(nx.attribute_assortativity_coefficient(known, name)) if len(met) > 1 else np.nan
+    own = {node: known.nodes[node][name] for node in known}
+    if not known.edges or len(set(own.values())) < 2:
+        return np.nan
+    if all(own[a] == own[b] for a, b in known.edges):
+        return 1.0  # also within one token, where the coefficient is 0 / 0
+    return float(nx.attribute_assortativity_coefficient(known, name))
 
 
 def _collect(rows: list[list[dict[str, Any]]], steps: list[int], tokens: list[str]) -> xr.Dataset:

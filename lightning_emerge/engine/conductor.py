@@ -19,7 +19,7 @@ from torch import nn
 from lightning_emerge import capture as looking
 from lightning_emerge.engine.costs import CAPTURE, WAIT, Costs
 from lightning_emerge.engine.writer import Findings, Writer
-from lightning_emerge.records import Capture, Measurement, Needs, Past, StimulusBank
+from lightning_emerge.records import Capture, Convolution, Measurement, Needs, Past, StimulusBank
 from lightning_emerge.schedules import Schedule
 from lightning_emerge.sinks.arrays import ArraySink
 from lightning_emerge.sinks.tensorboard import TensorBoardSink
@@ -256,7 +256,7 @@ class Conductor:
             return capture, None
         assert self.bank is not None
         failure: Exception | None = None
-        seen = looking.Pass()
+        seen, convolutions = looking.Pass(), dict[str, Convolution]()
         try:
             seen = looking.run_bank(
                 self.module,
@@ -268,6 +268,7 @@ class Conductor:
                 token_gradients=self._union([m for m in due if m.probe.needs.token_gradients]),
                 squares=self._union([m for m in due if m.probe.needs.gradient_squares]),
             )
+            convolutions = {layer: looking.describe_convolution(self.module, layer) for layer in seen.inputs}
         except Exception as error:
             failure = error
         if looking.agree([failure is not None], self.device)[0]:
@@ -277,7 +278,7 @@ class Conductor:
             "activations": {layer: looking.gather(rows, total) for layer, rows in seen.activations.items()},
             "pooled": {layer: looking.gather(rows, total) for layer, rows in seen.pooled.items()},
             "inputs": {layer: looking.gather(rows, total) for layer, rows in seen.inputs.items()},
-            "convolutions": {layer: looking.describe_convolution(self.module, layer) for layer in seen.inputs},
+            "convolutions": convolutions,
             "bank_gradients": {layer: looking.add_up(share) for layer, share in seen.gradients.items()},
             "token_gradients": {layer: looking.add_up(share) for layer, share in seen.token_gradients.items()},
             "gradient_squares": {layer: looking.add_up(share) for layer, share in seen.squares.items()},

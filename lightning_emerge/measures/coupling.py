@@ -47,8 +47,8 @@ class Activity:
     Attributes:
         activation: (filter, in) correlation of an input and a filter at the same place, given the place; NaN if one of
             them does not vary.
-        effective: (filter, in) mean over stimuli and places of what an input adds to a filter where the filter is
-            above zero, in units of activation.
+        effective: (filter, in) mean over stimuli and places of what an input adds to a filter, where the filter is
+            above zero if a ReLU follows, in units of activation.
         alive: (filter,) whether the filter's output varies.
     """
 
@@ -139,10 +139,25 @@ def shuffle_kernels(
 
 
 def spread_stimuli(labels: Int[Tensor, " stimulus"], count: int) -> Int[Tensor, " chosen"]:
-    """Chooses stimuli evenly, as many of each token as of any other if the bank is balanced; all, if they are fewer."""
-    order = labels.argsort(stable=True)
-    steps = torch.arange(min(count, len(labels)), device=labels.device)
-    return order[(steps * len(labels)) // max(1, len(steps))].sort().values
+    """Chooses stimuli evenly, as many of each token as of any other, and at least one of each.
+
+    Args:
+        labels: token of each stimulus.
+        count: how many, at most, if that is not below the number of tokens; all are chosen if there are no more.
+
+    Returns:
+        Positions of the chosen, in order. Of a token that has fewer than its share all are chosen.
+    """
+    if count >= len(labels):
+        return torch.arange(len(labels), device=labels.device)
+    tokens = labels.unique()
+    share = max(1, count // len(tokens))
+    return torch.cat([_spread((labels == token).nonzero()[:, 0], share) for token in tokens]).sort().values
+
+
+def _spread(places: Tensor, count: int) -> Tensor:
+    steps = torch.arange(min(count, len(places)), device=places.device)
+    return places[(steps * len(places)) // len(steps)]
 
 
 def coupling_strengths(

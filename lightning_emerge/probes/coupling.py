@@ -39,17 +39,20 @@ class CouplingProbe(Probe):
     order; NaN where there is no such filter, or one that is silent. `coupling_threshold` (pair, kind) is the smallest
     size of a strength that counts at a false-discovery rate of 5%, NaN if none does, and `coupling_edges` (pair, kind)
     the share of possible edges that count. What the kinds say is in the documentation. By weight, kernels of one weight
-    have NaN, as they are the same in any order. By activation and effect nothing is found where fewer than about 3 edges
-    of a layer of 16 filters, 5 of one of 32 or 10 of a wider one lie beyond all of the null.
+    have NaN, as they are the same in any order. By activation and effect nothing is found where fewer than about 3
+    edges of a layer of 16 filters, 5 of one of 32 or 10 of a wider one lie beyond all of the null.
 
     A pair is two of the probe's layers that follow each other, both convolutions, if the second has as many inputs as
-    the first has filters. In a network with branches, name the layers of one way through it.
+    the first has filters. In a network with branches, name the layers of one way through it. What the probe sees of a
+    layer is the module of that name: name blocks with their batch norm and ReLU where there are any. Of a bare Conv2d
+    it sees neither, so that its effect is that on the sum before them, wherever the filter is above zero or below.
 
     Args:
         schedule: as for any probe; `LogSpaced(5)` if none is given.
-        layers: as for any probe. Those that are no convolutions are left out.
-        stimuli: of how many stimuli of the bank, spread evenly over it, at least 2. The orders of the weights make
-            strengths uncertain, not the stimuli, so that more of them change little.
+        layers: as for any probe. Those that are no convolutions are left out, and if none are given,
+            those with groups; two that lie on both sides of such a layer are no pair.
+        stimuli: of how many stimuli of the bank, spread evenly over it, at least 2; one of each token in any case. The
+            orders of the weights make strengths uncertain, not the stimuli, so that more of them change little.
         seed: of the orders, the same at every look.
         on_error: as for any probe.
 
@@ -71,12 +74,15 @@ class CouplingProbe(Probe):
         if stimuli < 2:
             raise ValueError(f"CouplingProbe: stimuli is at least 2; got {stimuli}.")
         self.stimuli, self.seed = stimuli, seed
+        self._pairs: list[tuple[str, str]] = []
 
     def check(self, module: nn.Module) -> tuple[str, ...]:
         named = looking.match_layers(module, self.layers)
-        layers = tuple(layer for layer in named if looking.is_convolution(module, layer))
+        grouped = self.layers is not None  # what is named is refused, with the reason
+        layers = tuple(layer for layer in named if looking.is_convolution(module, layer, grouped=grouped))
         weights = {layer: looking.find_convolution(module, layer).weight for layer in layers}
-        if not _pairs(weights):
+        self._pairs = _pairs(named, weights)
+        if not self._pairs:
             raise ValueError(
                 "CouplingProbe looks at two convolutions or more that follow each other, the second with as many "
                 f"inputs as the first has filters; among {', '.join(named)} there are none. Name other layers."
@@ -87,7 +93,7 @@ class CouplingProbe(Probe):
         bank, source = capture.bank, type(self).__name__
         assert bank is not None
         generator = torch.Generator().manual_seed(self.seed)
-        pairs = _pairs(capture.weights)
+        pairs = self._pairs
         found: list[tuple[Tensor, Tensor]] = []
         for _, layer in pairs:
             inputs = capture.inputs[layer]
@@ -101,7 +107,7 @@ class CouplingProbe(Probe):
         filters = {f"filters_{end}": [each[k] for each in sizes] for k, end in enumerate(("out", "in"))}
         pair = Axis("pair", [f"{before} > {layer}" for before, layer in pairs], notes=filters)
         axes = (pair, Axis("filter_out", range(size)), Axis("filter_in", range(size)))
-        beside = {"tokens": np.array(bank.tokens), "preferred": _preferred(capture, size)}
+        beside = {"tokens": np.array(bank.tokens), "preferred": _preferred(capture, pairs, size)}
         for number, kind in enumerate(KINDS):
             values, least = to_array(strengths[:, number]), to_array(thresholds[:, number])
             more = {**beside, "threshold": least}
@@ -127,24 +133,24 @@ class CouplingProbe(Probe):
         return draw_graph(Graph(preferred, edges, tokens), f"Effective couplings, step {measurement.step}")
 
 
-def _pairs(weights: Mapping[str, Tensor]) -> list[tuple[str, str]]:
-    """Layers that follow each other and fit."""
-    layers = list(weights)
-    return [(a, b) for a, b in pairwise(layers) if weights[b].shape[1] == weights[a].shape[0]]
+def _pairs(named: Sequence[str], weights: Mapping[str, Tensor]) -> list[tuple[str, str]]:
+    """Layers that follow each other, have weights and fit."""
+    both = [(a, b) for a, b in pairwise(named) if a in weights and b in weights]
+    return [(a, b) for a, b in both if weights[b].shape[1] == weights[a].shape[0]]
 
 
 def _widened(strengths: Tensor, size: int) -> Tensor:
     return pad(strengths, (0, size - strengths.shape[2], 0, size - strengths.shape[1]), value=torch.nan)
 
 
-def _preferred(capture: Capture, size: int) -> np.ndarray:
+def _preferred(capture: Capture, pairs: Sequence[tuple[str, str]], size: int) -> np.ndarray:
     """The token (layer, filter) that each filter of the layers in pairs prefers: its label, -1 if there is none.
 
     NaN beyond a layer's last filter.
     """
     assert capture.bank is not None
     found: list[Tensor] = []
-    for layer in dict.fromkeys(layer for pair in _pairs(capture.weights) for layer in pair):
+    for layer in dict.fromkeys(layer for pair in pairs for layer in pair):
         rows = capture.pooled[layer]
         index, labels = class_selectivity(rows, capture.bank.labels.to(rows.device))
         preferred = torch.where(index.isfinite(), labels, -1).float()

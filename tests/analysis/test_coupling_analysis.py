@@ -116,6 +116,14 @@ def test_a_known_graph_is_described_as_networkx_has_it():
     assert sum(found["token_edges"]) == 78 - between
 
 
+@pytest.mark.parametrize(("other", "expected"), [("wug", 1), ("dax", np.nan)])
+def test_edges_of_one_token_alone_are_perfect_if_there_are_others(other, expected):
+    graph = nx.DiGraph()
+    graph.add_nodes_from([*((k, {"token": "dax"}) for k in range(4)), (4, {"token": other}), (5, {})])
+    graph.add_edges_from([(0, 1), (1, 2), (0, 3), (4, 5)], weight=1.0)
+    assert describe_graph(graph, ["dax", "wug"])["token_assortativity"] == pytest.approx(expected, nan_ok=True)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_graphml_can_be_read_back(run, kind, tmp_path):
     le.write_graphml(run, 5, tmp_path / "graph.graphml", kind)

@@ -152,6 +152,13 @@ def test_stimuli_are_chosen_evenly_from_each_token():
     assert torch.equal(spread_stimuli(labels, 99), torch.arange(60))
 
 
+@pytest.mark.parametrize("count", [2, 5, 12])
+def test_no_token_is_left_out_however_many_or_rare_there_are(count):
+    labels = torch.cat([torch.arange(10).repeat_interleave(6), torch.tensor([10])])
+    chosen = spread_stimuli(labels, count)
+    assert labels[chosen].bincount().tolist() == [1] * 11
+
+
 # What is found
 
 

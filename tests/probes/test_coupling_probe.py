@@ -120,6 +120,50 @@ def test_layers_that_do_not_follow_each_other_are_refused(layers):
         le.CouplingProbe(layers=layers).check(make_network())
 
 
+def grouped_network() -> nn.Module:
+    def block(filters: int, inputs: int, groups: int = 1) -> nn.Module:
+        return nn.Sequential(nn.Conv2d(inputs, filters, 3, padding=1, groups=groups), nn.ReLU())
+
+    return nn.Sequential(block(8, 3), block(8, 8), block(8, 8, 2), block(8, 8), block(8, 8), nn.Flatten())
+
+
+def test_convolutions_with_groups_are_left_out_if_no_layers_are_named_and_none_reaches_across():
+    probe = le.CouplingProbe()
+    layers, bank = probe.check(grouped_network()), make_bank()
+    assert list(layers) == ["0", "1", "3", "4"]
+    network = grouped_network()
+    seen = run_bank(network, bank, [], pooled=layers, inputs=layers)
+    capture = le.Capture(
+        0,
+        layers,
+        bank,
+        pooled=seen.pooled,
+        inputs=seen.inputs,
+        convolutions={layer: describe_convolution(network, layer) for layer in layers},
+        weights={layer: network.get_submodule(layer)[0].weight.detach() for layer in layers},
+    )
+    assert next(iter(probe.measure(capture))).axes[0].labels == ["0 > 1", "3 > 4"]
+    with pytest.raises(ValueError, match="Conv2d without groups"):
+        le.CouplingProbe(layers=["[01234]"]).check(grouped_network())
+
+
+def test_a_block_that_cannot_be_described_is_refused_before_training_and_what_comes_up_later_is_reported(
+    make_trainer, make_model, make_data, monkeypatch
+):
+    blocks = [nn.Sequential(nn.BatchNorm2d(n), nn.ReLU(), nn.Conv2d(n, 8, 3)) for n in (3, 8)]
+    with pytest.raises(ValueError, match="in this order; '0' is BatchNorm2d and ReLU and Conv2d"):
+        le.CouplingProbe().check(nn.Sequential(*blocks, nn.Flatten()))
+
+    def fail(*_: object) -> None:
+        raise ValueError("planted")
+
+    monkeypatch.setattr("lightning_emerge.capture.describe_convolution", fail)
+    trainer = make_trainer([le.CouplingProbe()], max_steps=1)
+    with pytest.warns(UserWarning, match="CouplingProbe failed at step 0 and is switched off.*planted"):
+        trainer.fit(make_model(), datamodule=make_data())
+    assert trainer.global_step == 1
+
+
 def test_too_few_stimuli_are_refused():
     with pytest.raises(ValueError, match=r"stimuli is at least 2; got 1\."):
         le.CouplingProbe(stimuli=1)
