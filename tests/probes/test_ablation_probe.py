@@ -166,7 +166,7 @@ def test_the_table_finds_what_was_planted(measured, tmp_path):
 
 
 class Tuned(nn.Module):
-    """Filters that fire for tokens at random and know nothing of parts; a token is told if nearly all its filters do."""
+    """Filters that fire for tokens at random and know no parts; a token is told if nearly all of its filters fire."""
 
     def __init__(self, seed: int, filters: int = 40) -> None:
         super().__init__()

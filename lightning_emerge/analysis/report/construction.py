@@ -128,9 +128,9 @@ def _ablated(runs: Sequence[Run]) -> Table:
         columns = (whole[name].tolist() for name in ("layer", "drop_with", "drop_without", "control", "p"))
         rows += [[f"{run.name}: {layer}", *map(write_number, cells)] for layer, *cells in zip(*columns, strict=True)]
     about = (
-        "Fall of the right token's probability when the detectors of a part are silenced, in the mean over parts. Tokens "
-        "with it lose more if filters are tuned to tokens at all; only p, against the detectors of other sets of as many "
-        "tokens, says whether parts are special."
+        "Fall of the right token's probability when the detectors of a part are silenced, in the mean over parts. "
+        "Tokens with it lose more if filters are tuned to tokens at all; only p, against the detectors of other sets "
+        "of as many tokens, says whether parts are special."
     )
     return Table(
         about, ["", "tokens with it", "tokens without", "filters by lot, tokens with it", "p against rivals"], rows
