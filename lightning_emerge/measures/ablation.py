@@ -5,11 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from itertools import combinations
-from math import comb
-
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -19,9 +14,6 @@ from lightning_emerge.measures.category import confidence_by_token
 
 SHARE = 0.05
 """Share of a layer's filters that is silenced at once; one filter at least."""
-
-RIVALS = 10
-"""How many rivals of a size are looked at, at most."""
 
 _ERROR = 0.05
 
@@ -66,44 +58,6 @@ def deal_controls(scores: Float[Tensor, "stimulus filter"], draws: int) -> list[
     drawn: Tensor = torch.randperm(scores.shape[1], generator=torch.Generator().manual_seed(0))
     groups = drawn.to(scores.device).split(count)
     return [group for group in groups if group.numel() == count and bool(alive[group].all())][:draws]
-
-
-def rival_sets(owners: Collection[frozenset[int]], tokens: int) -> list[tuple[int, ...]]:
-    """Gives sets of tokens that are as large as those that own the parts, and that own none.
-
-    Filters that answer tokens, each as it happens, have detectors of these sets as they have of parts.
-
-    Args:
-        owners: of each part, the numbers of the tokens that have it.
-        tokens: how many tokens there are.
-
-    Returns:
-        Of each size that an owner has, the smaller ones first: all such sets if they are no more than `RIVALS`, or so
-        many, always the same, in which tokens stand about equally often.
-    """
-    found: list[tuple[int, ...]] = []
-    for size in sorted({len(own) for own in owners} - {tokens}):
-        taken = {tuple(sorted(own)) for own in owners if len(own) == size}
-        if comb(tokens, size) - len(taken) <= RIVALS:
-            found += [one for one in combinations(range(tokens), size) if one not in taken]
-        else:
-            found += _even_sets(tokens, size, taken)
-    return found
-
-
-def _even_sets(tokens: int, size: int, taken: Collection[tuple[int, ...]]) -> list[tuple[int, ...]]:
-    random, times, tries = np.random.default_rng(0), np.zeros(tokens), 0
-    found: list[tuple[int, ...]] = []
-    while len(found) < RIVALS:
-        # The rarest tokens come first; each set that is taken already gives chance more of a say.
-        one = tuple(sorted(np.argsort(times + (1 + tries) * random.random(tokens))[:size].tolist()))
-        if one in taken or one in found:
-            tries += 1
-            continue
-        found.append(one)
-        times[list(one)] += 1
-        tries = 0
-    return found
 
 
 def mean_output(activations: Float[Tensor, "stimulus filter ..."]) -> Float[Tensor, " filter"]:

@@ -6,52 +6,49 @@ as many tokens says that parts count as parts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection
 from itertools import combinations
 from math import comb
 
-import torch
-from torch import Tensor
+import numpy as np
 
-MOST = 10
-"""How many sets of each size, at most, that are no part's."""
+RIVALS = 10
+"""How many rivals of a size are looked at, at most."""
 
 
-def rivals_of(parts: Iterable[frozenset[int]], tokens: int) -> tuple[frozenset[int], ...]:
-    """Finds sets of tokens, as large as those that have a part, that are no part's.
+def rival_sets(owners: Collection[frozenset[int]], tokens: int) -> list[tuple[int, ...]]:
+    """Gives sets of tokens that are as large as those that own the parts, and that own none.
+
+    Filters that answer tokens, each as it happens, have detectors of these sets as they have of parts.
 
     Args:
-        parts: the tokens that have each part, by number.
+        owners: of each part, the numbers of the tokens that have it.
         tokens: how many tokens there are.
 
     Returns:
-        For each size, all such sets if they are no more than `MOST`, or so many that are drawn, the same ones whenever
-        it is called.
+        Of each size that an owner has, the smaller ones first: all such sets if they are no more than `RIVALS`, or so
+        many, always the same, in which tokens stand about equally often.
     """
-    taken = set(parts)
-    found: list[frozenset[int]] = []
-    for size in sorted({len(part) for part in taken}):
-        if comb(tokens, size) <= MOST + len(taken):
-            drawn: Iterable[frozenset[int]] = map(frozenset, combinations(range(tokens), size))
+    found: list[tuple[int, ...]] = []
+    for size in sorted({len(own) for own in owners} - {tokens}):
+        taken = {tuple(sorted(own)) for own in owners if len(own) == size}
+        if comb(tokens, size) - len(taken) <= RIVALS:
+            found += [one for one in combinations(range(tokens), size) if one not in taken]
         else:
-            drawn = _draw(tokens, size)
-        found += _first(drawn, taken)
-    return tuple(found)
+            found += _even_sets(tokens, size, taken)
+    return found
 
 
-def _first(drawn: Iterable[frozenset[int]], taken: set[frozenset[int]]) -> Iterator[frozenset[int]]:
-    """The first so many that are not taken, each once."""
-    seen = set(taken)
-    for one in drawn:
-        if len(seen) - len(taken) == MOST:
-            return
-        if one not in seen:
-            seen.add(one)
-            yield one
-
-
-def _draw(tokens: int, size: int) -> Iterator[frozenset[int]]:
-    generator = torch.Generator().manual_seed(size)
-    while True:
-        order: Tensor = torch.randperm(tokens, generator=generator)
-        yield frozenset(int(number) for number in order[:size])
+def _even_sets(tokens: int, size: int, taken: Collection[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    random, times, tries = np.random.default_rng(0), np.zeros(tokens), 0
+    found: list[tuple[int, ...]] = []
+    while len(found) < RIVALS:
+        # The rarest tokens come first; each set that is taken already gives chance more of a say.
+        one = tuple(sorted(np.argsort(times + (1 + tries) * random.random(tokens))[:size].tolist()))
+        if one in taken or one in found:
+            tries += 1
+            continue
+        found.append(one)
+        times[list(one)] += 1
+        tries = 0
+    return found

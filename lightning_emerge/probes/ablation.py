@@ -17,13 +17,13 @@ from lightning_emerge.measures.ablation import (
     deal_controls,
     find_detectors,
     mean_output,
-    rival_sets,
     silence,
     silenced_count,
 )
 from lightning_emerge.measures.auc import auc
 from lightning_emerge.measures.filters import stack_layers
 from lightning_emerge.measures.parts import JOINT, features_of, filter_scores
+from lightning_emerge.measures.rivals import rival_sets
 from lightning_emerge.probe import Probe
 from lightning_emerge.records import Axis, Capture, Measurement, Needs, StimulusBank, to_array
 from lightning_emerge.schedules import LogSpaced, Schedule

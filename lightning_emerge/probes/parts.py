@@ -27,7 +27,7 @@ from lightning_emerge.measures.parts import (
     linear_auc,
     transfer_auc,
 )
-from lightning_emerge.measures.rivals import rivals_of
+from lightning_emerge.measures.rivals import rival_sets
 from lightning_emerge.probe import Probe
 from lightning_emerge.records import Axis, Capture, Measurement, Needs, Network, StimulusBank, to_array
 from lightning_emerge.schedules import LogSpaced, Schedule
@@ -117,10 +117,10 @@ class PartProbe(Probe):
         stacked = stack_layers(areas).float()
         axes = (layer, Axis("filter", range(stacked.shape[1])), feature)
         yield Measurement("filter_part_auc", to_array(stacked), axes, capture.step, "AUC", source, _EACH)
-        sets, inside = _rivals(features, bank, labels)
-        if sets:
+        rival, inside = _rivals(features, bank, labels)
+        if rival.labels:
             stacked = stack_layers([auc(own, inside) for own in scores]).float()
-            axes = (layer, Axis("filter", range(stacked.shape[1])), Axis("rival", sets))
+            axes = (layer, Axis("filter", range(stacked.shape[1])), rival)
             yield Measurement("filter_rival_auc", to_array(stacked), axes, capture.step, "AUC", source, _RIVAL)
         if self.attributed:
             alone = features.of_kind("part")
@@ -134,15 +134,16 @@ class PartProbe(Probe):
         return None if low is None else draw_told(measurement, low)
 
 
-def _rivals(features: Features, bank: StimulusBank, labels: Tensor) -> tuple[list[str], Tensor]:
+def _rivals(features: Features, bank: StimulusBank, labels: Tensor) -> tuple[Axis, Tensor]:
     """Sets of tokens that are no part's, with `JOINT` between them, and which stimuli (stimulus, rival) are of each."""
     numbers = {token: number for number, token in enumerate(bank.tokens)}
     parts = [frozenset(numbers[token] for token in own.split(JOINT)) for own in features.of_kind("part").tokens]
-    rivals = rivals_of(parts, len(bank.tokens))
+    rivals = rival_sets(parts, len(bank.tokens))
     inside = torch.zeros(len(labels), len(rivals), dtype=torch.bool, device=labels.device)
     for column, own in enumerate(rivals):
-        inside[:, column] = torch.isin(labels, torch.tensor(sorted(own)).to(labels))
-    return [JOINT.join(bank.tokens[number] for number in sorted(own)) for own in rivals], inside
+        inside[:, column] = torch.isin(labels, torch.tensor(own).to(labels))
+    names = [JOINT.join(bank.tokens[number] for number in own) for own in rivals]
+    return Axis("rival", names, notes={"size": [*map(len, rivals)]}), inside
 
 
 def _attributions(capture: Capture, bank: StimulusBank, features: Features, best: Tensor, count: int) -> Tensor:

@@ -11,7 +11,7 @@ import pytest
 import lightning_emerge as le
 from lightning_emerge.analysis.construction import construction_leads, construction_order
 from lightning_emerge.analysis.recovery import grammar_recovery
-from lightning_emerge.measures.rivals import rivals_of
+from lightning_emerge.measures.rivals import rival_sets
 from lightning_emerge.sinks.arrays import ArraySink
 
 STEPS = [*range(12), *range(12, 60, 3)]
@@ -26,7 +26,7 @@ LAYER, TOKEN = le.Axis("layer", LAYERS), le.Axis("token", TOKENS)
 PAIR, KIND = le.Axis("pair", ["conv1_1 > conv1_2"]), le.Axis("kind", ["weight", "activation", "effective"])
 FILTERS = 29  # of which one in twenty is one
 NUMBERS = [frozenset(int(token[1:]) for token in own.split("/")) for own in HOLDERS]
-RIVALS = ["/".join(f"t{token}" for token in sorted(own)) for own in rivals_of(NUMBERS, len(TOKENS))]
+RIVALS = ["/".join(f"t{token}" for token in own) for own in rival_sets(NUMBERS, len(TOKENS))]
 
 
 def risen(look: int, at: int, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
