@@ -25,7 +25,7 @@ def decode_numbers(raw: bytes, dtype: np.dtype[Any], shape: tuple[int, ...], *, 
         packed: whether it is compressed by Zstandard.
 
     Raises:
-        Refusal: if it holds anything but as many numbers.
+        RefusedError: if it holds anything but as many numbers.
     """
     size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     return np.frombuffer(_unpack(raw, size, size) if packed else _sized(raw, size, size), dtype).reshape(shape)
@@ -35,7 +35,7 @@ def decode_strings(raw: bytes, count: int, limit: int, *, packed: bool) -> list[
     """Decodes a chunk of strings, each after its length, all after their number.
 
     Raises:
-        Refusal: if there is not this number of strings, or they have more bytes than the limit.
+        RefusedError: if there is not this number of strings, or they have more bytes than the limit.
     """
     data = _unpack(raw, 4, limit) if packed else _sized(raw, 4, limit)
     found, place = [], 4

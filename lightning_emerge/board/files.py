@@ -21,8 +21,8 @@ _DEPTH, _FOLDERS = 8, 20_000
 class Files:
     """Files of a log directory on this machine's disks, or behind any fsspec URL.
 
-    Paths are relative to it, of names that were found in it or that the board knows: never of a request. Links that lead
-    out of it, and what is no plain file, are refused.
+    Paths are relative to it, of names that were found in it or that the board knows: never of a request. Links that
+    lead out of it, and what is no plain file, are refused.
 
     Args:
         root: the log directory.
@@ -42,7 +42,7 @@ class Files:
 
         Raises:
             FileNotFoundError: if it is not there.
-            Refusal: if it is larger, no plain file, or outside of the log directory.
+            RefusedError: if it is larger, no plain file, or outside of the log directory.
         """
         if not self.local:
             size = self._files.size(self._at(path))
@@ -79,7 +79,7 @@ class Files:
         return [None if info is None else (str(sorted(info.items(), key=str)),) for info in told]
 
     def folders_with(self, name: str) -> Iterator[str]:
-        """Finds folders that hold one of a name, without looking into it; links are not followed, and "" is the root."""
+        """Finds folders that hold a folder of a name, the root as ""; links are not followed."""
         walk = os.walk(self.root) if self.local else self._files.walk(self.root, maxdepth=_DEPTH)
         for number, (home, folders, _) in enumerate(walk):
             path = str(home).rstrip("/").removeprefix(self.root).strip("/")

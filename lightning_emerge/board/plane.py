@@ -13,8 +13,8 @@ Points = npt.NDArray[np.float64]
 def lay_out(squared: Iterable[Points], count: int) -> Points:
     """Lays stimuli out by classical multidimensional scaling at each look, each over the look before.
 
-    Torgerson (1952), *Multidimensional scaling: I. Theory and method*; laid over each other by the rotation or reflection
-    of Schönemann (1966), *A generalized solution of the orthogonal Procrustes problem*, never by scaling.
+    Torgerson (1952), *Multidimensional scaling: I. Theory and method*; laid over each other by the rotation or
+    reflection of Schönemann (1966), *A generalized solution of the orthogonal Procrustes problem*, never by scaling.
 
     Args:
         squared: at each look, squared distances (stimulus, stimulus).

@@ -14,11 +14,11 @@ from tensorboard.util import tb_logging
 from werkzeug import Request, Response
 
 from lightning_emerge.board import views
-from lightning_emerge.board.refusal import Refusal
+from lightning_emerge.board.refusal import RefusedError
 from lightning_emerge.board.runs import Runs
 from lightning_emerge.board.store import Store
+from lightning_emerge.sinks.layout import BOARD as NAME
 
-NAME = "emerge"
 _WEB = Path(__file__).parent / "web"
 _LONGEST_QUERY, _LONGEST_NAME = 4096, 1024
 _WHOLE = re.compile(r"[0-9]{1,15}", re.ASCII)
@@ -70,7 +70,7 @@ class EmergePlugin(TBPlugin):
         try:
             store = self._runs.open(name)
             return {"run": name, "steps": store.looks, "last": store.last, "trouble": None}
-        except Refusal as refusal:
+        except RefusedError as refusal:
             return {"run": name, "steps": 0, "last": None, "trouble": refusal.sentence}
 
     def _run(self, query: _Query) -> Response:
@@ -98,7 +98,7 @@ class EmergePlugin(TBPlugin):
         store, measure = self._find(query)
         places = query["filter"].split(",") if "filter" in query else []
         if len(places) not in (0, 2):
-            raise Refusal(400, "filter= names a layer and a filter by their positions, such as 3,17.")
+            raise RefusedError(400, "filter= names a layer and a filter by their positions, such as 3,17.")
         of = (_whole(places[0]), _whole(places[1])) if places else None
         return _numbers(views.series(store, measure, of))
 
@@ -114,7 +114,7 @@ class EmergePlugin(TBPlugin):
         _, store = self._open(query)
         measure = _text(query, "measure")
         if measure not in store.measures:
-            raise Refusal(404, "This run has no such measure.")
+            raise RefusedError(404, "This run has no such measure.")
         return store, measure
 
 
@@ -142,7 +142,7 @@ def _guard(answer: Callable[[_Query], Response], known: set[str]) -> Callable[..
             if request.method not in ("GET", "HEAD"):
                 return _refuse(405, "Records are only read here: use GET.")
             return answer(_query(request, known))
-        except Refusal as refusal:
+        except RefusedError as refusal:
             return _refuse(refusal.status, refusal.sentence)
         except Exception:
             _logger.exception("The Emerge tab could not answer %s", request.path)
@@ -167,23 +167,23 @@ def _guard_file() -> Callable[..., Any]:
 
 def _query(request: Request, known: set[str]) -> _Query:
     if len(request.query_string) > _LONGEST_QUERY:
-        raise Refusal(400, f"A query has {_LONGEST_QUERY} characters at most.")
+        raise RefusedError(400, f"A query has {_LONGEST_QUERY} characters at most.")
     for name, values in request.args.lists():
         if name not in known or len(values) != 1:
-            raise Refusal(400, f"A query has each of {', '.join(sorted(known)) or 'nothing'} once at most.")
+            raise RefusedError(400, f"A query has each of {', '.join(sorted(known)) or 'nothing'} once at most.")
     return request.args
 
 
 def _text(query: _Query, name: str) -> str:
     value = query.get(name, "")
     if not 0 < len(value) <= _LONGEST_NAME:
-        raise Refusal(400, f"A query has {name}=, with 1 to {_LONGEST_NAME} characters.")
+        raise RefusedError(400, f"A query has {name}=, with 1 to {_LONGEST_NAME} characters.")
     return value
 
 
 def _whole(value: str) -> int:
     if not _WHOLE.fullmatch(value):
-        raise Refusal(400, "Steps and positions are whole numbers from 0.")
+        raise RefusedError(400, "Steps and positions are whole numbers from 0.")
     return int(value)
 
 

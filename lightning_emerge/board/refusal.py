@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Refusal(Exception):
+class RefusedError(Exception):
     """A request is refused, with a sentence that says why.
 
     Args:
@@ -16,6 +16,6 @@ class Refusal(Exception):
         self.status, self.sentence = status, sentence
 
 
-def damaged(why: str) -> Refusal:
+def damaged(why: str) -> RefusedError:
     """The refusal of records that are not as a fit writes them."""
-    return Refusal(422, f"The records of this run cannot be read: {why}.")
+    return RefusedError(422, f"The records of this run cannot be read: {why}.")

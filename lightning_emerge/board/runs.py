@@ -9,10 +9,10 @@ from typing import Any
 
 from lightning_emerge.board.cache import Cache
 from lightning_emerge.board.files import Files, Stamp
-from lightning_emerge.board.refusal import Refusal, damaged
-from lightning_emerge.board.store import STORE, Numbers, Store
+from lightning_emerge.board.refusal import RefusedError, damaged
+from lightning_emerge.board.store import Numbers, Store
+from lightning_emerge.sinks.layout import STORE, THUMBNAIL_TABLE, THUMBNAILS, TIMELINE
 
-SPRITE, SPRITE_TABLE, EVENTS = "stimuli.png", "stimuli.json", "emergence.json"
 _MOST_RUNS, _KEPT = 1000, 48 << 20
 _MOST_SPRITE, _MOST_JSON = 1 << 25, 1 << 22
 _EMBEDDING = "embedding"
@@ -66,21 +66,21 @@ class Runs:
         """Where a run is.
 
         Raises:
-            Refusal: if there is no such run.
+            RefusedError: if there is no such run.
         """
         places = self._places
         if places is None:
             self.scan()
             places = self._places or {}
         if name not in places:
-            raise Refusal(404, "There is no such run in the log directory.")
+            raise RefusedError(404, "There is no such run in the log directory.")
         return places[name]
 
     def open(self, name: str) -> Store:
         """Opens the records of a run; the same as before unless steps were committed since.
 
         Raises:
-            Refusal: if there is no such run, or its records are damaged.
+            RefusedError: if there is no such run, or its records are damaged.
         """
         place = self.place(name)
         stamp = place.files.stamp(path := f"{place.path(STORE)}/zarr.json")
@@ -96,29 +96,29 @@ class Runs:
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """Rows of the run's timeline; none before it has one."""
-        table = self._json(name, EVENTS)
+        table = self._json(name, TIMELINE)
         rows = table.get("events", []) if isinstance(table, dict) else []
         return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
 
     def has_sprite(self, name: str) -> bool:
         """Whether a fit has left pictures of the stimuli."""
         place = self.place(name)
-        return all(place.files.stamp(place.path(file)) is not None for file in (SPRITE, SPRITE_TABLE))
+        return all(place.files.stamp(place.path(file)) is not None for file in (THUMBNAILS, THUMBNAIL_TABLE))
 
     def sprite(self, name: str) -> tuple[bytes, tuple[int, int, int]]:
         """The PNG of the run's stimuli; and its columns, and the width and height of each picture in pixels.
 
         Raises:
-            Refusal: if the run has none.
+            RefusedError: if the run has none.
         """
-        place, table = self.place(name), self._json(name, SPRITE_TABLE)
+        place, table = self.place(name), self._json(name, THUMBNAIL_TABLE)
         numbers = [table.get(key) for key in ("columns", "width", "height")] if isinstance(table, dict) else []
         try:
-            picture = place.files.read(place.path(SPRITE), _MOST_SPRITE)
+            picture = place.files.read(place.path(THUMBNAILS), _MOST_SPRITE)
         except OSError:
             picture = b""
         if not picture.startswith(b"\x89PNG\r\n\x1a\n") or not all(type(n) is int and n > 0 for n in numbers):
-            raise Refusal(404, "This run has no pictures of its stimuli; a fit leaves them since version 0.2.")
+            raise RefusedError(404, "This run has no pictures of its stimuli; a fit leaves them since version 0.2.")
         columns, width, height = numbers
         return picture, (columns, width, height)
 

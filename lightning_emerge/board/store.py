@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from math import prod
+from math import isfinite, prod
 from threading import Lock
 from typing import Any
 
@@ -18,9 +18,8 @@ import numpy.typing as npt
 from lightning_emerge.board.cache import Cache
 from lightning_emerge.board.decode import DTYPES, STRING, decode_numbers, decode_strings
 from lightning_emerge.board.files import Files, Stamp
-from lightning_emerge.board.refusal import Refusal, damaged
+from lightning_emerge.board.refusal import damaged
 
-STORE = "records.zarr"
 _METADATA = "zarr.json"
 _MOST_METADATA, _MOST_CHUNK, _MOST_LABELS, _MOST_STEPS = 1 << 25, 1 << 28, 1 << 24, 1_000_000
 _NAME = re.compile(r"[^/\\\x00-\x1f]{1,255}")
@@ -68,7 +67,7 @@ class Store:
 
     Raises:
         FileNotFoundError: if there is none.
-        Refusal: if it is not as a fit writes it.
+        RefusedError: if it is not as a fit writes it.
     """
 
     def __init__(self, files: Files, path: str, cache: Cache[Numbers]) -> None:
@@ -118,7 +117,7 @@ class Store:
         """Reads a measure at one look, in its own precision; all NaN where it was not taken.
 
         Raises:
-            Refusal: if its chunk cannot be read.
+            RefusedError: if its chunk cannot be read.
         """
         array = self.measures[measure]
         key = (self._files.root, self._path, measure, look, self.taken(measure).get(look))
@@ -222,7 +221,4 @@ def _count_looks(arrays: Mapping[str, Array]) -> int:
 
 
 def _plain(value: float) -> float | None:
-    return value if value == value and abs(value) != float("inf") else None
-
-
-__all__ = ["STORE", "Array", "Refusal", "Store"]
+    return value if isfinite(value) else None

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from lightning_emerge.board.cache import Cache
 from lightning_emerge.board.plane import lay_out
-from lightning_emerge.board.refusal import Refusal
+from lightning_emerge.board.refusal import RefusedError
 from lightning_emerge.board.store import Array, Store
 
 MOST_BYTES, MOST_SERIES, _MOST_LABELS, _LOOKS = 16 << 20, 1_000_000, 32, 9
@@ -71,13 +71,13 @@ def values(store: Store, measure: str, step: int, first: int | None) -> Answer:
     """A measure at one step, in float32.
 
     Raises:
-        Refusal: if it was not taken then, there is no such position on its first axis, or it is too large.
+        RefusedError: if it was not taken then, there is no such position on its first axis, or it is too large.
     """
     array = store.measures[measure]
     look = _find_look(store, measure, step)
     shape = array.rest if first is None else _fixed(array, first)
     if prod(shape) * 4 > MOST_BYTES:
-        raise Refusal(413, f"{measure} has more than {MOST_BYTES >> 20} MB a step; ask for a part of it with first=.")
+        raise RefusedError(413, f"{measure} has more than {MOST_BYTES >> 20} MB a step. Use first=.")
     found = store.read(measure, look)
     return Answer(_floats(found if first is None else found[first]), shape, range=find_range(store, measure))
 
@@ -86,14 +86,14 @@ def movie(store: Store, measure: str, first: int | None) -> Answer:
     """A matrix at all steps, as 0 to 254 on the measure's range and 255 where it is not measured.
 
     Raises:
-        Refusal: if it is no matrix, or there is no such position on its first axis.
+        RefusedError: if it is no matrix, or there is no such position on its first axis.
     """
     array = store.measures[measure]
     shape = array.rest if first is None else _fixed(array, first)
     if len(shape) != 2:
-        raise Refusal(400, f"A movie is of a matrix; {measure} has the axes {', '.join(array.axes[1:])}. Use first=.")
+        raise RefusedError(400, f"A movie is of matrices, and {measure} has other axes. Use first=.")
     if prod(shape) > MOST_BYTES:
-        raise Refusal(413, f"{measure} has too many values for a movie.")
+        raise RefusedError(413, f"{measure} has too many values for a movie.")
     low, high = ends = find_range(store, measure) or (0.0, 1.0)
     looks = sorted(store.taken(measure))
 
@@ -109,16 +109,16 @@ def series(store: Store, measure: str, of: tuple[int, int] | None) -> Answer:
     """A small measure at all steps at which it was taken, in float32; or what is of one filter in a larger one.
 
     Raises:
-        Refusal: if it is too large, or there is no such filter.
+        RefusedError: if it is too large, or there is no such filter.
     """
     array = store.measures[measure]
     if of is not None and (len(array.rest) < 2 or of[0] >= array.rest[0] or of[1] >= array.rest[1]):
-        raise Refusal(404, f"{measure} has no such filter.")
+        raise RefusedError(404, f"{measure} has no such filter.")
     shape = array.rest if of is None else array.rest[2:]
     taken = store.taken(measure)
     looks = sorted(taken)
     if prod(shape) * len(looks) > MOST_SERIES:
-        raise Refusal(413, f"{measure} has more than {MOST_SERIES} values over the run; ask for values at one step.")
+        raise RefusedError(413, f"{measure} has more than {MOST_SERIES} values. Use values.")
 
     def read() -> npt.NDArray[np.float32]:
         found = np.empty((len(looks), *shape), "<f4")
@@ -135,14 +135,14 @@ def points(store: Store, measure: str, first: int | None) -> Answer:
     """Stimuli as points in a plane at each step, from their distances.
 
     Raises:
-        Refusal: if the measure holds no distances between stimuli.
+        RefusedError: if the measure holds no distances between stimuli.
     """
     array = store.measures[measure]
     shape = array.rest if first is None else _fixed(array, first)
     if len(shape) != 2 or shape[0] != shape[1] or array.axes[-2] != "stimulus":
-        raise Refusal(400, f"Points are made from distances between stimuli; {measure} has none. Use first=.")
+        raise RefusedError(400, f"Points are made from distances between stimuli; {measure} has none. Use first=.")
     if prod(shape) > MOST_BYTES // 16:
-        raise Refusal(413, f"{measure} has too many stimuli to be laid out.")
+        raise RefusedError(413, f"{measure} has too many stimuli to be laid out.")
     taken = store.taken(measure)
     looks = sorted(taken)
     # An EmbeddingProbe's distances are lengths; a SimilarityProbe's dissimilarities are squared ones.
@@ -203,13 +203,13 @@ def _find_look(store: Store, measure: str, step: int) -> int:
     looks = store.taken(measure)
     look = store.steps.index(step) if step in store.steps else -1
     if look not in looks:
-        raise Refusal(404, f"{measure} was not taken at step {step}.")
+        raise RefusedError(404, f"{measure} was not taken at step {step}.")
     return look
 
 
 def _fixed(array: Array, first: int) -> tuple[int, ...]:
     if not array.rest or first >= array.rest[0]:
-        raise Refusal(404, f"{array.name} has no position {first} on its first axis.")
+        raise RefusedError(404, f"{array.name} has no position {first} on its first axis.")
     return array.rest[1:]
 
 
