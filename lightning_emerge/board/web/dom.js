@@ -1,0 +1,48 @@
+// Small help with the page. Words only ever become text.
+
+/** Makes an element; strings among the children become text. */
+export function el(tag, attributes = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else if (value !== undefined && value !== null && value !== false) node.setAttribute(name, value === true ? "" : value);
+  }
+  node.append(...children);
+  return node;
+}
+
+/** Gives a list of choices to a select, touching it only if something has changed. */
+export function fill(select, options, value) {
+  const now = JSON.stringify(options);
+  if (select.dataset.options !== now) {
+    select.dataset.options = now;
+    select.replaceChildren(...options.map(([key, words]) => el("option", { value: key }, words)));
+  }
+  select.value = value;
+}
+
+/** A number in few digits. */
+export function digits(value) {
+  if (!Number.isFinite(value)) return "none";
+  if (value === 0) return "0";
+  const size = Math.abs(value);
+  if (size >= 1e5 || size < 1e-3) return value.toExponential(1);
+  return String(Number(value.toPrecision(3)));
+}
+
+/** Offers a file to be saved. */
+export function save(name, blob) {
+  const url = URL.createObjectURL(blob);
+  el("a", { href: url, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 10_000);
+}
+
+/** Breaks words into lines of about so many letters. */
+export function wrap(words, most) {
+  const lines = [""];
+  for (const word of words.split(" ")) {
+    if (lines.at(-1).length + word.length + 1 > most && lines.at(-1)) lines.push("");
+    lines[lines.length - 1] += (lines.at(-1) ? " " : "") + word;
+  }
+  return lines;
+}
