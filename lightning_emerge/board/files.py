@@ -63,6 +63,7 @@ class Files:
         """What tells a file from what it was before; None if it is not there."""
         try:
             if not self.local:
+                self._files.invalidate_cache()
                 return (self._files.ukey(self._at(path)),)
             found = os.stat(f"{self.root}/{path}")
         except (FileNotFoundError, NotADirectoryError):

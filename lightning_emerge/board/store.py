@@ -72,7 +72,8 @@ class Store:
 
     def __init__(self, files: Files, path: str, cache: Cache[Numbers]) -> None:
         self._files, self._path, self._cache = files, path, cache
-        self._lock, self._taken = Lock(), dict[str, dict[int, Stamp]]()
+        self.key = (files.root, path)
+        self._lock, self._taken, self._labels = Lock(), dict[str, dict[int, Stamp]](), dict[str, list[Any]]()
         root = _read_json(files.read(f"{path}/{_METADATA}", _MOST_METADATA))
         attributes = root.get("attributes")
         if not isinstance(attributes, dict) or attributes.get("package") != "lightning_emerge":
@@ -120,7 +121,7 @@ class Store:
             RefusedError: if its chunk cannot be read.
         """
         array = self.measures[measure]
-        key = (self._files.root, self._path, measure, look, self.taken(measure).get(look))
+        key = (self.key, measure, look, self.taken(measure).get(look))
         found = self._cache.get(key)
         if found is None:
             found = self._read_numbers(array, look, array.rest)
@@ -129,6 +130,16 @@ class Store:
 
     def labels(self, axis: str) -> list[Any]:
         """Labels of an axis, or of a coordinate along it; numbers from 0 if it has none."""
+        if axis not in self._labels:
+            self._labels[axis] = self._read_labels(axis)
+        return self._labels[axis]
+
+    def notes(self, axis: str) -> dict[str, str]:
+        """By name, further coordinates along an axis: the arrays that hold them."""
+        found = (name for name in self._coordinates if name in self.arrays and self.arrays[name].axes == (axis,))
+        return {name.removeprefix(f"{axis}_"): name for name in found}
+
+    def _read_labels(self, axis: str) -> list[Any]:
         array = self.arrays.get(axis)
         if array is None or array.axes[0] == "step":
             sizes = (dict(zip(one.axes, one.shape, strict=True)).get(axis) for one in self.measures.values())
@@ -140,11 +151,6 @@ class Store:
         except FileNotFoundError:  # empty strings alone are not written
             return [""] * array.shape[0]
         return decode_strings(raw, array.shape[0], _MOST_LABELS, packed=array.packed)
-
-    def notes(self, axis: str) -> dict[str, str]:
-        """By name, further coordinates along an axis: the arrays that hold them."""
-        found = (name for name in self._coordinates if name in self.arrays and self.arrays[name].axes == (axis,))
-        return {name.removeprefix(f"{axis}_"): name for name in found}
 
     def _step(self, number: int) -> int:
         return int(self._read_numbers(self.arrays["step"], number, ())[()])

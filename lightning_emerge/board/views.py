@@ -127,7 +127,7 @@ def series(store: Store, measure: str, of: tuple[int, int] | None) -> Answer:
             found[number] = one if of is None else one[of]
         return found
 
-    found = _keep(("series", measure, of, *taken.values()), read)
+    found = _keep((store.key, "series", measure, of, *taken.values()), read)
     return Answer(found.tobytes(), found.shape, [store.steps[look] for look in looks])
 
 
@@ -153,7 +153,7 @@ def points(store: Store, measure: str, first: int | None) -> Answer:
             found = store.read(measure, look)
             yield (found if first is None else found[first]).astype(np.float64) ** power
 
-    found = _keep(("points", measure, first, *taken.values()), lambda: lay_out(squared(), shape[0]))
+    found = _keep((store.key, "points", measure, first, *taken.values()), lambda: lay_out(squared(), shape[0]))
     return Answer(found.astype("<f4").tobytes(), found.shape, [store.steps[look] for look in looks])
 
 
@@ -188,7 +188,7 @@ def _ends(store: Store, measure: str, look: int, stamp: Any) -> tuple[float, ...
         finite = found[np.isfinite(found)]
         return (float(finite.min()), float(finite.max())) if finite.size else ()
 
-    return _keep(("ends", measure, look, stamp), read)
+    return _keep((store.key, "ends", measure, look, stamp), read)
 
 
 def _keep(key: tuple[Any, ...], make: Callable[[], Any]) -> Any:

@@ -1,4 +1,4 @@
-"""`lightning board`: TensorBoard with every step kept."""
+"""`lightning board`: TensorBoard with the Emerge tab, and every step kept."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def open_board(arguments: Sequence[str]) -> NoReturn:
     parser = PlainParser(
         "lightning board",
         "`lightning board [DIR] [--port N]` opens TensorBoard on a folder of runs",
-        "Open TensorBoard on a folder of runs, with every step kept.",
+        "Open TensorBoard with the Emerge tab on a folder of runs, with every step kept, and print its address.",
     )
-    parser.add_argument("dir", nargs="?", default="runs", help="folder of runs (default: runs)")
+    parser.add_argument("dir", nargs="?", default="runs", help="folder of runs, or an fsspec URL (default: runs)")
     parser.add_argument("--port", type=int, default=6006, help="port on 127.0.0.1; 0 picks a free one (default: 6006)")
     wanted = parser.parse_args(arguments)
-    if not Path(wanted.dir).is_dir():
+    if "://" not in wanted.dir and not Path(wanted.dir).is_dir():
         raise UserError(
             f"`lightning board DIR` opens a folder of runs; there is no folder {wanted.dir}. "
             "Train first: lightning fit --config configs/vgg5.yaml"
