@@ -57,7 +57,7 @@ class Files:
                 raise damaged(f"{path} is no plain file")
             if found.st_size > limit:
                 raise damaged(f"{path} has {found.st_size} bytes, of {limit} at most")
-            return file.read(limit)
+            return file.read(found.st_size)
 
     def stamp(self, path: str) -> Stamp | None:
         """What tells a file from what it was before; None if it is not there."""

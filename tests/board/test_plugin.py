@@ -209,7 +209,6 @@ def test_a_larger_measure_is_asked_for_in_parts(make_ask, tmp_path):
 
 def test_the_timeline_and_the_pictures_of_stimuli(ask, tmp_path):
     folder = tmp_path / "runs" / RUN
-    le.run_timeline(folder)
     rows = [{"group": "token", "name": "dax", "step": 10, "low": 3, "high": 10, "p_value": float("nan")}]
     (folder / "emergence.json").write_text(json.dumps({"events": rows}))
     assert ask("run", run=RUN).json["events"] == [{**rows[0], "p_value": None}]
