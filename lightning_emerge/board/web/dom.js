@@ -11,12 +11,12 @@ export function el(tag, attributes = {}, ...children) {
   return node;
 }
 
-/** Gives a list of choices to a select, touching it only if something has changed. */
+/** Gives names, or pairs of value and name, to a select; touches it only if something has changed. */
 export function fill(select, options, value) {
   const now = JSON.stringify(options);
   if (select.dataset.options !== now) {
     select.dataset.options = now;
-    select.replaceChildren(...options.map(([key, words]) => el("option", { value: key }, words)));
+    select.replaceChildren(...options.map((one) => el("option", { value: [one].flat()[0] }, [one].flat().at(-1))));
   }
   select.value = value;
 }
@@ -46,3 +46,5 @@ export function wrap(words, most) {
   }
   return lines;
 }
+
+export const clip = (words, most) => (words.length > most ? `${words.slice(0, most - 1)}…` : words);

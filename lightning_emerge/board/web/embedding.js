@@ -1,8 +1,8 @@
 // Stimuli as points in a plane, by layer.
 
-import { tokenColour, tokenShape } from "./colour.js";
+import { tokenShape } from "./colour.js";
 import { countOf } from "./runs.js";
-import { countTo } from "./steps.js";
+import { countTo, latest } from "./steps.js";
 
 const GAP = 10;
 const HEAD = 18;
@@ -19,7 +19,7 @@ function layout(measure, width) {
   const count = countOf(measure.axes[0]);
   const columns = Math.min(count, Math.max(2, Math.floor(width / 210)), 4);
   const even = count <= 4 && columns < count ? Math.ceil(count / 2) : columns;
-  const side = Math.floor((width - GAP * (even - 1)) / even);
+  const side = Math.min(250, Math.floor((width - GAP * (even - 1)) / even));
   const rows = Math.ceil(count / even);
   const spots = Array.from({ length: count }, (_, k) => [(k % even) * (side + GAP), HEAD + Math.floor(k / even) * (side + HEAD)]);
   return { side, spots, height: rows * (side + HEAD) + 4 };
@@ -31,7 +31,7 @@ export const embeddingView = {
   missing: (run) => (names(run).length ? "" : "This run has recorded no distances between stimuli. An EmbeddingProbe or a SimilarityProbe does (configs/vgg5.yaml)."),
   choices({ run, state }) {
     const all = names(run);
-    return all.length < 2 ? [] : [{ key: "points", label: "Made of", value: chosen(run, state), options: all.map((one) => [one, one]) }];
+    return all.length < 2 ? [] : [{ key: "points", label: "Made of", value: chosen(run, state), options: all }];
   },
   about({ run, state }) {
     const measure = run.measure(chosen(run, state));
@@ -47,15 +47,12 @@ export const embeddingView = {
       const [x, y] = spots[k];
       const lit = hover.layer === layer;
       pen.rect(x + 0.5, y + 0.5, side - 1, side - 1, { stroke: lit ? ink : line, weight: lit ? 2 : 1 });
-      pen.text(x + 2, y - 5, layer, { fill: ink, size: 12, bold: layer === scene.layer || lit });
-      const open = () => scene.app.store.set({ layer });
-      scene.targets.push({ x, y, width: side, height: side, label: `Layer ${layer}`, what: { layer }, open });
-      const got = run.points(name, k);
-      scene.fresh &&= got.fresh;
-      if (got.error) scene.note = got.error;
-      if (got.value) drawPoints(pen, scene, got.value, { x, y, side, layer });
+      pen.text(x + 2, y - 5, layer, { bold: layer === scene.layer || lit });
+      scene.hit([x, y, side, side], `Layer ${layer}`, { layer }, scene.openLayer(layer));
+      const points = scene.have(run.points(name, k));
+      if (points) drawPoints(pen, scene, points, { x, y, side, layer });
     });
-    scene.step = Math.max(...measure.steps.filter((step) => step <= scene.step), measure.steps[0]);
+    scene.step = latest(measure.steps, scene.step);
   },
 };
 
@@ -66,7 +63,7 @@ function extent(points) {
 }
 
 function drawPoints(pen, scene, points, { x, y, side, layer }) {
-  const { run, hover, state, dark, ink } = scene;
+  const { run, hover, only, ink } = scene;
   const row = Math.max(0, countTo(points.steps, scene.step) - 1);
   const [, count] = points.shape;
   const scale = (side / 2 - 8) / extent(points);
@@ -74,16 +71,15 @@ function drawPoints(pen, scene, points, { x, y, side, layer }) {
     const from = 2 * (row * count + k);
     return [x + side / 2 + scale * points.data[from], y + side / 2 - scale * points.data[from + 1]];
   };
-  const only = hover.token ?? (state.token || null);
   const known = Array.from({ length: count }, (_, k) => k).filter((k) => Number.isFinite(at(k)[0]));
   run.tokens.forEach((token, number) => {
     const places = known.filter((k) => run.tokenOf[k] === number).map(at);
     const faded = only && only !== token;
-    pen.marks(places, faded ? 2 : 3, tokenShape(number), { fill: tokenColour(number, dark), alpha: faded ? 0.25 : 0.85 });
+    pen.marks(places, faded ? 2 : 3, tokenShape(number), { fill: scene.colour(number), alpha: faded ? 0.25 : 0.85 });
   });
   for (const k of [hover.stimulus, hover.other]) {
     if (k === undefined || !known.includes(k)) continue;
-    pen.marks([at(k)], 6, tokenShape(run.tokenOf[k]), { fill: tokenColour(run.tokenOf[k], dark), stroke: ink, weight: 2 });
+    scene.mark(pen, ...at(k), 6, run.tokenOf[k], { stroke: ink, weight: 2 });
   }
   const nearest = (px, py) => {
     let best = { k: -1, away: 100 };
@@ -94,8 +90,7 @@ function drawPoints(pen, scene, points, { x, y, side, layer }) {
     }
     if (best.k < 0) return null;
     const { id, token } = run.info.stimuli[best.k];
-    return { label: id, what: { stimulus: best.k, token, layer } };
+    return { label: id, what: { stimulus: best.k, token, layer }, open: scene.openLayer(layer) };
   };
-  const words = `${layer}, ${known.length} stimuli`;
-  scene.targets.push({ x, y, width: side, height: side, label: words, what: { layer }, at: nearest });
+  scene.hit([x, y, side, side], `${layer}, ${known.length} stimuli`, { layer }, scene.openLayer(layer), nearest);
 }

@@ -1,9 +1,12 @@
 // The Emerge tab: how a network comes to know what it knows, all views at the same step.
 
 import { getJson } from "./api.js";
+import { Biography, biographyView } from "./biography.js";
+import { couplingView } from "./coupling.js";
 import { curvesView } from "./curves.js";
 import { el } from "./dom.js";
 import { embeddingView } from "./embedding.js";
+import { filtersView } from "./filters.js";
 import { matrixView } from "./matrix.js";
 import { Panel } from "./panel.js";
 import { Run } from "./runs.js";
@@ -29,8 +32,10 @@ const VIEWS = [
     first: ["rdm"],
     missing: "This run has recorded no matrices. A SimilarityProbe records how far apart stimuli lie in each layer (configs/vgg5.yaml).",
   }),
-  embeddingView,
   curvesView,
+  embeddingView,
+  filtersView,
+  couplingView,
   matrixView({
     id: "gradients",
     title: "Gradient agreement between tokens",
@@ -52,13 +57,14 @@ class App {
     this.steps = [];
     this.complete = false;
     this.scheduled = false;
-    this.tip = new Tip(this);
     this.timeline = new Timeline(this);
     this.panels = VIEWS.map((view) => new Panel(view, this));
     this.message = el("div", { class: "message", role: "status" });
     this.spoken = el("div", { class: "spoken", "aria-live": "polite" });
     this.main = el("main", {}, ...this.panels.map((panel) => panel.root));
-    root.append(this.timeline.root, this.message, this.main, this.tip.root, this.spoken);
+    this.biography = new Biography(this, new Panel(biographyView, this));
+    this.tip = new Tip(this, this.biography.root);
+    root.append(this.timeline.root, this.message, this.main, this.biography.root, this.tip.root, this.spoken);
     this.paint();
     this.store.listen((changes) => this.changed(changes));
   }
@@ -115,6 +121,7 @@ class App {
   show(runs) {
     this.shown = runs;
     this.steps = union(runs.map((run) => run.steps));
+    runs.forEach((run) => run.sprite());
     this.main.hidden = this.timeline.root.hidden = !runs.length;
     this.tell(runs.length ? this.troubles() : EMPTY);
     this.redraw();
@@ -148,7 +155,11 @@ class App {
   /** The step that is shown: the newest one unless the slider was moved. */
   get step() {
     const { step } = this.store.value;
-    return step === null ? this.steps.at(-1) : latest(this.steps, step);
+    return step === null ? this.last : latest(this.steps, step);
+  }
+
+  get last() {
+    return this.steps.at(-1);
   }
 
   /** The layer that is shown: the last of the run's unless one was chosen. */
@@ -203,7 +214,7 @@ class App {
     this.arrange();
     this.timeline.draw();
     const seen = this.panels.filter((panel) => panel.seen);
-    this.complete = seen.map((panel) => panel.draw()).every(Boolean);
+    this.complete = [...seen.map((panel) => panel.draw()), this.biography.draw()].every(Boolean);
     if (!this.complete) return;
     this.root.dataset.ready = "true";
     this.root.dataset.step = this.step;

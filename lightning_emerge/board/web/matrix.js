@@ -1,7 +1,7 @@
 // Square matrices by layer: how far apart stimuli or tokens lie, how tokens' gradients agree, how alike layers are.
 
-import { byteValue, palette, shownRange, tokenColour, tokenShape, valueColour, diverges } from "./colour.js";
-import { digits } from "./dom.js";
+import { byteValue, diverges, palette, shownRange, valueColour } from "./colour.js";
+import { clip, digits } from "./dom.js";
 import { countOf, labelOf, rangeOf } from "./runs.js";
 
 const LEFT = 58;
@@ -37,10 +37,10 @@ export function matrixView({ id, title, key, fits, first, missing }) {
       const name = chosen(run, state);
       const found = [];
       if (names(run).length > 1) {
-        found.push({ key, label: "Measure", value: name, options: names(run).map((one) => [one, one]) });
+        found.push({ key, label: "Measure", value: name, options: names(run) });
       }
       const axis = layersOf(run.measure(name));
-      if (axis) found.push({ key: "layer", label: "Layer", value: nearLayer(axis, layer), options: axis.labels.map((one) => [one, one]) });
+      if (axis) found.push({ key: "layer", label: "Layer", value: nearLayer(axis, layer), options: axis.labels });
       return found;
     },
     about: ({ run, runs, state }) => sentence(run, runs, chosen(run, state)),
@@ -81,11 +81,8 @@ function layout(measure, width) {
   }
   const tile = best.tile;
   const top = beside ? TOP : TOP + side + FOOT + 16;
-  const tiles = layers.labels.map((_, k) => ({
-    x: left + (k % best.columns) * (tile + GAP),
-    y: top + Math.floor(k / best.columns) * (tile + 16),
-  }));
-  const height = beside ? TOP + side + FOOT : tiles.at(-1).y + tile + 8;
+  const tiles = layers.labels.map((_, k) => [left + (k % best.columns) * (tile + GAP), top + Math.floor(k / best.columns) * (tile + 16)]);
+  const height = beside ? TOP + side + FOOT : tiles.at(-1)[1] + tile + 8;
   return { side, height, tiles, tile };
 }
 
@@ -94,171 +91,134 @@ function draw(pen, scene, width, name, id) {
   const measure = run.measure(name);
   const layers = layersOf(measure);
   const known = rangeOf(runs, name);
-  const got = run.frame(id, name, scene.step, scene.layer, known);
-  scene.fresh = got.fresh;
-  scene.note = got.error ?? "";
-  if (!got.value) return;
-  const frame = got.value;
+  const frame = scene.have(run.frame(id, name, scene.step, scene.layer, known));
+  if (!frame) return;
   scene.step = frame.step;
   const range = shownRange(known ?? frame.range);
-  const place = layout(measure, width);
-  const at = layers ? run.layerOf(name, hover.layer && layers.labels.includes(hover.layer) ? hover.layer : scene.layer) : 0;
+  const { side, tile, tiles } = layout(measure, width);
+  const at = layers ? run.layerOf(name, layers.labels.includes(hover.layer) ? hover.layer : scene.layer) : 0;
   const inFrame = (k) => (frame.first === undefined ? k : k === frame.first ? 0 : -1);
-  const show = { pen, scene, measure, frame, range, name };
-  place.tiles.forEach(({ x, y }, k) => {
+  const show = { pen, scene, measure, frame, range, name, side };
+  tiles.forEach(([x, y], k) => {
     if (inFrame(k) < 0) return;
     const label = layers.labels[k];
-    pen.text(x, y - 4, label, { fill: ink, size: 10, bold: k === at });
-    pen.image(picture(show, inFrame(k), `tile ${k}`), x, y, place.tile, place.tile);
-    if (k === at) pen.rect(x - 1.5, y - 1.5, place.tile + 3, place.tile + 3, { stroke: ink, weight: 2 });
-    const open = () => scene.app.store.set({ layer: label });
-    scene.targets.push({ x, y: y - 14, width: place.tile, height: place.tile + 14, label: `Layer ${label}`, what: { layer: label }, open });
+    pen.text(x, y - 4, label, { size: 10, bold: k === at });
+    pen.image(picture(show, inFrame(k), `tile ${k}`), x, y, tile, tile);
+    if (k === at) pen.rect(x - 1.5, y - 1.5, tile + 3, tile + 3, { stroke: ink, weight: 2 });
+    scene.hit([x, y - 14, tile, tile + 14], `Layer ${label}`, { layer: label }, scene.openLayer(label));
   });
-  drawLarge(show, place.side, at, Math.max(0, inFrame(at)));
-  drawLegend(show, place.side);
+  drawLarge(show, layers ? layers.labels[at] : "", Math.max(0, inFrame(at)));
+  drawLegend(show);
 }
 
-function drawLarge(show, side, at, layer) {
-  const { pen, scene, measure } = show;
-  const { ink, soft } = scene;
-  const layers = layersOf(measure);
+function drawLarge(show, label, layer) {
+  const { pen, scene, measure, side } = show;
   const rows = measure.axes.at(-2);
   const count = countOf(rows);
-  const label = layers ? layers.labels[at] : "";
-  pen.text(LEFT, TOP - 8, `${label}${label ? ", " : ""}step ${scene.step}`, { fill: ink, bold: true });
+  pen.text(LEFT, TOP - 8, `${label && `${label}, `}step ${scene.step}`, { bold: true });
   pen.image(picture(show, layer, "large"), LEFT, TOP, side, side);
-  pen.rect(LEFT, TOP, side, side, { stroke: soft });
-  if (rows.name === "stimulus") drawBlocks(show, side, count);
-  else drawNames(show, side, rows, layer);
-  const value = (row, column) => byteValue(show.frame.data[layer * count * count + row * count + column], show.frame.range);
-  const find = (x, y) => found(show, rows, label, value, Math.floor(((y - TOP) / side) * count), Math.floor(((x - LEFT) / side) * count));
-  const words = `${label || "Matrix"} at step ${scene.step}`;
-  scene.targets.push({ x: LEFT, y: TOP, width: side - 0.01, height: side - 0.01, label: words, what: layers ? { layer: label } : {}, at: find });
+  pen.rect(LEFT, TOP, side, side, { stroke: scene.soft });
+  const value = (row, column) => byteValue(show.frame.data[(layer * count + row) * count + column], show.frame.range);
+  if (rows.name === "stimulus") drawBlocks(show, count);
+  else drawNames(show, rows, value);
+  const position = (at, from) => Math.floor(((at - from) / side) * count);
+  const find = (x, y) => found(scene, measure, label, value, position(y, TOP), position(x, LEFT));
+  scene.hit([LEFT, TOP, side - 0.01, side - 0.01], `${label || "Matrix"} at step ${scene.step}`, label ? { layer: label } : {}, undefined, find);
 }
 
-function found({ scene, measure }, rows, layer, value, y, x) {
-  const { run } = scene;
-  const ordered = rows.name === "stimulus" && run.order.length === countOf(rows);
-  const [row, column] = ordered ? [run.order[y], run.order[x]] : [y, x];
+function found({ run }, measure, layer, value, y, x) {
+  const rows = measure.axes.at(-2);
+  const stimuli = rows.name === "stimulus";
+  const [row, column] = stimuli ? [run.order[y], run.order[x]] : [y, x];
   if (row === undefined || column === undefined) return null;
   const what = layer ? { layer } : {};
-  if (ordered) Object.assign(what, { stimulus: row, other: column, token: run.tokens[run.tokenOf[row]] });
-  else if (rows.name === "token") what.token = labelOf(rows, row);
-  else if (rows.name === "layer") what.layer = labelOf(rows, row);
+  if (stimuli) Object.assign(what, { stimulus: row, other: column, token: run.tokens[run.tokenOf[row]] });
+  else if (["token", "layer"].includes(rows.name)) what[rows.name] = labelOf(rows, row);
   const unit = measure.unit === "1" ? "" : ` (${measure.unit})`;
   return { what, label: `${labelOf(rows, row)} and ${labelOf(rows, column)}: ${digits(value(row, column))}${unit}` };
 }
 
-function drawBlocks({ pen, scene }, side, count) {
-  const { run, hover, dark, ink } = scene;
+function drawBlocks({ pen, scene, side }, count) {
+  const { run, hover, only, ink } = scene;
   const size = side / count;
-  let start = 0;
+  let from = 0;
   run.tokens.forEach((token, k) => {
-    const many = run.tokenOf.filter((one) => one === k).length;
-    if (!many) return;
-    const [from, length] = [start * size, many * size];
-    drawToken(pen, scene, token, k, TOP + from + length / 2);
-    if (start) {
+    const length = run.tokenOf.filter((one) => one === k).length * size;
+    if (!length) return;
+    drawToken(pen, scene, token, from + length / 2, side);
+    if (from) {
       pen.line([[LEFT - 4, TOP + from], [LEFT, TOP + from]], { stroke: ink });
       pen.line([[LEFT + from, TOP + side], [LEFT + from, TOP + side + 4]], { stroke: ink });
     }
-    pen.marks([[LEFT + from + length / 2, TOP + side + 8]], 4, tokenShape(k), { fill: tokenColour(k, dark) });
-    if (hover.token === token || scene.state.token === token) {
-      const style = { stroke: tokenColour(k, true), weight: 2 };
+    if (only === token) {
+      const style = { stroke: scene.colour(k), weight: 2 };
       pen.rect(LEFT, TOP + from, side, length, style);
       pen.rect(LEFT + from, TOP, length, side, style);
     }
-    start += many;
+    from += length;
   });
   if (hover.stimulus === undefined) return;
-  const at = run.order.indexOf(hover.stimulus);
-  pen.rect(LEFT, TOP + at * size, side, Math.max(1, size), { fill: "#ffffff", alpha: 0.6 });
-  pen.rect(LEFT + at * size, TOP, Math.max(1, size), side, { fill: "#ffffff", alpha: 0.6 });
+  const at = run.order.indexOf(hover.stimulus) * size;
+  const thick = Math.max(1, size);
+  pen.rect(LEFT, TOP + at, side, thick, { fill: "#ffffff", alpha: 0.6 });
+  pen.rect(LEFT + at, TOP, thick, side, { fill: "#ffffff", alpha: 0.6 });
 }
 
-function drawToken(pen, { dark, ink, hover, state }, token, k, y) {
-  const bold = hover.token === token || state.token === token;
-  pen.marks([[LEFT - 10, y]], 4, tokenShape(k), { fill: tokenColour(k, dark) });
-  pen.text(LEFT - 18, y + 4, clip(token, 7), { fill: ink, size: 11, align: "right", bold });
+/** Names a token beside the matrix, and marks it below. */
+function drawToken(pen, scene, token, at, side) {
+  const k = scene.run.tokens.indexOf(token);
+  scene.mark(pen, LEFT - 10, TOP + at, 4, k);
+  scene.mark(pen, LEFT + at, TOP + side + 8, 4, k);
+  pen.text(LEFT - 18, TOP + at + 4, clip(token, 7), { align: "right", bold: scene.only === token });
 }
 
-function drawNames({ pen, scene, frame, range }, side, rows, layer) {
-  const { run, ink, hover } = scene;
+function drawNames({ pen, scene, range, side }, rows, value) {
+  const { hover, only, ink } = scene;
   const count = countOf(rows);
   const size = side / count;
   for (let k = 0; k < count; k += 1) {
     const words = labelOf(rows, k);
-    const y = TOP + (k + 0.5) * size;
-    const token = rows.name === "token" ? run.tokens.indexOf(words) : -1;
-    if (token >= 0) {
-      drawToken(pen, scene, words, token, y);
-      pen.marks([[LEFT + (k + 0.5) * size, TOP + side + 8]], 4, tokenShape(token), { fill: tokenColour(token, scene.dark) });
-    } else {
-      pen.text(LEFT - 5, y + 4, clip(words, 9), { fill: ink, size: 10, align: "right", bold: hover.layer === words });
-    }
-    if (hover.token === words || hover.layer === words) pen.rect(LEFT, TOP + k * size, side, size, { stroke: ink, weight: 2 });
+    const middle = (k + 0.5) * size;
+    if (rows.name === "token") drawToken(pen, scene, words, middle, side);
+    else pen.text(LEFT - 5, TOP + middle + 4, clip(words, 9), { size: 10, align: "right", bold: hover.layer === words });
+    if ([only, hover.layer].includes(words)) pen.rect(LEFT, TOP + k * size, side, size, { stroke: ink, weight: 2 });
     for (let j = 0; size >= 34 && j < count; j += 1) {
-      const value = byteValue(frame.data[layer * count * count + k * count + j], frame.range);
-      const [r, g, b] = valueColour(value, range);
+      const [r, g, b] = valueColour(value(k, j), range);
       const fill = 0.3 * r + 0.59 * g + 0.11 * b > 140 ? "#000000" : "#ffffff";
-      pen.text(LEFT + (j + 0.5) * size, y + 4, Number.isFinite(value) ? value.toFixed(2) : "none", { fill, size: 11, align: "center" });
+      pen.text(LEFT + (j + 0.5) * size, TOP + middle + 4, digits(value(k, j)), { fill, align: "center" });
     }
   }
 }
 
-function drawLegend({ pen, scene, measure, range, name }, side) {
-  const { ink } = scene;
+function drawLegend({ pen, scene, measure, range, side }) {
   const y = TOP + side + 20;
   const wide = Math.min(160, side * 0.5);
-  const bar = keep(scene, `bar ${range} ${name}`, 100, 1, (pixels) => {
-    pixels.set(Array.from({ length: 100 }, (_, k) => pack(valueColour(range[0] + ((range[1] - range[0]) * k) / 99, range))));
+  const bar = scene.canvas("bar", String(range), 100, 1, (bytes) => {
+    for (let k = 0; k < 100; k += 1) bytes.set([...valueColour(range[0] + ((range[1] - range[0]) * k) / 99, range), 255], 4 * k);
   });
-  const more = /^1 - /.test(measure.unit) ? " or more" : "";
-  const low = digits(range[0]);
-  pen.text(LEFT, y + 9, low, { fill: ink, size: 11 });
+  const [low, high] = range.map(digits);
   const x = LEFT + 8 + 7 * low.length;
+  const more = /^1 - /.test(measure.unit) ? " or more" : "";
+  pen.text(LEFT, y + 9, low);
   pen.image(bar, x, y, wide, 10);
-  pen.text(x + wide + 6, y + 9, `${digits(range[1])}${more}${measure.unit === "1" ? "" : `  ${measure.unit}`}`, { fill: ink, size: 11 });
+  pen.text(x + wide + 6, y + 9, `${high}${more}${measure.unit === "1" ? "" : `  ${measure.unit}`}`);
 }
 
-const pack = ([r, g, b]) => (255 << 24) | (b << 16) | (g << 8) | r;
-
-/** A layer's matrix as a small canvas, painted anew only if it has changed. */
+/** A layer's matrix as a small canvas. */
 function picture({ scene, measure, frame, range, name }, layer, spot) {
   const rows = measure.axes.at(-2);
   const count = countOf(rows);
-  const order = rows.name === "stimulus" && scene.run.order.length === count ? scene.run.order : null;
+  const { order } = scene.run;
   const mark = `${name} ${frame.step} ${layer} ${range} ${frame.range}`;
-  return keep(scene, spot, count, count, (pixels) => {
+  return scene.canvas(spot, mark, count, count, (bytes) => {
+    const pixels = new Uint32Array(bytes.buffer);
     const colours = palette(frame.range, range);
-    const { data } = frame;
     const start = layer * count * count;
-    if (!order || order.every((value, k) => value === k)) {
-      for (let k = 0; k < pixels.length; k += 1) pixels[k] = colours[data[start + k]];
-      return;
-    }
     for (let row = 0; row < count; row += 1) {
-      const from = start + order[row] * count;
-      for (let column = 0; column < count; column += 1) pixels[row * count + column] = colours[data[from + order[column]]];
+      const from = start + (rows.name === "stimulus" ? order[row] : row) * count;
+      const to = row * count;
+      if (rows.name === "stimulus") for (let column = 0; column < count; column += 1) pixels[to + column] = colours[frame.data[from + order[column]]];
+      else for (let column = 0; column < count; column += 1) pixels[to + column] = colours[frame.data[from + column]];
     }
-  }, mark);
+  });
 }
-
-/** A small canvas that is kept with the cell, painted anew only if its mark has changed. */
-export function keep(scene, spot, width, height, paint, mark = spot) {
-  const kept = scene.memory.kept;
-  let one = kept.get(spot);
-  if (one?.mark === mark && one.canvas.width === width) return one.canvas;
-  if (!one || one.canvas.width !== width || one.canvas.height !== height) {
-    const canvas = Object.assign(document.createElement("canvas"), { width, height });
-    const context = canvas.getContext("2d");
-    one = { canvas, context, data: context.createImageData(width, height) };
-    kept.set(spot, one);
-  }
-  paint(new Uint32Array(one.data.data.buffer), one.data.data);
-  one.context.putImageData(one.data, 0, 0);
-  one.mark = mark;
-  return one.canvas;
-}
-
-export const clip = (words, most) => (words.length > most ? `${words.slice(0, most - 1)}…` : words);

@@ -2,6 +2,7 @@
 
 import { el, fill, save, wrap } from "./dom.js";
 import { CanvasPen, SvgPen } from "./pen.js";
+import { Scene } from "./scene.js";
 
 const HEAD = 18;
 
@@ -39,10 +40,8 @@ export class Panel {
     if (seen) this.app.redraw();
   }
 
-  scene(run, targets) {
-    const { app } = this;
-    const { value: state, hover } = app.store;
-    return { app, run, runs: app.shown, state, hover, targets, step: app.step, layer: app.layer, ...app.colours, fresh: true, note: "", memory: this.cells.get(run.name) };
+  scene(run) {
+    return new Scene(this.app, run, this.cells.get(run.name)?.kept ?? new Map());
   }
 
   /** Draws all runs. Returns whether everything that should be there was. */
@@ -57,12 +56,11 @@ export class Panel {
 
   describe() {
     const { app, view } = this;
-    const [run] = app.shown;
-    const able = app.shown.find((one) => !view.missing(one));
-    this.about.textContent = able ? view.about(this.scene(able, [])) : "";
+    const able = app.shown.find((one) => !view.missing(one, app.store.value));
+    this.about.textContent = able ? view.about(this.scene(able)) : "";
     this.pin.setAttribute("aria-pressed", app.isPinned(view.id));
     this.pin.setAttribute("aria-label", `${view.title}: keep at the top`);
-    const choices = able ? view.choices(this.scene(able ?? run, [])) : [];
+    const choices = able ? view.choices(this.scene(able)) : [];
     while (this.choices.children.length > choices.length) this.choices.lastChild.remove();
     choices.forEach((choice, k) => this.choose(choice, k));
   }
@@ -105,7 +103,7 @@ export class Panel {
 
   drawCell(run, view) {
     const cell = this.cell(run);
-    const missing = view.missing(run);
+    const missing = view.missing(run, this.app.store.value);
     cell.canvas.hidden = Boolean(missing);
     cell.head.hidden = this.app.shown.length < 2;
     cell.head.textContent = run.name;
@@ -114,12 +112,11 @@ export class Panel {
       return true;
     }
     const width = Math.max(260, Math.floor(this.width ? cell.width : cell.root.clientWidth));
-    const targets = [];
-    const scene = this.scene(run, targets);
+    const scene = this.scene(run);
     const height = Math.ceil(view.height(scene, width));
     const pen = this.prepare(cell, width, height);
     view.draw(pen, scene, width, height);
-    cell.targets = targets;
+    cell.targets = scene.targets;
     this.ring(pen, cell);
     cell.note.textContent = scene.note;
     const words = `${view.title}${this.app.shown.length > 1 ? `, ${run.name}` : ""}, step ${scene.step}`;
@@ -139,13 +136,13 @@ export class Panel {
     const context = canvas.getContext("2d");
     context.setTransform(dense, 0, 0, dense, 0, 0);
     context.clearRect(0, 0, width, height);
-    return new CanvasPen(context);
+    return new CanvasPen(context, this.app.colours.ink);
   }
 
   ring(pen, cell) {
     const target = cell.targets[cell.cursor];
     if (!target) return;
-    const { x, y, width, height } = boxOf(target);
+    const { x, y, width, height } = target;
     pen.rect(x - 2, y - 2, width + 4, height + 4, { stroke: this.app.colours.ink, weight: 2 });
   }
 
@@ -154,8 +151,7 @@ export class Panel {
     const y = event.offsetY;
     for (let k = cell.targets.length - 1; k >= 0; k -= 1) {
       const target = cell.targets[k];
-      const box = boxOf(target);
-      if (x < box.x || y < box.y || x > box.x + box.width || y > box.y + box.height) continue;
+      if (x < target.x || y < target.y || x > target.x + target.width || y > target.y + target.height) continue;
       const inside = target.at ? target.at(x, y) : target;
       if (inside) return inside;
     }
@@ -193,7 +189,7 @@ export class Panel {
   /** Saves what is drawn, with its title and sentence. */
   async save(kind) {
     const { app, view } = this;
-    const able = app.shown.filter((run) => !view.missing(run));
+    const able = app.shown.filter((run) => !view.missing(run, app.store.value));
     if (!able.length) return;
     const cells = able.map((run) => this.cells.get(run.name));
     const width = cells.reduce((sum, cell) => sum + cell.width + HEAD, HEAD);
@@ -203,7 +199,7 @@ export class Panel {
     const compose = (pen) => this.compose(pen, able, lines, { width, height, top });
     const name = `emerge-${view.id}-step-${app.step}.${kind.toLowerCase()}`;
     if (kind === "SVG") {
-      const pen = new SvgPen(width, height);
+      const pen = new SvgPen(width, height, app.colours.ink);
       compose(pen);
       save(name, new Blob([new XMLSerializer().serializeToString(pen.root)], { type: "image/svg+xml" }));
       return;
@@ -211,22 +207,22 @@ export class Panel {
     const canvas = Object.assign(document.createElement("canvas"), { width: 2 * width, height: 2 * height });
     const context = canvas.getContext("2d");
     context.scale(2, 2);
-    compose(new CanvasPen(context));
+    compose(new CanvasPen(context, app.colours.ink));
     canvas.toBlob((blob) => save(name, blob));
   }
 
   compose(pen, runs, lines, { width, height, top }) {
     const { colours } = this.app;
     pen.rect(0, 0, width, height, { fill: colours.page });
-    pen.text(HEAD, 1.5 * HEAD, this.view.title, { fill: colours.ink, size: 16, bold: true });
+    pen.text(HEAD, 1.5 * HEAD, this.view.title, { size: 16, bold: true });
     lines.forEach((line, k) => pen.text(HEAD, 2.4 * HEAD + 15 * k, line, { fill: colours.soft }));
     let x = HEAD;
     for (const run of runs) {
       const cell = this.cells.get(run.name);
-      const scene = this.scene(run, []);
+      const scene = this.scene(run);
       const moved = offset(pen, x, top);
       this.view.draw(moved, scene, cell.width, cell.height);
-      pen.text(x, top - 0.5 * HEAD, `${run.name}, step ${scene.step}`, { fill: colours.ink });
+      pen.text(x, top - 0.5 * HEAD, `${run.name}, step ${scene.step}`);
       x += cell.width + HEAD;
     }
   }
@@ -241,8 +237,4 @@ function offset(pen, dx, dy) {
     image: (picture, x, y, ...rest) => pen.image(picture, x + dx, y + dy, ...rest),
     text: (x, y, ...rest) => pen.text(x + dx, y + dy, ...rest),
   };
-}
-
-function boxOf({ x, y, r, width, height }) {
-  return r === undefined ? { x, y, width, height } : { x: x - r, y: y - r, width: 2 * r, height: 2 * r };
 }

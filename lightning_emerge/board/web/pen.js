@@ -31,8 +31,9 @@ function cross(x, y, r, turn) {
 
 /** Draws on a canvas. */
 export class CanvasPen {
-  constructor(context) {
+  constructor(context, ink) {
     this.context = context;
+    this.ink = ink;
   }
 
   rect(x, y, width, height, { fill, stroke, weight = 1, alpha = 1 } = {}) {
@@ -96,41 +97,33 @@ export class CanvasPen {
     context.globalAlpha = 1;
   }
 
-  /** Puts a canvas or bitmap, or a part [x, y, width, height] of it. */
-  image(picture, x, y, width, height, { part, alpha = 1 } = {}) {
+  /** Puts a small canvas; its pixels stay square if it is made larger. */
+  image(picture, x, y, width, height) {
     const { context } = this;
-    context.globalAlpha = alpha;
     context.imageSmoothingEnabled = picture.width > width;
-    if (part) context.drawImage(picture, ...part, x, y, width, height);
-    else context.drawImage(picture, x, y, width, height);
-    context.globalAlpha = 1;
+    context.drawImage(picture, x, y, width, height);
   }
 
-  text(x, y, words, { fill, size = 12, align = "left", bold = false, turn = 0, alpha = 1 }) {
+  text(x, y, words, { fill = this.ink, size = 11.5, align = "left", bold = false } = {}) {
     const { context } = this;
-    context.save();
-    context.globalAlpha = alpha;
-    context.translate(x, y);
-    context.rotate(turn);
     context.font = `${bold ? "600 " : ""}${size}px ${FONT}`;
     context.textAlign = align;
-    context.textBaseline = "alphabetic";
     context.fillStyle = fill;
-    context.fillText(words, 0, 0);
-    context.restore();
+    context.fillText(words, x, y);
   }
 }
 
 /** Draws the same into an SVG element. */
 export class SvgPen {
-  constructor(width, height) {
+  constructor(width, height, ink) {
+    this.ink = ink;
     this.root = document.createElementNS(SVG, "svg");
     this.put(this.root, { xmlns: SVG, viewBox: `0 0 ${width} ${height}`, width, height, "font-family": FONT });
   }
 
   put(node, attributes) {
     for (const [name, value] of Object.entries(attributes)) {
-      if (value !== undefined && value !== null && value !== "") node.setAttribute(name, value);
+      if (value !== undefined && value !== false && value !== "") node.setAttribute(name, value);
     }
     return node;
   }
@@ -139,7 +132,7 @@ export class SvgPen {
     return this.root.appendChild(this.put(document.createElementNS(SVG, tag), attributes));
   }
 
-  ink({ fill, stroke, weight = 1, alpha = 1, dash = [] }) {
+  style({ fill, stroke, weight = 1, alpha = 1, dash = [] }) {
     return {
       fill: fill ?? "none",
       stroke,
@@ -150,7 +143,7 @@ export class SvgPen {
   }
 
   rect(x, y, width, height, style = {}) {
-    this.add("rect", { x, y, width, height, ...this.ink(style) });
+    this.add("rect", { x, y, width, height, ...this.style(style) });
   }
 
   line(points, style) {
@@ -160,29 +153,22 @@ export class SvgPen {
       down = Boolean(point);
       return command;
     });
-    this.add("path", { d: path.join(""), ...this.ink(style), "stroke-linejoin": "round" });
+    this.add("path", { d: path.join(""), ...this.style(style), "stroke-linejoin": "round" });
   }
 
   marks(places, r, shape, style) {
     const outline = (x, y) => OUTLINES[shape](x, y, r).map((point) => point.map(short).join(" "));
-    this.add("path", { d: places.map(([x, y]) => `M${outline(x, y).join("L")}Z`).join(""), ...this.ink(style) });
+    this.add("path", { d: places.map(([x, y]) => `M${outline(x, y).join("L")}Z`).join(""), ...this.style(style) });
   }
 
-  image(picture, x, y, width, height, { part, alpha = 1 } = {}) {
-    const [left, top, wide, high] = part ?? [0, 0, picture.width, picture.height];
-    const copy = Object.assign(document.createElement("canvas"), { width: wide, height: high });
-    copy.getContext("2d").drawImage(picture, left, top, wide, high, 0, 0, wide, high);
+  image(picture, x, y, width, height) {
     const style = picture.width > width ? "" : "image-rendering: pixelated";
-    const fit = { x, y, width, height, preserveAspectRatio: "none", style };
-    this.add("image", { href: copy.toDataURL(), ...fit, opacity: alpha === 1 ? undefined : alpha });
+    this.add("image", { href: picture.toDataURL(), x, y, width, height, preserveAspectRatio: "none", style });
   }
 
-  text(x, y, words, { fill, size = 12, align = "left", bold = false, turn = 0, alpha = 1 }) {
+  text(x, y, words, { fill = this.ink, size = 11.5, align = "left", bold = false } = {}) {
     const anchor = { left: "start", center: "middle", right: "end" }[align];
-    const rotate = turn ? `rotate(${(turn * 180) / Math.PI} ${x} ${y})` : undefined;
-    const style = { "font-size": size, "text-anchor": anchor, "font-weight": bold ? 600 : undefined, transform: rotate };
-    const node = this.add("text", { x, y, fill, ...style, opacity: alpha === 1 ? undefined : alpha });
-    node.textContent = words;
+    this.add("text", { x, y, fill, "font-size": size, "text-anchor": anchor, "font-weight": bold && 600 }).textContent = words;
   }
 }
 

@@ -79,6 +79,13 @@ export class Run {
     return this.stepwise(`values ${slot} ${name}`, `values|${this.name}|${name}|${first}`, measure, step, bytes, fetcher);
   }
 
+  /** The same at one step that stays, whatever the slider does. */
+  once(name, step, first) {
+    const stem = `values|${this.name}|${name}|${first}`;
+    const fetcher = async () => ({ ...(await getArray("values", { run: this.name, measure: name, step, first })), step });
+    return this.take(`once ${name} ${step}`, `${stem}|${step}`, `${stem}|${step}`, fetcher);
+  }
+
   stepwise(slot, stem, measure, step, bytes, fetcher) {
     const at = latest(measure.steps, step);
     const one = (when) => [`${stem}|${when}`, fetcher(when)];

@@ -95,7 +95,8 @@ export class Store {
   write() {
     const { location, history } = this.outer;
     this.written = writeHash(location.hash, this.value);
-    if (this.written !== location.hash) history.replaceState(history.state, "", this.written);
+    // The whole address, as a page may have another base than its own.
+    if (this.written !== location.hash) history.replaceState(history.state, "", location.pathname + location.search + this.written);
   }
 
   restore() {

@@ -75,7 +75,7 @@ export class Timeline {
     if (!app.shown.length) return;
     const { steps, step, shown } = app;
     const { scale, step: wanted, token } = app.store.value;
-    const last = steps.at(-1);
+    const last = app.last;
     this.slider.value = FINE * place(step, last, scale);
     const looks = `look ${steps.indexOf(step) + 1} of ${steps.length}`;
     this.slider.setAttribute("aria-label", "Optimizer step");
@@ -85,9 +85,9 @@ export class Timeline {
     this.scale.textContent = scale === "log" ? "Log steps" : "Linear steps";
     this.scale.setAttribute("aria-label", `Steps are spaced ${scale === "log" ? "logarithmically" : "linearly"}; change`);
     this.follow.setAttribute("aria-pressed", wanted === null);
-    const names = app.index.map(({ run }) => [run, run]);
+    const names = app.index.map(({ run }) => run);
     fill(this.run, names, shown[0].name);
-    fill(this.other, [["", "no other run"], ...names.filter(([run]) => run !== shown[0].name)], shown[1]?.name ?? "");
+    fill(this.other, [["", "no other run"], ...names.filter((run) => run !== shown[0].name)], shown[1]?.name ?? "");
     const mark = JSON.stringify([last, scale, app.dark, token, app.store.hover.token, shown.map((run) => [run.name, run.info.events.length, run.tokens])]);
     if (!again && mark === this.mark) return;
     this.mark = mark;

@@ -5,8 +5,9 @@ import { el } from "./dom.js";
 const SIDE = 64;
 
 export class Tip {
-  constructor(app) {
+  constructor(app, dialog) {
     this.app = app;
+    this.dialog = dialog;
     this.words = el("div");
     this.images = el("div", { class: "images" });
     this.root = el("div", { class: "tip", role: "presentation", hidden: true }, this.images, this.words);
@@ -19,6 +20,9 @@ export class Tip {
     }
     this.words.textContent = target.label;
     this.images.replaceChildren(...this.thumbnails(target.what ?? {}, cell));
+    // A window that is open lies above all else but what is in it.
+    const home = this.dialog.open ? this.dialog : this.app.root;
+    if (this.root.parentNode !== home) home.append(this.root);
     this.root.hidden = false;
     const { innerWidth, innerHeight } = window;
     const { offsetWidth, offsetHeight } = this.root;
