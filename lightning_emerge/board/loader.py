@@ -20,7 +20,7 @@ class EmergeLoader(TBLoader):
             for plugin in _KEPT:
                 asked.setdefault(plugin, _ALL)
 
-    def load(self, context: TBContext) -> TBPlugin:
+    def load(self, context: TBContext) -> TBPlugin:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Makes the plugin."""
         from lightning_emerge.board.plugin import EmergePlugin
 

@@ -55,7 +55,7 @@ class EmergePlugin(TBPlugin):
             "/stamp": (self._stamp, {"run"}),
             "/sprite": (self._sprite, {"run"}),
             "/values": (self._values, {"run", "measure", "step", "first"}),
-            "/movie": (self._movie, {"run", "measure", "first"}),
+            "/frame": (self._frame, {"run", "measure", "step", "first"}),
             "/series": (self._series, {"run", "measure", "filter"}),
             "/points": (self._points, {"run", "measure", "first"}),
         }
@@ -90,9 +90,9 @@ class EmergePlugin(TBPlugin):
         store, measure = self._find(query)
         return _numbers(views.values(store, measure, _whole(_text(query, "step")), _first(query)))
 
-    def _movie(self, query: _Query) -> Response:
+    def _frame(self, query: _Query) -> Response:
         store, measure = self._find(query)
-        return _numbers(views.movie(store, measure, _first(query)))
+        return _numbers(views.frame(store, measure, _whole(_text(query, "step")), _first(query)))
 
     def _series(self, query: _Query) -> Response:
         store, measure = self._find(query)

@@ -112,12 +112,13 @@ class Runs:
             RefusedError: if the run has none.
         """
         place, table = self.place(name), self._json(name, THUMBNAIL_TABLE)
-        numbers = [table.get(key) for key in ("columns", "width", "height")] if isinstance(table, dict) else []
+        given = [table.get(key) for key in ("columns", "width", "height")] if isinstance(table, dict) else []
+        numbers = [number for number in given if type(number) is int and number > 0]
         try:
             picture = place.files.read(place.path(THUMBNAILS), _MOST_SPRITE)
         except OSError:
             picture = b""
-        if not picture.startswith(b"\x89PNG\r\n\x1a\n") or not all(type(n) is int and n > 0 for n in numbers):
+        if not picture.startswith(b"\x89PNG\r\n\x1a\n") or len(numbers) < 3:
             raise RefusedError(404, "This run has no pictures of its stimuli; a fit leaves them since version 0.2.")
         columns, width, height = numbers
         return picture, (columns, width, height)

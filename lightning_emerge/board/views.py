@@ -18,6 +18,16 @@ from lightning_emerge.board.store import Array, Store
 MOST_BYTES, MOST_SERIES, _MOST_LABELS, _LOOKS = 16 << 20, 1_000_000, 32, 9
 _CHEAP = 1 << 20
 Range = tuple[float, float] | None
+_SURE = {"1 - Pearson r": (0.0, 2.0)}
+"""Units that no value leaves."""
+_USUAL = {
+    "-1 to 1": (-1.0, 1.0),
+    "0 to 1": (0.0, 1.0),
+    "share": (0.0, 1.0),
+    "probability": (0.0, 1.0),
+    "AUC": (0.0, 1.0),
+}
+"""What is in a unit's name, and the range of most measures with it; that of a difference goes below."""
 _made: Cache[Any] = Cache(24 << 20)
 """Ranges, series and planes that were made, by what they were made of."""
 
@@ -27,13 +37,13 @@ class Answer:
     """Binary numbers, and what is to be known of them.
 
     Attributes:
-        body: bytes, whole or piece by piece.
+        body: bytes.
         shape: of the numbers.
         steps: along the first axis, if it is that of steps.
         range: of the measure over the run.
     """
 
-    body: bytes | Iterator[bytes]
+    body: bytes
     shape: tuple[int, ...]
     steps: list[int] = field(default_factory=list[int])
     range: Range = None
@@ -56,14 +66,18 @@ def describe(store: Store) -> dict[str, Any]:
 
 
 def find_range(store: Store, measure: str) -> Range:
-    """The range of a measure over nine looks, the first and the last among them; None if it has no finite value.
+    """The range of a measure over the run: what its unit says, and what nine looks have, first and last among them.
 
-    All looks would have to be read for more. What lies beyond is drawn as an end of the range.
+    All looks would have to be read for more; what lies beyond is drawn as an end of the range. None if neither says it.
     """
+    unit = str(store.measures[measure].attributes.get("units", ""))
+    if unit in _SURE:
+        return _SURE[unit]
     taken = store.taken(measure)
     looks = sorted(taken)
     chosen = sorted({looks[round(k * (len(looks) - 1) / (_LOOKS - 1))] for k in range(_LOOKS)}) if looks else []
     ends = [end for look in chosen for end in _ends(store, measure, look, taken[look])]
+    ends += next((known for words, known in _USUAL.items() if words in unit), ())
     return (min(ends), max(ends)) if ends else None
 
 
@@ -82,27 +96,20 @@ def values(store: Store, measure: str, step: int, first: int | None) -> Answer:
     return Answer(_floats(found if first is None else found[first]), shape, range=find_range(store, measure))
 
 
-def movie(store: Store, measure: str, first: int | None) -> Answer:
-    """A matrix at all steps, as 0 to 254 on the measure's range and 255 where it is not measured.
+def frame(store: Store, measure: str, step: int, first: int | None) -> Answer:
+    """A measure at one step in a byte a value: 0 to 254 on the measure's range, 255 where it is not measured.
 
     Raises:
-        RefusedError: if it is no matrix, or there is no such position on its first axis.
+        RefusedError: as for `values`.
     """
     array = store.measures[measure]
+    look = _find_look(store, measure, step)
     shape = array.rest if first is None else _fixed(array, first)
-    if len(shape) != 2:
-        raise RefusedError(400, f"A movie is of matrices, and {measure} has other axes. Use first=.")
     if prod(shape) > MOST_BYTES:
-        raise RefusedError(413, f"{measure} has too many values for a movie.")
-    low, high = ends = find_range(store, measure) or (0.0, 1.0)
-    looks = sorted(store.taken(measure))
-
-    def frames() -> Iterator[bytes]:
-        for look in looks:
-            found = store.read(measure, look)
-            yield _to_bytes(found if first is None else found[first], low, high)
-
-    return Answer(frames(), (len(looks), *shape), [store.steps[look] for look in looks], ends)
+        raise RefusedError(413, f"{measure} has more than {MOST_BYTES >> 20} MB a step. Use first=.")
+    found = store.read(measure, look)
+    ends = find_range(store, measure) or (0.0, 1.0)
+    return Answer(_to_bytes(found if first is None else found[first], *ends), shape, range=ends)
 
 
 def series(store: Store, measure: str, of: tuple[int, int] | None) -> Answer:
@@ -159,13 +166,13 @@ def points(store: Store, measure: str, first: int | None) -> Answer:
 
 def _describe_measure(store: Store, array: Array) -> dict[str, Any]:
     taken = store.taken(array.name)
-    cheap = prod(array.rest) * 4 <= _CHEAP
+    cheap, unit = prod(array.rest) * 4 <= _CHEAP, str(array.attributes.get("units", ""))
     return {
         "about": str(array.attributes.get("long_name", "")),
-        "unit": str(array.attributes.get("units", "")),
+        "unit": unit,
         "axes": [_describe_axis(store, axis, array) for axis in array.axes[1:]],
         "steps": [store.steps[look] for look in sorted(taken)],
-        "range": find_range(store, array.name) if cheap else None,
+        "range": find_range(store, array.name) if cheap or unit in _SURE else None,
     }
 
 
@@ -218,6 +225,9 @@ def _floats(found: npt.NDArray[Any]) -> bytes:
 
 
 def _to_bytes(found: npt.NDArray[Any], low: float, high: float) -> bytes:
-    reach = high - low or 1.0
-    scaled = np.rint((found.astype(np.float32) - np.float32(low)) * np.float32(254 / reach))
-    return np.where(np.isnan(scaled), 255, np.clip(scaled, 0, 254)).astype(np.uint8).tobytes()
+    scaled = found.astype(np.float32)
+    scaled -= np.float32(low)
+    scaled *= np.float32(254 / (high - low) if high > low else 0)
+    np.clip(np.rint(scaled, out=scaled), 0, 254, out=scaled)
+    scaled[np.isnan(scaled)] = 255
+    return scaled.astype(np.uint8).tobytes()

@@ -40,7 +40,7 @@ ROUTES = {
     "stamp": {"run": RUN},
     "sprite": {"run": RUN},
     "values": {"run": RUN, "measure": "rdm", "step": "0", "first": "0"},
-    "movie": {"run": RUN, "measure": "rdm", "first": "0"},
+    "frame": {"run": RUN, "measure": "rdm", "step": "0", "first": "0"},
     "series": {"run": RUN, "measure": "filter_response", "filter": "0,0"},
     "points": {"run": RUN, "measure": "distances", "first": "0"},
 }
@@ -178,8 +178,7 @@ def test_what_there_is_not(ask):
         _refused(ask("values", **{**ROUTES["values"], name: value}), 404)
     _refused(ask("values", **{**ROUTES["values"], "measure": "step"}), 404)
     _refused(ask("values", **{**ROUTES["values"], "measure": "stimulus_token"}), 404)
-    _refused(ask("movie", run=RUN, measure="rdm"), 400)
-    _refused(ask("movie", run=RUN, measure="bank_accuracy_mean", first="0"), 404)
+    _refused(ask("frame", run=RUN, measure="bank_accuracy_mean", step="0", first="0"), 404)
     _refused(ask("points", run=RUN, measure="bank_confidence"), 400)
     _refused(ask("index", run=RUN), 400)
 

@@ -75,7 +75,16 @@ def test_a_run_is_described_as_it_was_recorded(ask, records):
         ]
         assert [axis["labels"] for axis in measure["axes"]] == [array[d].values.tolist() for d in array.dims[1:]]
         assert measure["steps"] == array.dropna("step", how="all").step.values.tolist()
-        assert measure["range"] == pytest.approx([float(array.min()), float(array.max())])
+        assert measure["range"] == pytest.approx(_widest(array))
+
+
+def _widest(array):
+    ends = [float(array.min()), float(array.max())]
+    if array.attrs["units"] == "1 - Pearson r":
+        return [0, 2]
+    usual = {"share": [0, 1], "share of filters": [0, 1], "probability": [0, 1], "AUC": [0, 1]}
+    ends += usual.get(array.attrs["units"], [])
+    return [min(ends), max(ends)]
 
 
 def test_notes_along_an_axis_are_given(ask, records):
@@ -95,17 +104,40 @@ def test_values_are_those_of_xarray(name, ask, records):
 def test_one_layers_values_and_the_range(ask, records):
     answer = ask("values", run=RUN, measure="rdm", step=10, first=2)
     np.testing.assert_array_equal(_numbers(answer), records.rdm.sel(step=10).values[2])
-    low, high = (float(end) for end in answer.headers["X-Range"].split(","))
-    assert (low, high) == pytest.approx((float(records.rdm.min()), float(records.rdm.max())))
+    assert answer.headers["X-Range"] == "0.0,2.0"
 
 
-def test_a_movie_has_all_steps_to_a_254th_of_the_range(ask, records):
-    answer = ask("movie", run=RUN, measure="rdm", first=1)
+@pytest.mark.parametrize("first", [None, 1])
+def test_a_frame_has_a_measure_to_a_254th_of_its_range(first, ask, records):
+    part = {} if first is None else {"first": first}
+    answer = ask("frame", run=RUN, measure="distances", step=10, **part)
     found = _numbers(answer, np.uint8)
     low, high = (float(end) for end in answer.headers["X-Range"].split(","))
-    assert _steps(answer) == records.step.values.tolist()
-    expected = records.rdm.values[:, 1]
+    expected = records.distances.sel(step=10).values
+    expected = expected if first is None else expected[first]
     np.testing.assert_allclose(low + found / 254 * (high - low), expected, atol=(high - low) / 254 / 2 * 1.001)
+
+
+def test_a_range_is_what_the_unit_says(make_ask, tmp_path):
+    sink = ArraySink(tmp_path / "run" / "records.zarr", None)
+    for name, unit in {
+        "a": "1 - Pearson r",
+        "b": "share of filters",
+        "c": "pearson, -1 to 1",
+        "d": "probability",
+    }.items():
+        made = le.Measurement(
+            name, np.array([-0.5 if name == "d" else 0.2, 0.4], np.float32), (le.Axis("k", [0, 1]),), 0, unit
+        )
+        sink.write(0, [made])
+    sink.close()
+    measures = make_ask(tmp_path)("run", run="run").json["measures"]
+    assert {name: measures[name]["range"] for name in "abcd"} == {
+        "a": [0, 2],
+        "b": [0, 1],
+        "c": [-1, 1],
+        "d": [-0.5, 1],
+    }
 
 
 def test_a_series_is_all_of_a_small_measure(ask, records):
@@ -153,9 +185,9 @@ def test_what_was_not_measured_is_nan_and_255(make_ask, tmp_path):
     _write(tmp_path / "run", {0: values, 5: values + 1}, "rdm")
     ask = make_ask(tmp_path)
     assert np.isnan(_numbers(ask("values", run="run", measure="rdm", step=5))[0, 0, 1])
-    movie = _numbers(ask("movie", run="run", measure="rdm", first=0), np.uint8)
-    assert movie[:, 0, 1].tolist() == [255, 255]
-    assert (movie[0, 0, 0], movie[1, 2, 2]) == (0, 254)
+    frames = [_numbers(ask("frame", run="run", measure="rdm", step=step), np.uint8)[0] for step in (0, 5)]
+    assert [int(frame[0, 1]) for frame in frames] == [255, 255]
+    assert (frames[0][0, 0], frames[1][2, 2]) == (0, 254)
 
 
 def test_a_measure_has_the_steps_at_which_it_was_taken(make_ask, tmp_path):
