@@ -3,61 +3,56 @@
 const BASE = new URL(".", import.meta.url);
 
 function address(route, parameters) {
-  const url = new URL(route, BASE);
-  for (const [name, value] of Object.entries(parameters)) {
-    if (value !== undefined && value !== null) url.searchParams.set(name, value);
-  }
-  return url;
+	const url = new URL(route, BASE);
+	for (const [name, value] of Object.entries(parameters)) {
+		if (value !== undefined && value !== null) url.searchParams.set(name, value);
+	}
+	return url;
 }
 
 async function ask(route, parameters) {
-  let answer;
-  try {
-    answer = await fetch(address(route, parameters));
-  } catch {
-    throw new Error("TensorBoard does not answer. Is it still running?");
-  }
-  if (answer.ok) return answer;
-  const said = await answer.json().catch(() => ({}));
-  throw new Error(said.error ?? `TensorBoard answered ${answer.status} to ${route}.`);
+	let answer;
+	try {
+		answer = await fetch(address(route, parameters));
+	} catch {
+		throw new Error("TensorBoard does not answer. Is it still running?");
+	}
+	if (answer.ok) return answer;
+	const said = await answer.json().catch(() => ({}));
+	throw new Error(said.error ?? `TensorBoard answered ${answer.status} to ${route}.`);
 }
 
 const numbers = (text) => (text ? text.split(",").map(Number) : []);
 
 export async function getJson(route, parameters = {}) {
-  return (await ask(route, parameters)).json();
+	return (await ask(route, parameters)).json();
 }
 
 /** Numbers with their shape. */
 export async function getArray(route, parameters) {
-  const answer = await ask(route, parameters);
-  const data = new Float32Array(await answer.arrayBuffer());
-  const header = (name) => numbers(answer.headers.get(name));
-  return { data, shape: header("X-Shape"), steps: header("X-Steps"), range: header("X-Range"), bytes: data.byteLength };
+	const answer = await ask(route, parameters);
+	const data = new Float32Array(await answer.arrayBuffer());
+	const header = (name) => numbers(answer.headers.get(name));
+	return { data, shape: header("X-Shape"), steps: header("X-Steps"), range: header("X-Range"), bytes: data.byteLength };
 }
 
-/** A measure at a step as bytes, a quarter of the numbers: 0 to 254 on its range, 255 for what could not be measured. */
-export async function getFrame(parameters, known) {
-  const { data, shape, range } = await getArray("values", parameters);
-  const ends = known ?? (range.length ? range : [0, 1]);
-  const bytes = quantise(data, ends);
-  return { data: bytes, shape, range: ends, bytes: bytes.byteLength };
-}
-
-export function quantise(data, [low, high]) {
-  const factor = high > low ? 254 / (high - low) : 0;
-  const bytes = new Uint8Array(data.length);
-  for (let k = 0; k < data.length; k += 1) {
-    const value = (data[k] - low) * factor;
-    bytes[k] = value >= 254 ? 254 : value >= 0 ? value + 0.5 : value < 0 ? 0 : 255;
-  }
-  return bytes;
+/** Numbers as bytes, a quarter of the size: 0 to 254 on a range, 255 for what could not be measured. */
+export function quantise({ data, shape, range: own }, known) {
+	const range = known ?? (own.length ? own : [0, 1]);
+	const [low, high] = range;
+	const factor = high > low ? 254 / (high - low) : 0;
+	const bytes = new Uint8Array(data.length);
+	for (let k = 0; k < data.length; k += 1) {
+		const value = (data[k] - low) * factor;
+		bytes[k] = value >= 254 ? 254 : value >= 0 ? value + 0.5 : value < 0 ? 0 : 255;
+	}
+	return { data: bytes, shape, range, bytes: bytes.length };
 }
 
 /** All images of the bank in one, with the place of each. */
 export async function getSprite(run) {
-  const answer = await ask("sprite", { run });
-  const [columns, width, height] = numbers(answer.headers.get("X-Sprite"));
-  const image = await createImageBitmap(await answer.blob());
-  return { image, columns, width, height, bytes: 4 * image.width * image.height };
+	const answer = await ask("sprite", { run });
+	const [columns, width, height] = numbers(answer.headers.get("X-Sprite"));
+	const image = await createImageBitmap(await answer.blob());
+	return { image, columns, width, height, bytes: 4 * image.width * image.height };
 }

@@ -11,7 +11,7 @@ import { matrixView } from "./matrix.js";
 import { Panel } from "./panel.js";
 import { Run } from "./runs.js";
 import { Desk } from "./shelf.js";
-import { Store } from "./state.js";
+import { outerWindow, Store } from "./state.js";
 import { latest, union } from "./steps.js";
 import { Timeline } from "./timeline.js";
 import { Tip } from "./tip.js";
@@ -24,236 +24,214 @@ const LIGHT = { dark: false, ink: "#1c1c20", soft: "#5c6066", line: "#e2e3e6", p
 const DARK = { dark: true, ink: "#ececee", soft: "#b3b6bb", line: "#4a4a4e", page: "#2a2a2c" };
 
 const VIEWS = [
-  matrixView({
-    id: "matrix",
-    title: "Dissimilarity by layer",
-    key: "matrix",
-    fits: (name) => name !== "token_gradient_cosine",
-    first: ["rdm"],
-    missing: "This run has recorded no matrices. A SimilarityProbe records how far apart stimuli lie in each layer (configs/vgg5.yaml).",
-  }),
-  curvesView,
-  embeddingView,
-  filtersView,
-  couplingView,
-  matrixView({
-    id: "gradients",
-    title: "Gradient agreement between tokens",
-    key: "",
-    fits: (name) => name === "token_gradient_cosine",
-    first: ["token_gradient_cosine"],
-    missing: "This run has not recorded which tokens pull its weights the same way. A TokenGradientProbe does: add --config configs/probes/gradients.yaml to the fit.",
-  }),
+	matrixView({
+		id: "matrix",
+		title: "Dissimilarity by layer",
+		fits: (name) => name !== "token_gradient_cosine",
+		missing: "This run has recorded no matrices. A SimilarityProbe records how far apart stimuli lie in each layer (configs/vgg5.yaml).",
+	}),
+	curvesView,
+	embeddingView,
+	filtersView,
+	couplingView,
+	matrixView({
+		id: "gradients",
+		title: "Gradient agreement between tokens",
+		fits: (name) => name === "token_gradient_cosine",
+		missing: "This run has not recorded which tokens pull its weights the same way. A TokenGradientProbe does: add --config configs/probes/gradients.yaml to the fit.",
+	}),
 ];
 
 class App {
-  constructor(root) {
-    this.root = root;
-    this.store = new Store();
-    this.desk = new Desk(KEPT, () => this.redraw());
-    this.runs = new Map();
-    this.index = [];
-    this.shown = [];
-    this.steps = [];
-    this.complete = false;
-    this.scheduled = false;
-    this.timeline = new Timeline(this);
-    this.panels = VIEWS.map((view) => new Panel(view, this));
-    this.message = el("div", { class: "message", role: "status" });
-    this.spoken = el("div", { class: "spoken", "aria-live": "polite" });
-    this.main = el("main", {}, ...this.panels.map((panel) => panel.root));
-    this.biography = new Biography(this, new Panel(biographyView, this));
-    this.tip = new Tip(this, this.biography.root);
-    root.append(this.timeline.root, this.message, this.main, this.biography.root, this.tip.root, this.spoken);
-    this.paint();
-    this.store.listen((changes) => this.changed(changes));
-  }
+	constructor(root) {
+		this.root = root;
+		this.store = new Store();
+		this.desk = new Desk(KEPT, () => this.redraw());
+		this.runs = new Map();
+		this.index = [];
+		this.shown = [];
+		this.steps = [];
+		this.failure = "";
+		this.timeline = new Timeline(this);
+		this.panels = VIEWS.map((view) => new Panel(view, this));
+		this.message = el("div", { class: "message", role: "status" });
+		this.spoken = el("div", { class: "spoken", "aria-live": "polite" });
+		this.main = el("main", {}, ...this.panels.map((panel) => panel.root));
+		this.biography = new Biography(this, new Panel(biographyView, this));
+		this.tip = new Tip(this, this.biography.root);
+		root.append(this.timeline.root, this.message, this.main, this.biography.root, this.tip.root, this.spoken);
+		this.paint();
+		this.store.listen((changes) => this.changed(changes));
+	}
 
-  /** Takes the colours that TensorBoard has. */
-  paint() {
-    const outer = parentBody();
-    const wished = window.matchMedia("(prefers-color-scheme: dark)");
-    const update = () => {
-      this.dark = outer ? outer.classList.contains("dark-mode") : wished.matches;
-      this.colours = this.dark ? DARK : LIGHT;
-      document.documentElement.classList.toggle("dark", this.dark);
-      this.redraw();
-    };
-    if (outer) new MutationObserver(update).observe(outer, { attributes: true, attributeFilter: ["class"] });
-    wished.addEventListener("change", update);
-    update();
-  }
+	/** Takes the colours that TensorBoard has. */
+	paint() {
+		const outer = outerWindow() === window ? null : outerWindow().document.body;
+		const wished = window.matchMedia("(prefers-color-scheme: dark)");
+		const update = () => {
+			this.dark = outer ? outer.classList.contains("dark-mode") : wished.matches;
+			this.colours = this.dark ? DARK : LIGHT;
+			document.documentElement.classList.toggle("dark", this.dark);
+			this.redraw();
+		};
+		if (outer) new MutationObserver(update).observe(outer, { attributes: true, attributeFilter: ["class"] });
+		wished.addEventListener("change", update);
+		update();
+	}
 
-  async start() {
-    await this.scan();
-    setInterval(() => document.hidden || this.scan(), SCAN);
-    setInterval(() => document.hidden || this.look(), LOOK);
-  }
+	async start() {
+		const scan = () => document.hidden || this.attempt(() => this.scan());
+		await this.attempt(() => this.scan());
+		this.begun = true;
+		this.redraw();
+		setInterval(scan, SCAN);
+		setInterval(() => document.hidden || this.attempt(() => this.look()), LOOK);
+	}
 
-  /** Asks which runs there are. */
-  async scan() {
-    try {
-      const { runs } = await getJson("index");
-      this.index = runs.filter((run) => !run.trouble);
-      this.trouble = runs.filter((run) => run.trouble);
-      await this.pick();
-    } catch (error) {
-      this.tell(error.message);
-    }
-  }
+	/** Does what may fail, and says so. */
+	async attempt(work) {
+		try {
+			await work();
+			this.failure = "";
+		} catch (error) {
+			this.failure = error.message;
+		}
+		this.redraw();
+	}
 
-  /** Opens the runs that are to be shown. */
-  async pick() {
-    const { run, other } = this.store.value;
-    const names = this.index.map((one) => one.run);
-    const first = names.includes(run) ? run : (names.find((name) => name === this.shown[0]?.name) ?? names.at(-1));
-    if (first && !run) this.store.set({ run: first }); // so that the address means the same to a colleague
-    const wanted = [first, ...(names.includes(other) && other !== first ? [other] : [])].filter(Boolean);
-    const opened = await Promise.all(wanted.map((name) => this.open(name)));
-    this.show(opened.filter((one) => one.steps.length));
-  }
+	/** Asks which runs there are. */
+	async scan() {
+		this.index = (await getJson("index")).runs;
+		await this.pick();
+	}
 
-  async open(name) {
-    if (!this.runs.has(name)) this.runs.set(name, await new Run(name, this.desk).load());
-    return this.runs.get(name);
-  }
+	/** Opens the runs that are to be shown. */
+	async pick() {
+		const { run, other } = this.store.value;
+		const names = this.names();
+		const first = names.includes(run) ? run : (names.find((name) => name === this.shown[0]?.name) ?? names.at(-1));
+		if (first && !run) this.store.set({ run: first }); // so that the address means the same to a colleague
+		const wanted = [first, ...(names.includes(other) && other !== first ? [other] : [])].filter(Boolean);
+		const opened = await Promise.all(wanted.map((name) => this.open(name)));
+		this.show(opened.filter((one) => one.steps.length));
+	}
 
-  show(runs) {
-    this.shown = runs;
-    this.steps = union(runs.map((run) => run.steps));
-    runs.forEach((run) => run.sprite());
-    this.main.hidden = this.timeline.root.hidden = !runs.length;
-    this.tell(runs.length ? this.troubles() : EMPTY);
-    this.redraw();
-  }
+	async open(name) {
+		if (!this.runs.has(name)) this.runs.set(name, await new Run(name, this.desk).load());
+		return this.runs.get(name);
+	}
 
-  troubles() {
-    return this.trouble.map(({ run, trouble }) => `${run}: ${trouble}`);
-  }
+	show(runs) {
+		this.shown = runs;
+		this.steps = union(runs.map((run) => run.steps));
+		runs.forEach((run) => run.sprite());
+		this.main.hidden = this.timeline.root.hidden = !runs.length;
+		this.redraw();
+	}
 
-  tell(words) {
-    const lines = [words].flat();
-    if (JSON.stringify(lines) === this.told) return;
-    this.told = JSON.stringify(lines);
-    this.message.replaceChildren(...lines.map((line) => el("p", {}, line)));
-  }
+	/** The names of the runs that can be read. */
+	names() {
+		return this.index.filter((one) => !one.trouble).map((one) => one.run);
+	}
 
-  /** Asks the runs that are shown for new steps. */
-  async look() {
-    try {
-      const news = await Promise.all(this.shown.map((run) => run.refresh()));
-      if (news.some(Boolean)) this.show(this.shown);
-    } catch (error) {
-      this.tell(error.message);
-      this.lost = true;
-      return;
-    }
-    if (this.lost) this.tell(this.troubles());
-    this.lost = false;
-  }
+	/** Asks the runs that are shown for new steps. */
+	async look() {
+		const news = await Promise.all(this.shown.map((run) => run.refresh()));
+		if (news.some(Boolean)) this.show(this.shown);
+	}
 
-  /** The step that is shown: the newest one unless the slider was moved. */
-  get step() {
-    const { step } = this.store.value;
-    return step === null ? this.last : latest(this.steps, step);
-  }
+	/** Says what is wrong, or what to do. */
+	tell() {
+		const troubles = this.index.filter((one) => one.trouble).map((one) => `${one.run}: ${one.trouble}`);
+		const lines = [this.failure, ...troubles, ...(this.shown.length || this.failure ? [] : EMPTY)].filter(Boolean);
+		if (this.told !== lines.join()) this.message.replaceChildren(...lines.map((line) => el("p", {}, line)));
+		this.told = lines.join();
+	}
 
-  get last() {
-    return this.steps.at(-1);
-  }
+	/** The step that is shown: the newest one unless the slider was moved. */
+	get step() {
+		const { step } = this.store.value;
+		return step === null ? this.last : latest(this.steps, step);
+	}
 
-  /** The layer that is shown: the last of the run's unless one was chosen. */
-  get layer() {
-    const { layer } = this.store.value;
-    const names = this.shown.flatMap((run) => run.measures((measure) => measure.axes[0]?.name === "layer").flatMap((name) => run.measure(name).axes[0].labels));
-    if (names.includes(layer)) return layer;
-    return this.shown[0]?.measure("rdm")?.axes[0].labels.at(-2) ?? names.at(-1) ?? "";
-  }
+	get last() {
+		return this.steps.at(-1);
+	}
 
-  go(step) {
-    this.store.set({ step: latest(this.steps, step) });
-  }
+	/** The layer that is shown: the last but one unless one was chosen. */
+	get layer() {
+		const { layer } = this.store.value;
+		const { layers } = this.shown[0];
+		return layers.includes(layer) ? layer : (layers.at(-2) ?? layers[0] ?? "");
+	}
 
-  pin(id) {
-    const pinned = this.pins();
-    const next = pinned.includes(id) ? pinned.filter((one) => one !== id) : [...pinned, id];
-    this.store.set({ pinned: next.join(",") });
-  }
+	go(step) {
+		this.store.set({ step: latest(this.steps, step) });
+	}
 
-  pins() {
-    return this.store.value.pinned.split(",").filter(Boolean);
-  }
+	pin(id) {
+		const others = this.pins().filter((one) => one !== id);
+		this.store.set({ pinned: (this.pins().includes(id) ? others : [...others, id]).join(",") });
+	}
 
-  isPinned(id) {
-    return this.pins().includes(id);
-  }
+	pins() {
+		return this.store.value.pinned.split(",").filter(Boolean);
+	}
 
-  say(words) {
-    this.spoken.textContent = words;
-  }
+	changed(changes) {
+		if ("run" in changes || "other" in changes) this.attempt(() => this.pick());
+		this.redraw();
+	}
 
-  changed(changes) {
-    if ("run" in changes || "other" in changes) this.pick().catch((error) => this.tell(error.message));
-    this.redraw();
-  }
+	redraw() {
+		if (this.scheduled) return;
+		this.scheduled = true;
+		requestAnimationFrame(() => {
+			this.scheduled = false;
+			this.draw();
+		});
+	}
 
-  redraw() {
-    if (this.scheduled) return;
-    this.scheduled = true;
-    requestAnimationFrame(() => {
-      this.scheduled = false;
-      this.draw();
-    });
-  }
+	draw() {
+		this.tell();
+		if (this.begun) this.root.dataset.ready = Boolean(this.complete || !this.shown.length);
+		if (!this.shown.length) return;
+		this.arrange();
+		this.timeline.draw();
+		const seen = this.panels.filter((panel) => panel.seen);
+		this.complete = [...seen.map((panel) => panel.draw()), this.biography.draw()].every(Boolean);
+		if (!this.complete) return;
+		this.root.dataset.ready = true;
+		this.root.dataset.step = this.step;
+		this.root.dataset.drawn = performance.now();
+	}
 
-  draw() {
-    if (!this.shown.length) {
-      this.root.dataset.ready = this.index.length ? "" : "true";
-      return;
-    }
-    this.arrange();
-    this.timeline.draw();
-    const seen = this.panels.filter((panel) => panel.seen);
-    this.complete = [...seen.map((panel) => panel.draw()), this.biography.draw()].every(Boolean);
-    if (!this.complete) return;
-    this.root.dataset.ready = "true";
-    this.root.dataset.step = this.step;
-    this.root.dataset.drawn = performance.now();
-  }
-
-  /** Puts what is pinned first. */
-  arrange() {
-    const order = [...this.pins(), ...this.panels.map((panel) => panel.view.id)];
-    const wanted = [...this.panels].sort((a, b) => order.indexOf(a.view.id) - order.indexOf(b.view.id));
-    wanted.forEach((panel, k) => {
-      if (this.main.children[k] !== panel.root) this.main.insertBefore(panel.root, this.main.children[k] ?? null);
-    });
-  }
+	/** Puts what is pinned first. */
+	arrange() {
+		const order = [...this.pins(), ...this.panels.map((panel) => panel.view.id)];
+		const wanted = [...this.panels].sort((a, b) => order.indexOf(a.view.id) - order.indexOf(b.view.id));
+		if (wanted.every((panel, k) => this.main.children[k] === panel.root)) return;
+		const focus = document.activeElement;
+		this.main.append(...wanted.map((panel) => panel.root));
+		focus.focus();
+	}
 }
 
 const EMPTY = [
-  "There is no run with records in this log directory yet.",
-  "Train one with: lightning fit --config configs/vgg5.yaml",
-  "It appears here by itself, while it trains. TensorBoard has to look at the folder that the run writes to, such as: lightning board runs",
+	"There is no run with records in this log directory yet.",
+	"Train one with: lightning fit --config configs/vgg5.yaml",
+	"It appears here by itself, while it trains. TensorBoard has to look at the folder that the run writes to, such as: lightning board runs",
 ];
-
-function parentBody() {
-  try {
-    return window.parent === window ? null : window.parent.document.body;
-  } catch {
-    return null;
-  }
-}
 
 /** TensorBoard calls this once, in a frame of our own. */
 export async function render() {
-  const style = el("link", { rel: "stylesheet", href: new URL("style.css", import.meta.url).href });
-  const ready = new Promise((resolve) => style.addEventListener("load", resolve, { once: true }));
-  document.head.append(style);
-  document.documentElement.lang = "en";
-  document.title = "Emerge";
-  const root = el("div", { id: "emerge" });
-  document.body.append(root);
-  await ready;
-  await new App(root).start();
+	const style = el("link", { rel: "stylesheet", href: new URL("style.css", import.meta.url).href });
+	const ready = new Promise((resolve) => style.addEventListener("load", resolve, { once: true }));
+	document.head.append(style);
+	document.documentElement.lang = "en";
+	document.title = "Emerge";
+	const root = el("div", { id: "emerge" });
+	document.body.append(root);
+	await ready;
+	await new App(root).start();
 }

@@ -4,104 +4,103 @@ const PREFIX = "p.emerge.";
 
 /** What is shown when the address says nothing. A step of null is the newest one, which is followed. */
 export const START = {
-  run: "",
-  other: "",
-  step: null,
-  scale: "log",
-  layer: "",
-  token: "",
-  filter: "",
-  pinned: "",
-  matrix: "",
-  points: "",
-  curves: "",
-  kind: "effective",
+	run: "",
+	other: "",
+	step: null,
+	scale: "log",
+	layer: "",
+	token: "",
+	filter: "",
+	pinned: "",
+	matrix: "",
+	points: "",
+	curves: "",
+	kind: "effective",
 };
 
 /** What an address says, of what is known. */
 export function readHash(hash) {
-  const found = {};
-  for (const part of hash.replace(/^#/, "").split("&")) {
-    const cut = part.indexOf("=");
-    const name = part.slice(0, cut);
-    if (cut < 0 || !name.startsWith(PREFIX)) continue;
-    const key = name.slice(PREFIX.length);
-    const value = decode(part.slice(cut + 1));
-    if (!Object.hasOwn(START, key) || value === null) continue;
-    if (key !== "step") found[key] = value;
-    else if (/^\d{1,15}$/.test(value)) found.step = Number(value);
-  }
-  if (found.scale && !["log", "linear"].includes(found.scale)) delete found.scale;
-  return found;
+	const found = {};
+	for (const part of hash.replace(/^#/, "").split("&")) {
+		const cut = part.indexOf("=");
+		const name = part.slice(0, cut);
+		if (cut < 0 || !name.startsWith(PREFIX)) continue;
+		const key = name.slice(PREFIX.length);
+		const value = decode(part.slice(cut + 1));
+		if (!Object.hasOwn(START, key) || value === null) continue;
+		if (key !== "step") found[key] = value;
+		else if (/^\d{1,15}$/.test(value)) found.step = Number(value);
+	}
+	if (found.scale && !["log", "linear"].includes(found.scale)) delete found.scale;
+	return found;
 }
 
 /** The address that says what is shown; what others keep there stays. */
 export function writeHash(hash, state) {
-  const others = hash.replace(/^#/, "").split("&").filter((part) => part && !part.startsWith(PREFIX));
-  const own = Object.keys(START)
-    .filter((key) => state[key] !== START[key])
-    .map((key) => `${PREFIX}${key}=${encodeURIComponent(state[key])}`);
-  return `#${[...others, ...own].join("&")}`;
+	const others = hash.replace(/^#/, "").split("&").filter((part) => part && !part.startsWith(PREFIX));
+	const own = Object.keys(START)
+		.filter((key) => state[key] !== START[key])
+		.map((key) => `${PREFIX}${key}=${encodeURIComponent(state[key])}`);
+	return `#${[...others, ...own].join("&")}`;
 }
 
 function decode(text) {
-  try {
-    return decodeURIComponent(text);
-  } catch {
-    return null;
-  }
+	try {
+		return decodeURIComponent(text);
+	} catch {
+		return null;
+	}
 }
 
-/** The window whose address it is: that around TensorBoard's frame, or our own. */
-export function addressWindow() {
-  try {
-    window.parent.location.hash.toString();
-    return window.parent;
-  } catch {
-    return window;
-  }
+/** TensorBoard's window, in a frame of which we are, or our own. */
+export function outerWindow() {
+	try {
+		return window.parent.document && window.parent;
+	} catch {
+		return window;
+	}
 }
 
 /** What is shown, and who wants to know of changes. */
 export class Store {
-  constructor(outer = addressWindow()) {
-    this.outer = outer;
-    this.value = { ...START, ...readHash(outer.location.hash) };
-    this.hover = {};
-    this.heard = [];
-    this.timer = 0;
-    this.written = "";
-    outer.addEventListener("hashchange", () => this.restore());
-  }
+	constructor(outer = outerWindow()) {
+		this.outer = outer;
+		this.value = { ...START, ...readHash(outer.location.hash) };
+		this.hover = {};
+		this.heard = [];
+		this.timer = 0;
+		this.written = "";
+		outer.addEventListener("hashchange", () => this.restore());
+	}
 
-  listen(heard) {
-    this.heard.push(heard);
-  }
+	listen(heard) {
+		this.heard.push(heard);
+	}
 
-  set(changes) {
-    if (Object.keys(changes).every((key) => this.value[key] === changes[key])) return;
-    Object.assign(this.value, changes);
-    clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.write(), 250); // browsers refuse an address that changes too often
-    this.heard.forEach((heard) => heard(changes));
-  }
+	set(changes) {
+		if (Object.keys(changes).every((key) => this.value[key] === changes[key])) return;
+		Object.assign(this.value, changes);
+		clearTimeout(this.timer);
+		this.timer = setTimeout(() => this.write(), 250); // browsers refuse an address that changes too often
+		this.heard.forEach((heard) => heard(changes));
+	}
 
-  point(hover) {
-    if (JSON.stringify(hover) === JSON.stringify(this.hover)) return;
-    this.hover = hover;
-    this.heard.forEach((heard) => heard({}));
-  }
+	point(hover) {
+		if (JSON.stringify(hover) === JSON.stringify(this.hover)) return;
+		this.hover = hover;
+		this.heard.forEach((heard) => heard({}));
+	}
 
-  write() {
-    const { location, history } = this.outer;
-    this.written = writeHash(location.hash, this.value);
-    // The whole address, as a page may have another base than its own.
-    if (this.written !== location.hash) history.replaceState(history.state, "", location.pathname + location.search + this.written);
-  }
+	write() {
+		const { location, history } = this.outer;
+		this.written = writeHash(location.hash, this.value);
+		// The whole address, as a page may have another base than its own.
+		if (this.written !== location.hash) history.replaceState(history.state, "", location.pathname + location.search + this.written);
+	}
 
-  restore() {
-    if (this.outer.location.hash === this.written) return;
-    const read = readHash(this.outer.location.hash);
-    if (Object.keys(read).length) this.set({ ...START, ...read });
-  }
+	restore() {
+		if (this.outer.location.hash === this.written) return;
+		const read = readHash(this.outer.location.hash);
+		if (Object.keys(read).length) this.set({ ...START, ...read });
+	}
 }

@@ -9,143 +9,133 @@ const FINE = 10_000;
 const PAUSE = 140; // milliseconds from look to look while playing
 
 export class Timeline {
-  constructor(app) {
-    this.app = app;
-    const { store } = app;
-    this.run = el("select", { id: "run", onchange: () => store.set({ run: this.run.value }) });
-    this.other = el("select", { id: "other", onchange: () => store.set({ other: this.other.value }) });
-    this.slider = el("input", { type: "range", id: "step", min: 0, max: FINE, step: 1, oninput: () => this.slide() });
-    this.play = el("button", { type: "button", id: "play", onclick: () => this.toggle() }, "Play");
-    this.scale = el("button", { type: "button", id: "scale", onclick: () => store.set({ scale: store.value.scale === "log" ? "linear" : "log" }) });
-    this.follow = el("button", { type: "button", id: "follow", onclick: () => store.set({ step: null }) }, "Follow newest");
-    this.output = el("output", { for: "step", id: "now" });
-    this.marks = el("div", { class: "marks", "aria-hidden": "true" });
-    this.tokens = el("div", { class: "tokens", role: "group", "aria-label": "Highlight a token" });
-    const track = el("div", { class: "track" }, this.slider, this.marks);
-    const runs = el("div", { class: "runs" }, el("label", {}, "Run ", this.run), el("label", {}, "Beside ", this.other), this.tokens);
-    const steps = el("div", { class: "steps" }, this.play, track, this.output, this.scale, this.follow);
-    this.root = el("div", { class: "bar", role: "region", "aria-label": "Runs and steps" }, runs, steps);
-    this.playing = false;
-    new ResizeObserver(() => this.draw(true)).observe(this.marks);
-    document.addEventListener("keydown", (event) => this.key(event));
-  }
+	constructor(app) {
+		this.app = app;
+		const { store } = app;
+		this.run = el("select", { id: "run", onchange: () => store.set({ run: this.run.value }) });
+		this.other = el("select", { id: "other", onchange: () => store.set({ other: this.other.value }) });
+		const slide = () => app.go(nearest(app.steps, this.slider.value / FINE, store.value.scale));
+		this.slider = el("input", { type: "range", id: "step", max: FINE, "aria-label": "Optimizer step", oninput: slide });
+		this.play = el("button", { type: "button", id: "play", onclick: () => this.toggle() }, "Play");
+		this.scale = el("button", { type: "button", id: "scale", onclick: () => store.set({ scale: store.value.scale === "log" ? "linear" : "log" }) });
+		this.follow = el("button", { type: "button", id: "follow", onclick: () => store.set({ step: null }) }, "Follow newest");
+		this.output = el("output", { for: "step", id: "now" });
+		this.marks = el("div", { class: "marks", "aria-hidden": "true" });
+		this.tokens = el("div", { class: "tokens", role: "group", "aria-label": "Highlight a token" });
+		const track = el("div", { class: "track" }, this.slider, this.marks);
+		const runs = el("div", { class: "runs" }, el("label", {}, "Run ", this.run), el("label", {}, "Beside ", this.other), this.tokens);
+		const steps = el("div", { class: "steps" }, this.play, track, this.output, this.scale, this.follow);
+		this.root = el("div", { class: "bar", role: "region", "aria-label": "Runs and steps" }, runs, steps);
+		new ResizeObserver(() => this.draw(true)).observe(this.marks);
+		document.addEventListener("keydown", (event) => this.key(event));
+	}
 
-  slide() {
-    const { app } = this;
-    app.go(nearest(app.steps, this.slider.value / FINE, app.store.value.scale));
-  }
+	key(event) {
+		const { target } = event;
+		if (event.altKey || event.ctrlKey || event.metaKey || target.closest("select")) return;
+		const { app } = this;
+		const onSlider = target === this.slider && { ArrowUp: 1, ArrowDown: -1, PageUp: 5, PageDown: -5 };
+		const by = { ArrowRight: 1, ArrowLeft: -1, Home: -Infinity, End: Infinity, ...onSlider }[event.key];
+		if (by !== undefined) app.go(moved(app.steps, app.step, by));
+		else if (event.key === " " && !target.closest("button, a")) this.toggle();
+		else return;
+		event.preventDefault();
+	}
 
-  key(event) {
-    const { target } = event;
-    if (event.altKey || event.ctrlKey || event.metaKey || target.closest("select, dialog")) return;
-    const { app } = this;
-    const by = { ArrowRight: 1, ArrowLeft: -1, PageUp: 5, PageDown: -5, Home: -Infinity, End: Infinity }[event.key];
-    if (by !== undefined) app.go(moved(app.steps, app.step, by));
-    else if (event.key === " " && !target.closest("button, a")) this.toggle();
-    else return;
-    event.preventDefault();
-  }
+	toggle(playing = !this.playing) {
+		const { app } = this;
+		this.playing = playing;
+		this.play.textContent = playing ? "Pause" : "Play";
+		clearTimeout(this.timer);
+		if (!playing) return;
+		if (app.step === app.last) app.go(app.steps[0]);
+		this.waited = 0;
+		this.timer = setTimeout(() => this.tick(), PAUSE);
+	}
 
-  toggle(playing = !this.playing) {
-    const { app } = this;
-    this.playing = playing;
-    this.play.textContent = playing ? "Pause" : "Play";
-    clearTimeout(this.timer);
-    if (!playing) return;
-    if (app.step === app.steps.at(-1)) app.go(app.steps[0]);
-    this.waited = 0;
-    this.timer = setTimeout(() => this.tick(), PAUSE);
-  }
+	/** Goes on to the next look once this one is drawn, or has let us wait for long. */
+	tick() {
+		const { app } = this;
+		this.waited += PAUSE;
+		if (app.complete || this.waited > 10 * PAUSE) {
+			this.waited = 0;
+			app.go(moved(app.steps, app.step, 1));
+		}
+		if (app.step === app.last) this.toggle(false);
+		else this.timer = setTimeout(() => this.tick(), PAUSE);
+	}
 
-  /** Goes on to the next look once this one is drawn, or has let us wait for long. */
-  tick() {
-    const { app } = this;
-    this.waited += PAUSE;
-    if (app.complete || this.waited > 10 * PAUSE) {
-      this.waited = 0;
-      app.go(moved(app.steps, app.step, 1));
-    }
-    if (app.step === app.steps.at(-1)) this.toggle(false);
-    else this.timer = setTimeout(() => this.tick(), PAUSE);
-  }
+	/** Shows where the slider is, and the marks if they have changed. */
+	draw(again = false) {
+		const { app } = this;
+		if (!app.shown.length) return;
+		const { steps, step, shown } = app;
+		const { scale, step: wanted, token } = app.store.value;
+		const last = app.last;
+		this.slider.value = FINE * place(step, last, scale);
+		const looks = `look ${steps.indexOf(step) + 1} of ${steps.length}`;
+		this.slider.setAttribute("aria-valuetext", `step ${step} of ${last}, ${looks}`);
+		this.output.textContent = `step ${step} of ${last}`;
+		this.output.title = looks;
+		this.scale.textContent = scale === "log" ? "Log steps" : "Linear steps";
+		this.scale.setAttribute("aria-label", `Steps are spaced ${scale === "log" ? "logarithmically" : "linearly"}; change`);
+		this.follow.setAttribute("aria-pressed", wanted === null);
+		const names = app.names();
+		fill(this.run, names, shown[0].name);
+		fill(this.other, [["", "no other run"], ...names.filter((run) => run !== shown[0].name)], shown[1]?.name ?? "");
+		const mark = JSON.stringify([last, scale, app.dark, token, app.store.hover.token, shown.map((run) => [run.name, run.info.events.length, run.tokens])]);
+		if (!again && mark === this.mark) return;
+		this.mark = mark;
+		this.drawMarks(last, scale);
+		this.drawTokens();
+	}
 
-  /** Shows where the slider is, and the marks if they have changed. */
-  draw(again = false) {
-    const { app } = this;
-    if (!app.shown.length) return;
-    const { steps, step, shown } = app;
-    const { scale, step: wanted, token } = app.store.value;
-    const last = app.last;
-    this.slider.value = FINE * place(step, last, scale);
-    const looks = `look ${steps.indexOf(step) + 1} of ${steps.length}`;
-    this.slider.setAttribute("aria-label", "Optimizer step");
-    this.slider.setAttribute("aria-valuetext", `step ${step} of ${last}, ${looks}`);
-    this.output.textContent = `step ${step} of ${last}`;
-    this.output.title = looks;
-    this.scale.textContent = scale === "log" ? "Log steps" : "Linear steps";
-    this.scale.setAttribute("aria-label", `Steps are spaced ${scale === "log" ? "logarithmically" : "linearly"}; change`);
-    this.follow.setAttribute("aria-pressed", wanted === null);
-    const names = app.index.map(({ run }) => run);
-    fill(this.run, names, shown[0].name);
-    fill(this.other, [["", "no other run"], ...names.filter((run) => run !== shown[0].name)], shown[1]?.name ?? "");
-    const mark = JSON.stringify([last, scale, app.dark, token, app.store.hover.token, shown.map((run) => [run.name, run.info.events.length, run.tokens])]);
-    if (!again && mark === this.mark) return;
-    this.mark = mark;
-    this.drawMarks(last, scale);
-    this.drawTokens();
-  }
+	drawMarks(last, scale) {
+		const { app } = this;
+		const width = this.marks.clientWidth;
+		if (!width) return;
+		const pen = new SvgPen(width, 30);
+		const x = (step) => 8 + (width - 16) * place(step, last, scale); // 8 is half of the slider's thumb
+		for (const tick of ticks(last, scale)) {
+			pen.line([[x(tick), 11], [x(tick), 15]], { stroke: app.colours.soft });
+			pen.text(x(tick), 27, String(tick), { fill: app.colours.soft, align: tick === last ? "right" : "center" });
+		}
+		const [run] = app.shown;
+		for (const event of run.info.events.filter((one) => one.group === "token" && Number.isFinite(one.step))) {
+			const k = run.tokens.indexOf(event.name);
+			pen.marks([[x(event.step), 6]], 5, tokenShape(k), { fill: tokenColour(k, app.dark) });
+			const node = pen.root.lastChild;
+			node.setAttribute("class", "event");
+			node.addEventListener("click", () => app.go(event.step));
+			node.addEventListener("pointerenter", (at) => {
+				const what = { token: event.name };
+				app.store.point(what);
+				app.tip.show({ label: `${event.name} emerged at step ${Math.round(event.step)}`, what }, at);
+			});
+			node.addEventListener("pointerleave", () => {
+				app.store.point({});
+				app.tip.hide();
+			});
+		}
+		this.marks.replaceChildren(pen.root);
+	}
 
-  drawMarks(last, scale) {
-    const { app } = this;
-    const width = this.marks.clientWidth;
-    if (!width) return;
-    const pen = new SvgPen(width, 30);
-    const inset = 8; // half of the slider's thumb
-    const x = (step) => inset + (width - 2 * inset) * place(step, last, scale);
-    for (const tick of ticks(last, scale)) {
-      pen.line([[x(tick), 11], [x(tick), 15]], { stroke: app.colours.soft });
-      pen.text(x(tick), 27, String(tick), { fill: app.colours.soft, size: 11, align: tick === last ? "right" : "center" });
-    }
-    const [run] = app.shown;
-    for (const event of run.info.events.filter((one) => one.group === "token" && Number.isFinite(one.step))) {
-      const k = run.tokens.indexOf(event.name);
-      pen.marks([[x(event.step), 6]], 5, tokenShape(k), { fill: tokenColour(k, app.dark) });
-      const node = pen.root.lastChild;
-      node.setAttribute("class", "event");
-      node.addEventListener("click", () => app.go(event.step));
-      node.addEventListener("pointerenter", (at) => {
-        app.store.point({ token: event.name });
-        app.tip.show({ label: `${event.name} emerged at step ${Math.round(event.step)}` }, at.clientX, at.clientY);
-      });
-      node.addEventListener("pointerleave", () => {
-        app.store.point({});
-        app.tip.hide();
-      });
-    }
-    this.marks.replaceChildren(pen.root);
-  }
+	drawTokens() {
+		const { app } = this;
+		const { tokens } = app.shown[0];
+		const names = JSON.stringify([tokens, app.dark]);
+		if (this.names !== names) this.tokens.replaceChildren(...tokens.map((token, k) => this.tokenButton(token, k)));
+		this.names = names;
+		[...this.tokens.children].forEach((button, k) => button.setAttribute("aria-pressed", app.store.value.token === tokens[k]));
+	}
 
-  drawTokens() {
-    const { app } = this;
-    const { store } = app;
-    const [run] = app.shown;
-    const names = JSON.stringify([run.tokens, app.dark]);
-    if (this.names !== names) {
-      this.names = names;
-      this.tokens.replaceChildren(...run.tokens.map((token, k) => this.tokenButton(token, k)));
-    }
-    [...this.tokens.children].forEach((button, k) => button.setAttribute("aria-pressed", store.value.token === run.tokens[k]));
-  }
-
-  tokenButton(token, k) {
-    const { app } = this;
-    const { store } = app;
-    const pen = new SvgPen(14, 14);
-    pen.marks([[7, 7]], 5, tokenShape(k), { fill: tokenColour(k, app.dark) });
-    pen.root.setAttribute("aria-hidden", "true");
-    const lit = () => store.point({ token });
-    const off = () => store.point({});
-    const press = () => store.set({ token: store.value.token === token ? "" : token });
-    return el("button", { type: "button", onclick: press, onpointerenter: lit, onpointerleave: off, onfocus: lit, onblur: off }, pen.root, token);
-  }
+	tokenButton(token, k) {
+		const { dark, store } = this.app;
+		const pen = new SvgPen(14, 14);
+		pen.marks([[7, 7]], 5, tokenShape(k), { fill: tokenColour(k, dark) });
+		const lit = () => store.point({ token });
+		const off = () => store.point({});
+		const press = () => store.set({ token: store.value.token === token ? "" : token });
+		return el("button", { type: "button", onclick: press, onpointerenter: lit, onpointerleave: off, onfocus: lit, onblur: off }, pen.root, token);
+	}
 }
