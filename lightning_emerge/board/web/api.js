@@ -28,25 +28,12 @@ export async function getJson(route, parameters = {}) {
 	return (await ask(route, parameters)).json();
 }
 
-/** Numbers with their shape. */
+/** Numbers with their shape. A frame is of bytes: 0 to 254 on its range, 255 for what could not be measured. */
 export async function getArray(route, parameters) {
 	const answer = await ask(route, parameters);
-	const data = new Float32Array(await answer.arrayBuffer());
+	const data = new (route === "frame" ? Uint8Array : Float32Array)(await answer.arrayBuffer());
 	const header = (name) => numbers(answer.headers.get(name));
 	return { data, shape: header("X-Shape"), steps: header("X-Steps"), range: header("X-Range"), bytes: data.byteLength };
-}
-
-/** Numbers as bytes, a quarter of the size: 0 to 254 on a range, 255 for what could not be measured. */
-export function quantise({ data, shape, range: own }, known) {
-	const range = known ?? (own.length ? own : [0, 1]);
-	const [low, high] = range;
-	const factor = high > low ? 254 / (high - low) : 0;
-	const bytes = new Uint8Array(data.length);
-	for (let k = 0; k < data.length; k += 1) {
-		const value = (data[k] - low) * factor;
-		bytes[k] = value >= 254 ? 254 : value >= 0 ? value + 0.5 : value < 0 ? 0 : 255;
-	}
-	return { data: bytes, shape, range, bytes: bytes.length };
 }
 
 /** All images of the bank in one, with the place of each. */

@@ -1,7 +1,7 @@
 // One filter's life: what excites it and how it changes, over all steps.
 
 import { drawAxes, drawLines, linesOf, spanOf } from "./chart.js";
-import { digits, el } from "./dom.js";
+import { el } from "./dom.js";
 import { drawTile } from "./filters.js";
 import { axisNames, countOf } from "./runs.js";
 import { nearest } from "./steps.js";
@@ -99,15 +99,7 @@ function drawChart(pen, scene, name, [x, y, wide]) {
 		pen.text(x + 44, y + 60, "could not be measured", { fill: scene.soft });
 		return;
 	}
-	const places = drawAxes(pen, scene, [x + 50, y + 26, wide - 64, CHART - 6], range, 2);
-	drawLines(pen, scene, lines, got.steps, places);
-	for (const { name: words, what, values, shape, colour } of lines) {
-		const at = values.findLastIndex(Number.isFinite);
-		if (at < 0) continue;
-		const [px, py] = [places.toX(got.steps[at]), places.toY(values[at])];
-		pen.marks([[px, py]], 3.5, shape, { fill: colour });
-		scene.spot(px, py, 6, `${words || name}: ${digits(values[at])} at step ${got.steps[at]}`, what);
-	}
+	drawLines(pen, scene, lines, got.steps, drawAxes(pen, scene, [x + 50, y + 26, wide - 64, CHART - 6], range, 2));
 }
 
 /** The window in which a biography is read. */
@@ -115,7 +107,7 @@ export class Biography {
 	constructor(app, panel) {
 		this.app = app;
 		this.panel = panel;
-		const close = el("button", { type: "button", class: "close", onclick: () => this.root.close() }, "Close");
+		const close = el("button", { class: "close", onclick: () => this.root.close() }, "Close");
 		this.root = el("dialog", { "aria-labelledby": panel.title.id, onclose: () => app.store.set({ filter: "" }) }, close, panel.root);
 		panel.pin.hidden = true;
 	}

@@ -3,7 +3,7 @@
 import { depthColour, tokenColour, tokenShape } from "./colour.js";
 import { digits } from "./dom.js";
 import { countOf, labelOf } from "./runs.js";
-import { place, ticks } from "./steps.js";
+import { countTo, place, ticks } from "./steps.js";
 
 /** Draws axes in a box [x, y, width, height]. Gives the places of steps and values. */
 export function drawAxes(pen, scene, [x, y, width, height], [low, high], parts) {
@@ -13,7 +13,7 @@ export function drawAxes(pen, scene, [x, y, width, height], [low, high], parts) 
 	for (let k = 0; k <= parts; k += 1) {
 		const value = low + (k * (high - low)) / parts;
 		pen.line([[x, toY(value)], [x + width, toY(value)]], { stroke: line });
-		const exact = Number(value.toFixed(Math.min(9, Math.max(0, 2 - Math.floor(Math.log10(high - low))))));
+		const exact = Number(value.toFixed(Math.min(9, Math.max(0, parts / 2 - Math.floor(Math.log10(high - low))))));
 		pen.text(x - 6, toY(value) + 4, high - low > 1e-3 ? String(exact) : digits(value), { fill: soft, align: "right" });
 	}
 	const bottom = y + height;
@@ -46,13 +46,18 @@ export function isLit({ what }, { only, hover }) {
 	return Boolean((what.token && what.token === only) || (what.layer && what.layer === hover.layer));
 }
 
-/** Draws lines; where one is lit the others fade. */
+/** Draws lines, with marks at the step that is shown; where one is lit the others fade. */
 export function drawLines(pen, scene, lines, steps, { toX, toY }) {
 	const any = lines.some((one) => isLit(one, scene));
+	const now = Math.max(0, countTo(steps, scene.step) - 1);
 	for (const one of lines) {
 		const lit = isLit(one, scene);
 		const points = one.values.map((value, k) => (Number.isFinite(value) ? [toX(steps[k]), toY(value)] : null));
 		pen.line(points, { stroke: one.colour, weight: lit ? 3.5 : 1.8, alpha: any && !lit ? 0.3 : 1 });
+		const [x, y] = points[now] ?? [];
+		if (x === undefined) continue;
+		pen.marks([[x, y]], 4, one.shape, { fill: one.colour });
+		scene.spot(x, y, 6, `${one.name} ${digits(one.values[now])} at step ${steps[now]}`, one.what);
 	}
 }
 

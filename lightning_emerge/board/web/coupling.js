@@ -80,12 +80,7 @@ export function strongest({ data, shape }, threshold) {
 	const [pairs, outputs, inputs] = shape;
 	const size = outputs * inputs;
 	const bins = new Uint32Array(1024);
-	let top = 0;
-	for (let k = 0; k < data.length; k += 1) {
-		const strength = Math.abs(data[k]);
-		if (strength > top && strength < Infinity) top = strength;
-	}
-	const toBin = (value) => Math.min(1023, Math.floor((Math.abs(value) / (top || 1)) * 1023));
+	const toBin = (value) => Math.min(1023, Math.floor(Math.abs(value) * 32)); // up to 32 standard deviations
 	for (let k = 0; k < data.length; k += 1) if (data[k] === data[k]) bins[toBin(data[k])] += 1;
 	let least = 1024;
 	for (let many = 0; least > 0 && many < MOST + FAINT; ) many += bins[(least -= 1)];

@@ -3,7 +3,7 @@
 import { drawAxes, drawLines, isLit, linesOf, spanOf } from "./chart.js";
 import { choose, clip, digits } from "./dom.js";
 import { axisNames, countOf, knownRange } from "./runs.js";
-import { countTo, nearest } from "./steps.js";
+import { nearest } from "./steps.js";
 
 const LEFT = 52;
 const RIGHT = 92;
@@ -73,21 +73,10 @@ export const curvesView = {
 		const plot = { lines, steps: got.steps, wide, ...places };
 		scene.hit([LEFT, TOP, wide, PLOT], "Curves", {}, undefined, (x, y) => near(scene, plot, x, y));
 		drawLines(pen, scene, lines, got.steps, places);
-		drawValues(pen, scene, plot);
 		drawNames(pen, scene, plot);
 		events.forEach((event, k) => drawEvent(pen, scene, plot, event, TOP + PLOT + FOOT + LANE * k + 2));
 	},
 };
-
-function drawValues(pen, scene, { lines, steps, toX, toY }) {
-	const now = Math.max(0, countTo(steps, scene.step) - 1);
-	for (const { name, what, values, shape, colour } of lines) {
-		if (!Number.isFinite(values[now])) continue;
-		const [x, y] = [toX(steps[now]), toY(values[now])];
-		pen.marks([[x, y]], 4.5, shape, { fill: colour });
-		scene.spot(x, y, 6, `${name} ${digits(values[now])} at step ${steps[now]}`, what);
-	}
-}
 
 function drawNames(pen, scene, { lines, toY, wide }) {
 	const small = lines.length > 12;

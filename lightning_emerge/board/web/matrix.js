@@ -60,16 +60,11 @@ function layout(measure, width) {
 	const left = beside ? LEFT + side + 26 : 0;
 	const room = width - left;
 	const count = layers.labels.length;
-	let best = { tile: 0, columns: 1 };
-	for (let columns = 1; columns <= count; columns += 1) {
-		const rows = Math.ceil(count / columns);
-		const high = beside ? side / rows - 16 : Infinity;
-		const tile = Math.floor(Math.min(room / columns - GAP, high, 150));
-		if (tile > best.tile && (beside || columns >= 4)) best = { tile, columns };
-	}
-	const tile = best.tile;
+	const columns = beside ? Math.ceil(Math.sqrt((count * room) / (side + 40))) : Math.max(4, Math.floor(room / 100));
+	const high = beside ? side / Math.ceil(count / columns) - 16 : 150;
+	const tile = Math.floor(Math.min(room / columns - GAP, high, 150));
 	const top = beside ? TOP : TOP + side + FOOT + 16;
-	const tiles = layers.labels.map((_, k) => [left + (k % best.columns) * (tile + GAP), top + Math.floor(k / best.columns) * (tile + 16)]);
+	const tiles = layers.labels.map((_, k) => [left + (k % columns) * (tile + GAP), top + Math.floor(k / columns) * (tile + 16)]);
 	const height = beside ? TOP + side + FOOT : tiles.at(-1)[1] + tile + 8;
 	return { side, height, tiles, tile };
 }
@@ -79,7 +74,7 @@ function draw(pen, scene, width, name, id) {
 	const measure = run.measure(name);
 	const layers = layersOf(measure);
 	const known = rangeOf(runs, name);
-	const frame = scene.have(run.frame(id, name, scene.step, scene.layer, known));
+	const frame = scene.have(run.frame(id, name, scene.step, scene.layer));
 	if (!frame) return;
 	scene.step = frame.step;
 	const range = shownRange(known ?? frame.range);
@@ -127,17 +122,13 @@ function found({ run }, measure, layer, value, y, x) {
 }
 
 function drawBlocks({ pen, scene, side }, count) {
-	const { run, hover, only, ink } = scene;
+	const { run, hover, only } = scene;
 	const size = side / count;
 	let from = 0;
 	run.tokens.forEach((token, k) => {
 		const length = run.tokenOf.filter((one) => one === k).length * size;
 		if (!length) return;
 		drawToken(pen, scene, token, from + length / 2, side);
-		if (from) {
-			pen.line([[LEFT - 4, TOP + from], [LEFT, TOP + from]], { stroke: ink });
-			pen.line([[LEFT + from, TOP + side], [LEFT + from, TOP + side + 4]], { stroke: ink });
-		}
 		if (only === token) {
 			const style = { stroke: scene.colour(k), weight: 2 };
 			pen.rect(LEFT, TOP + from, side, length, style);

@@ -15,9 +15,9 @@ export class Panel {
 		this.seen = true;
 		this.title = el("h2", { id: `title-${view.id}` }, view.title);
 		this.choices = el("div", { class: "choices" });
-		this.pin = el("button", { type: "button", "aria-label": `Keep ${view.title} at the top`, onclick: () => app.pin(view.id) }, "Pin");
+		this.pin = el("button", { "aria-label": `Keep ${view.title} at the top`, onclick: () => app.pin(view.id) }, "Pin");
 		const buttons = ["PNG", "SVG"].map((kind) =>
-			el("button", { type: "button", "aria-label": `Save ${view.title} as ${kind}`, onclick: () => this.save(kind) }, kind),
+			el("button", { "aria-label": `Save ${view.title} as ${kind}`, onclick: () => this.save(kind) }, kind),
 		);
 		this.about = el("p", { class: "about", id: `about-${view.id}` });
 		this.body = el("div", { class: "cells" });

@@ -1,6 +1,6 @@
 // A run: what it has recorded, and its numbers as they come.
 
-import { getArray, getJson, getSprite, quantise } from "./api.js";
+import { getArray, getJson, getSprite } from "./api.js";
 import { around, latest } from "./steps.js";
 
 const MOST = 16e6; // bytes of one answer
@@ -64,30 +64,29 @@ export class Run {
 	}
 
 	/** All of a measure at a step, as bytes; or only one layer's if that would be too much. */
-	frame(slot, name, step, layer, range) {
-		const first = 4 * sizeOf(this.measure(name)) > MOST ? this.layerOf(name, layer) : undefined;
-		return this.stepwise(`frame ${slot} ${range}`, name, step, first, (numbers) => ({ ...quantise(numbers, range), first }));
+	frame(slot, name, step, layer) {
+		const first = sizeOf(this.measure(name)) > MOST ? this.layerOf(name, layer) : undefined;
+		return this.stepwise("frame", slot, name, step, first);
 	}
 
 	/** The numbers of a measure at a step; with `first`, of one position of its first axis. */
 	values(slot, name, step, first) {
-		return this.stepwise(`values ${slot} ${name}`, name, step, first, (numbers) => numbers);
+		return this.stepwise("values", slot, name, step, first);
 	}
 
-	/** Numbers at a step, and around it while all is quiet; with `stay`, of this step whatever the slider does. */
-	stepwise(slot, name, step, first, make, stay = false) {
-		const measure = this.measure(name);
-		const size = sizeOf(measure) / (first === undefined ? 1 : countOf(measure.axes[0]));
-		const at = latest(measure.steps, step);
-		const stem = `${slot.split(" ")[0]} ${name} ${first} ${slot.startsWith("frame") && slot}`;
-		const one = (when) => [`${this.name} ${stem} ${when}`, async () => ({ ...make(await this.ask("values", { measure: name, step: when, first })), step: when })];
-		const ahead = stay ? [] : around(measure.steps, at, Math.floor(AHEAD / (4 * size)));
-		return this.take(slot, stem, ...one(at), ahead.map(one));
+	/** Numbers at a step, and those around it while all is quiet, unless they are to stay at the step. */
+	stepwise(route, slot, name, step, first, stay) {
+		const { steps } = this.measure(name);
+		const size = sizeOf(this.measure(name)) / (first === undefined ? 1 : countOf(this.measure(name).axes[0]));
+		const stem = `${this.name} ${route} ${name} ${first}`;
+		const one = (at) => [`${stem} ${at}`, async () => ({ ...(await this.ask(route, { measure: name, step: at, first })), step: at, first })];
+		const ahead = stay ? [] : around(steps, step, Math.floor(AHEAD / size / (route === "frame" ? 1 : 4)));
+		return this.take(`${route} ${slot} ${name}`, stem, ...one(latest(steps, step)), ahead.map(one));
 	}
 
 	/** The numbers of a measure at one step that stays. */
 	once(name, step, first) {
-		return this.stepwise(`values ${name} ${step}`, name, step, first, (numbers) => numbers, true);
+		return this.stepwise("values", `once ${step}`, name, step, first, true);
 	}
 
 	/** A measure at all steps; or stimuli in the plane, one layer after the other as each is work for the server. */

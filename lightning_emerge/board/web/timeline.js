@@ -16,9 +16,9 @@ export class Timeline {
 		this.other = el("select", { id: "other", onchange: () => store.set({ other: this.other.value }) });
 		const slide = () => app.go(nearest(app.steps, this.slider.value / FINE, store.value.scale));
 		this.slider = el("input", { type: "range", id: "step", max: FINE, "aria-label": "Optimizer step", oninput: slide });
-		this.play = el("button", { type: "button", id: "play", onclick: () => this.toggle() }, "Play");
-		this.scale = el("button", { type: "button", id: "scale", onclick: () => store.set({ scale: store.value.scale === "log" ? "linear" : "log" }) });
-		this.follow = el("button", { type: "button", id: "follow", onclick: () => store.set({ step: null }) }, "Follow newest");
+		this.play = el("button", { id: "play", onclick: () => this.toggle() }, "Play");
+		this.scale = el("button", { id: "scale", onclick: () => store.set({ scale: store.value.scale === "log" ? "linear" : "log" }) });
+		this.follow = el("button", { id: "follow", onclick: () => store.set({ step: null }) }, "Follow newest");
 		this.output = el("output", { for: "step", id: "now" });
 		this.marks = el("div", { class: "marks", "aria-hidden": "true" });
 		this.tokens = el("div", { class: "tokens", role: "group", "aria-label": "Highlight a token" });
@@ -136,6 +136,6 @@ export class Timeline {
 		const lit = () => store.point({ token });
 		const off = () => store.point({});
 		const press = () => store.set({ token: store.value.token === token ? "" : token });
-		return el("button", { type: "button", onclick: press, onpointerenter: lit, onpointerleave: off, onfocus: lit, onblur: off }, pen.root, token);
+		return el("button", { onclick: press, onpointerenter: lit, onpointerleave: off, onfocus: lit, onblur: off }, pen.root, token);
 	}
 }
