@@ -19,11 +19,12 @@ function layout({ run, layer, kept }, width) {
 	const number = (name) => (has(run, name) ? run.measure(name).axes[0].labels.indexOf(layer) : -1);
 	const [crops, images, response] = OF_LAYERS.map(number);
 	const exemplars = crops < 0 ? 0 : count("top_crop", 2);
-	const cards = Math.max(crops < 0 ? 0 : count("top_crop", 1), images < 0 ? 0 : count("maximising_image", 1));
+	const most = kept.get(`filters of ${layer}`) ?? Infinity;
+	const cards = Math.min(most, Math.max(crops < 0 ? 0 : count("top_crop", 1), images < 0 ? 0 : count("maximising_image", 1)));
 	const wide = NUMBER + (exemplars + (images >= 0)) * (SIDE + GAP) + 8;
 	const columns = Math.max(1, Math.floor(width / wide));
 	const kernels = has(run, "kernels") && run.measure("kernels").about === layer ? count("kernels", 0) : 0;
-	const all = response < 0 ? 0 : (kept.get(`filters of ${layer}`) ?? count("filter_response", 1));
+	const all = response < 0 ? 0 : Math.min(most, count("filter_response", 1));
 	const perRow = [Math.floor(width / (SIDE + GAP)), Math.floor(width / SQUARE)];
 	const below = Math.ceil(cards / columns) * (SIDE + 2 * GAP) + (cards && ROW);
 	const last = below + (kernels && Math.ceil(kernels / perRow[0]) * (SIDE + GAP + 12) + ROW);
