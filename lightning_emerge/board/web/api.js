@@ -2,18 +2,12 @@
 
 const BASE = new URL(".", import.meta.url);
 
-function address(route, parameters) {
-	const url = new URL(route, BASE);
-	for (const [name, value] of Object.entries(parameters)) {
-		if (value !== undefined && value !== null) url.searchParams.set(name, value);
-	}
-	return url;
-}
-
 async function ask(route, parameters) {
+	const url = new URL(route, BASE);
+	for (const [name, value] of Object.entries(parameters)) if (value !== undefined) url.searchParams.set(name, value);
 	let answer;
 	try {
-		answer = await fetch(address(route, parameters));
+		answer = await fetch(url);
 	} catch {
 		throw new Error("TensorBoard does not answer. Is it still running?");
 	}

@@ -48,7 +48,7 @@ export const biographyView = {
 	about({ run, state }) {
 		const { layer, number } = opened(state);
 		const strip = stripOf(run, state, 300).length ? "Above, the two stimuli that excited it most at some steps, cut to what it sees. " : "";
-		return `Filter ${number} of ${layer}. ${strip}Curves run over optimizer steps; the upright line is the step that is shown.`;
+		return `Filter ${number} of ${layer}. ${strip}Curves run over optimizer steps; the upright line is the step.`;
 	},
 	height({ run, state }, width) {
 		return (stripOf(run, state, width).length && STRIP) + Math.ceil(chartsOf(run, state).length / columnsOf(width)) * ROOM + 8;

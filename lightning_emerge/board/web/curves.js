@@ -42,7 +42,7 @@ function eventsOf(run, name, axis) {
 export const curvesView = {
 	id: "curves",
 	title: "Learning and emergence",
-	missing: (run) => (run.measures(isCurve).length ? "" : "This run has recorded no curves. A CategoryProbe records how well each token is known (configs/vgg5.yaml)."),
+	missing: (run) => (run.measures(isCurve).length ? "" : "This run has recorded no curves. A CategoryProbe does (configs/vgg5.yaml)."),
 	choices(scene) {
 		const { all, name, measure, layered } = chosen(scene);
 		const found = [["curves", "Measure", name, all]];
@@ -54,7 +54,7 @@ export const curvesView = {
 		const span = range && !/ to /.test(unit) ? (knownRange(unit) ?? range).map(digits).join(" to ") : "";
 		const words = [unit === "1" ? "" : unit, span].filter(Boolean).join(", ");
 		const bars = events.length ? " A bar below says when each emerged: its mark is the step, its length the 95% interval." : "";
-		return `${measure.about}${words && ` (${words})`}: ${axis ? `a line for each ${axis.name}` : "one line"}, over optimizer steps. The upright line is the step that is shown.${bars}`;
+		return `${measure.about}${words && ` (${words})`}: ${axis ? `a line for each ${axis.name}` : "one line"}, over optimizer steps. The upright line is the step.${bars}`;
 	},
 	height: (scene) => TOP + PLOT + FOOT + LANE * chosen(scene).events.length,
 	draw(pen, scene, width) {

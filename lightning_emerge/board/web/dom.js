@@ -5,7 +5,7 @@ export function el(tag, attributes = {}, ...children) {
 	const node = document.createElement(tag);
 	for (const [name, value] of Object.entries(attributes)) {
 		if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
-		else if (value !== undefined && value !== null && value !== false) node.setAttribute(name, value === true ? "" : value);
+		else node.setAttribute(name, value);
 	}
 	node.append(...children);
 	return node;
@@ -39,12 +39,7 @@ export function save(name, blob) {
 
 /** Breaks words into lines of about so many letters. */
 export function wrap(words, most) {
-	const lines = [""];
-	for (const word of words.split(" ")) {
-		if (lines.at(-1).length + word.length + 1 > most && lines.at(-1)) lines.push("");
-		lines[lines.length - 1] += (lines.at(-1) ? " " : "") + word;
-	}
-	return lines;
+	return words.match(new RegExp(`\\S{${most},}|\\S.{0,${most - 1}}(?=\\s|$)`, "g")) ?? [];
 }
 
 /** What was wished for if it is there, else the first of those that are better than others, else the first. */

@@ -64,7 +64,7 @@ function drawPoints(pen, scene, points, { x, y, side, layer }) {
 		const from = 2 * (row * count + k);
 		return [x + side / 2 + scale * points.data[from], y + side / 2 - scale * points.data[from + 1]];
 	};
-	const known = Array.from({ length: count }, (_, k) => k).filter((k) => Number.isFinite(at(k)[0]));
+	const known = run.order.filter((k) => k < count && Number.isFinite(at(k)[0]));
 	run.tokens.forEach((token, number) => {
 		const places = known.filter((k) => run.tokenOf[k] === number).map(at);
 		const faded = only && only !== token;

@@ -38,7 +38,7 @@ export const filtersView = {
 	missing: (run) =>
 		layersOf(run).length || has(run, "kernels")
 			? ""
-			: "This run has recorded no filters. A TopExemplarProbe and a FilterProbe do (configs/vgg5.yaml), a MaximisationProbe draws what excites them (configs/probes/filters.yaml).",
+			: "This run has recorded no filters. A TopExemplarProbe and a FilterProbe do (configs/vgg5.yaml), and a MaximisationProbe (configs/probes/filters.yaml).",
 	choices: ({ run, layer }) => [["layer", "Layer", layer, layersOf(run)]],
 	about(scene) {
 		const { images, exemplars, kernels, all } = layout(scene, 600);
@@ -56,7 +56,7 @@ export const filtersView = {
 		if (place.cards) drawCards(pen, scene, place);
 		if (place.kernels) drawKernels(pen, scene, place);
 		if (place.all) drawAll(pen, scene, place);
-		if (!place.cards && !place.kernels && !place.all) scene.note = `No filters of ${scene.layer} were recorded.`;
+		if (!place.height) scene.note = `No filters of ${scene.layer} were recorded.`;
 	},
 };
 

@@ -28,7 +28,7 @@ const VIEWS = [
 		id: "matrix",
 		title: "Dissimilarity by layer",
 		fits: (name) => name !== "token_gradient_cosine",
-		missing: "This run has recorded no matrices. A SimilarityProbe records how far apart stimuli lie in each layer (configs/vgg5.yaml).",
+		missing: "This run has recorded no matrices. A SimilarityProbe does (configs/vgg5.yaml).",
 	}),
 	curvesView,
 	embeddingView,
@@ -38,7 +38,7 @@ const VIEWS = [
 		id: "gradients",
 		title: "Gradient agreement between tokens",
 		fits: (name) => name === "token_gradient_cosine",
-		missing: "This run has not recorded which tokens pull its weights the same way. A TokenGradientProbe does: add --config configs/probes/gradients.yaml to the fit.",
+		missing: "This run has not recorded tokens' gradients. A TokenGradientProbe does: add --config configs/probes/gradients.yaml to the fit.",
 	}),
 ];
 
@@ -51,7 +51,6 @@ class App {
 		this.index = [];
 		this.shown = [];
 		this.steps = [];
-		this.failure = "";
 		this.timeline = new Timeline(this);
 		this.panels = VIEWS.map((view) => new Panel(view, this));
 		this.message = el("div", { class: "message", role: "status" });
@@ -92,8 +91,7 @@ class App {
 	async attempt(work) {
 		try {
 			await work();
-			this.failure = "";
-		} catch (error) {
+			} catch (error) {
 			this.failure = error.message;
 		}
 		this.redraw();

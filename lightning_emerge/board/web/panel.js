@@ -148,13 +148,11 @@ export class Panel {
 	point(cell, event) {
 		const target = this.find(cell, event);
 		cell.canvas.style.cursor = target?.open ? "pointer" : "default";
-		this.app.store.point(target?.what ?? {});
 		this.app.tip.show(target, event, cell.run);
 	}
 
 	leave(cell) {
 		cell.cursor = -1;
-		this.app.store.point({});
 		this.app.tip.hide();
 	}
 

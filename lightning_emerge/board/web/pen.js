@@ -3,7 +3,7 @@
 const SVG = "http://www.w3.org/2000/svg";
 const FONT = "system-ui, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif";
 
-// Corners, size, turn in parts of a whole one, and how far every other corner is drawn in.
+// Corners, size, turn, and how far every other corner is drawn in.
 const SHAPES = {
 	disk: [16, 1, 0, 1],
 	square: [4, 1.2, 0.125, 1],

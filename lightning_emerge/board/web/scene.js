@@ -6,9 +6,8 @@ export class Scene {
 	/** Small canvases and the like are `kept` from one drawing to the next. */
 	constructor(app, run, kept) {
 		const { value: state, hover } = app.store;
-		Object.assign(this, { app, run, kept, state, hover, ...app.colours });
-		Object.assign(this, { runs: app.shown, step: app.step, layer: app.layer, last: app.last });
-		Object.assign(this, { fresh: true, note: "", targets: [] });
+		const { shown: runs, step, layer, last, colours } = app;
+		Object.assign(this, { app, run, kept, state, hover, runs, step, layer, last, ...colours, fresh: true, note: "", targets: [] });
 		this.only = hover.token ?? (state.token || null);
 	}
 

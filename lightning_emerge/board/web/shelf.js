@@ -16,10 +16,6 @@ export class Shelf {
 		return found.value;
 	}
 
-	has(key) {
-		return this.kept.has(key);
-	}
-
 	put(key, value, bytes) {
 		this.drop(key);
 		this.kept.set(key, { value, bytes });
@@ -44,7 +40,6 @@ export class Desk {
 		this.arrived = arrived;
 		this.slots = new Map();
 		this.active = 0;
-		this.preloading = false;
 	}
 
 	/**
@@ -52,9 +47,10 @@ export class Desk {
 	 * A slot shows one thing at a time. `ahead` are pairs of key and fetcher to preload, in this order.
 	 */
 	want(slot, key, fetcher, ahead = []) {
-		const state = this.slots.get(slot) ?? { busy: false, next: null, ahead: [] };
+		const state = this.slots.get(slot) ?? {};
 		this.slots.set(slot, state);
-		state.ahead = ahead;
+		if (state.key !== key) this.budget = 0.4 * this.shelf.limit; // for preloading, so that it ends where not all fits
+		Object.assign(state, { key, ahead });
 		const found = this.shelf.get(key);
 		if (found !== undefined) {
 			state.next = null;
@@ -70,7 +66,7 @@ export class Desk {
 		if (state.busy || !state.next) return;
 		const [key, fetcher] = state.next;
 		state.next = null;
-		if (this.shelf.has(key)) return;
+		if (this.shelf.kept.has(key)) return;
 		state.busy = true;
 		this.active += 1;
 		this.fetch(key, fetcher).then(() => {
@@ -86,20 +82,23 @@ export class Desk {
 		try {
 			const value = await fetcher();
 			this.shelf.put(key, value, value.bytes);
+			return value.bytes;
 		} catch (error) {
 			this.shelf.put(key, { error: error.message }, 100);
 			setTimeout(() => this.shelf.drop(key), 5000); // a run that is being written may answer later
+			return 1e6;
 		}
 	}
 
 	preload() {
-		if (this.preloading || this.active > 0) return;
+		if (this.preloading || this.active > 0 || this.budget <= 0) return;
 		for (const { ahead } of this.slots.values()) {
-			const missing = ahead.find(([key]) => !this.shelf.has(key));
+			const missing = ahead.find(([key]) => !this.shelf.kept.has(key));
 			if (!missing) continue;
 			this.preloading = true;
-			this.fetch(...missing).then(() => {
+			this.fetch(...missing).then((bytes) => {
 				this.preloading = false;
+				this.budget -= bytes;
 				this.preload();
 			});
 			return;

@@ -2,36 +2,19 @@
 
 const PREFIX = "p.emerge.";
 
+const WORDS = ["run", "other", "layer", "token", "filter", "pinned", "matrix", "points", "curves", "kind"];
 /** What is shown when the address says nothing. A step of null is the newest one, which is followed. */
-export const START = {
-	run: "",
-	other: "",
-	step: null,
-	scale: "log",
-	layer: "",
-	token: "",
-	filter: "",
-	pinned: "",
-	matrix: "",
-	points: "",
-	curves: "",
-	kind: "effective",
-};
+export const START = { step: null, scale: "log", ...Object.fromEntries(WORDS.map((key) => [key, ""])) };
 
 /** What an address says, of what is known. */
 export function readHash(hash) {
 	const found = {};
-	for (const part of hash.replace(/^#/, "").split("&")) {
-		const cut = part.indexOf("=");
-		const name = part.slice(0, cut);
-		if (cut < 0 || !name.startsWith(PREFIX)) continue;
-		const key = name.slice(PREFIX.length);
-		const value = decode(part.slice(cut + 1));
-		if (!Object.hasOwn(START, key) || value === null) continue;
+	for (const [name, value] of new URLSearchParams(hash.slice(1))) {
+		const key = name.startsWith(PREFIX) ? name.slice(PREFIX.length) : "";
+		if (!Object.hasOwn(START, key) || (key === "scale" && value !== "linear")) continue;
 		if (key !== "step") found[key] = value;
 		else if (/^\d{1,15}$/.test(value)) found.step = Number(value);
 	}
-	if (found.scale && !["log", "linear"].includes(found.scale)) delete found.scale;
 	return found;
 }
 
@@ -42,14 +25,6 @@ export function writeHash(hash, state) {
 		.filter((key) => state[key] !== START[key])
 		.map((key) => `${PREFIX}${key}=${encodeURIComponent(state[key])}`);
 	return `#${[...others, ...own].join("&")}`;
-}
-
-function decode(text) {
-	try {
-		return decodeURIComponent(text);
-	} catch {
-		return null;
-	}
 }
 
 /** TensorBoard's window, in a frame of which we are, or our own. */
@@ -68,8 +43,6 @@ export class Store {
 		this.value = { ...START, ...readHash(outer.location.hash) };
 		this.hover = {};
 		this.heard = [];
-		this.timer = 0;
-		this.written = "";
 		outer.addEventListener("hashchange", () => this.restore());
 	}
 

@@ -17,7 +17,8 @@ export class Timeline {
 		const slide = () => app.go(nearest(app.steps, this.slider.value / FINE, store.value.scale));
 		this.slider = el("input", { type: "range", id: "step", max: FINE, "aria-label": "Optimizer step", oninput: slide });
 		this.play = el("button", { id: "play", onclick: () => this.toggle() }, "Play");
-		this.scale = el("button", { id: "scale", onclick: () => store.set({ scale: store.value.scale === "log" ? "linear" : "log" }) });
+		const toggle = () => store.set({ scale: store.value.scale === "log" ? "linear" : "log" });
+		this.scale = el("button", { id: "scale", title: "Change how steps are spaced", onclick: toggle });
 		this.follow = el("button", { id: "follow", onclick: () => store.set({ step: null }) }, "Follow newest");
 		this.output = el("output", { for: "step", id: "now" });
 		this.marks = el("div", { class: "marks", "aria-hidden": "true" });
@@ -73,17 +74,14 @@ export class Timeline {
 		const { scale, step: wanted, token } = app.store.value;
 		const last = app.last;
 		this.slider.value = FINE * place(step, last, scale);
-		const looks = `look ${steps.indexOf(step) + 1} of ${steps.length}`;
-		this.slider.setAttribute("aria-valuetext", `step ${step} of ${last}, ${looks}`);
 		this.output.textContent = `step ${step} of ${last}`;
-		this.output.title = looks;
+		this.slider.setAttribute("aria-valuetext", `${this.output.textContent}, look ${steps.indexOf(step) + 1} of ${steps.length}`);
 		this.scale.textContent = scale === "log" ? "Log steps" : "Linear steps";
-		this.scale.setAttribute("aria-label", `Steps are spaced ${scale === "log" ? "logarithmically" : "linearly"}; change`);
 		this.follow.setAttribute("aria-pressed", wanted === null);
 		const names = app.names();
 		fill(this.run, names, shown[0].name);
 		fill(this.other, [["", "no other run"], ...names.filter((run) => run !== shown[0].name)], shown[1]?.name ?? "");
-		const mark = JSON.stringify([last, scale, app.dark, token, app.store.hover.token, shown.map((run) => [run.name, run.info.events.length, run.tokens])]);
+		const mark = JSON.stringify([last, scale, app.dark, token, shown[0].tokens, shown[0].info.events]);
 		if (!again && mark === this.mark) return;
 		this.mark = mark;
 		this.drawMarks(last, scale);
@@ -107,15 +105,7 @@ export class Timeline {
 			const node = pen.root.lastChild;
 			node.setAttribute("class", "event");
 			node.addEventListener("click", () => app.go(event.step));
-			node.addEventListener("pointerenter", (at) => {
-				const what = { token: event.name };
-				app.store.point(what);
-				app.tip.show({ label: `${event.name} emerged at step ${Math.round(event.step)}`, what }, at);
-			});
-			node.addEventListener("pointerleave", () => {
-				app.store.point({});
-				app.tip.hide();
-			});
+			app.tip.attach(node, { label: `${event.name} emerged at step ${Math.round(event.step)}`, what: { token: event.name } });
 		}
 		this.marks.replaceChildren(pen.root);
 	}
@@ -130,12 +120,10 @@ export class Timeline {
 	}
 
 	tokenButton(token, k) {
-		const { dark, store } = this.app;
+		const { dark, store, tip } = this.app;
 		const pen = new SvgPen(14, 14);
 		pen.marks([[7, 7]], 5, tokenShape(k), { fill: tokenColour(k, dark) });
-		const lit = () => store.point({ token });
-		const off = () => store.point({});
 		const press = () => store.set({ token: store.value.token === token ? "" : token });
-		return el("button", { onclick: press, onpointerenter: lit, onpointerleave: off, onfocus: lit, onblur: off }, pen.root, token);
+		return tip.attach(el("button", { onclick: press }, pen.root, token), { label: `Highlight ${token}`, what: { token } });
 	}
 }

@@ -10,11 +10,12 @@ export class Tip {
 		this.dialog = dialog;
 		this.words = el("div");
 		this.images = el("div", { class: "images" });
-		this.root = el("div", { class: "tip", role: "presentation", hidden: true }, this.images, this.words);
+		this.root = el("div", { class: "tip", hidden: "" }, this.images, this.words);
 	}
 
 	show(target, { clientX: x, clientY: y }, run) {
 		if (!target) return this.hide();
+		this.app.store.point(target.what);
 		this.words.textContent = target.label;
 		this.images.replaceChildren(...this.thumbnails(target.what, run));
 		// A window that is open lies above all else but what is in it.
@@ -28,7 +29,15 @@ export class Tip {
 	}
 
 	hide() {
+		this.app.store.point({});
 		this.root.hidden = true;
+	}
+
+	/** Points at something while a node is pointed at. */
+	attach(node, target) {
+		node.addEventListener("pointerenter", (event) => this.show(target, event));
+		node.addEventListener("pointerleave", () => this.hide());
+		return node;
 	}
 
 	thumbnails({ stimulus, other }, run) {
