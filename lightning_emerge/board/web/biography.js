@@ -28,7 +28,7 @@ function holds(measure, { layer, number }) {
 function chartsOf(run, state) {
 	const fits = ({ axes }) => axes.length === 2 || (axes.length === 3 && ["token", "feature"].includes(axes[2].name) && countOf(axes[2]) <= MOST);
 	const found = run.measures((measure) => holds(measure, opened(state)) && fits(measure));
-	return found.sort((a, b) => (b === "filter_response") - (a === "filter_response"));
+	return found.toSorted((a, b) => (b === "filter_response") - (a === "filter_response"));
 }
 
 function stripOf(run, state, width) {

@@ -39,14 +39,14 @@ export function valueColour(value, range) {
 	return mix(diverges(range) ? PURPLE_ORANGE : VIRIDIS, high > low ? (value - low) / (high - low) : 0);
 }
 
-/** What each byte of a quantised frame looks like: 256 pixels of four bytes. 255 is what could not be measured. */
+/** What each byte of a frame looks like: 256 pixels of four bytes. */
 export function palette(frameRange, range) {
 	const pixels = new Uint8ClampedArray(256 * 4);
 	for (let k = 0; k < 256; k += 1) pixels.set([...valueColour(byteValue(k, frameRange), range), 255], 4 * k);
 	return new Uint32Array(pixels.buffer);
 }
 
-/** The value that a byte of a quantised frame stands for. */
+/** The value that a byte of a frame stands for. */
 export function byteValue(byte, [low, high]) {
 	return byte === 255 ? NaN : low + ((high - low) * byte) / 254;
 }

@@ -93,9 +93,8 @@ export function strongest({ data, shape }, threshold) {
 			if (counts || toBin(value) >= least) found.push({ pair, output: Math.floor((k % size) / inputs), input: k % inputs, value, counts });
 		}
 	}
-	found.sort((a, b) => Math.abs(b.value) - Math.abs(a.value));
-	const strong = found.filter((edge) => edge.counts).slice(0, MOST);
-	return [...found.filter((edge) => !edge.counts).slice(0, FAINT), ...strong.reverse()];
+	found.sort((a, b) => Math.abs(a.value) - Math.abs(b.value));
+	return [...found.filter((edge) => !edge.counts).slice(-FAINT), ...found.filter((edge) => edge.counts).slice(-MOST)];
 }
 
 function drawEdges(pen, scene, { layers, x, y }, edges) {
@@ -117,7 +116,7 @@ function drawNodes(pen, scene, { layers, counts, x, y }, width) {
 	const axes = run.measure("filter_response")?.axes;
 	const response = axes && scene.have(run.values("coupling", "filter_response", scene.step));
 	layers.forEach((layer, k) => {
-		const align = k === 0 ? "left" : k === layers.length - 1 ? "right" : "center";
+		const align = { 0: "left", [layers.length - 1]: "right" }[k] ?? "center";
 		const at = { left: 0, center: x(k), right: width }[align];
 		const short = width < 60 * layers.length ? layer.replace(/^conv/, "") : layer;
 		pen.text(at, TOP - 8, short, { align, bold: hover.layer === layer || scene.layer === layer });
@@ -129,7 +128,7 @@ function drawNodes(pen, scene, { layers, counts, x, y }, width) {
 			const name = run.tokens[token];
 			const id = filterOf(layer, filter);
 			const lit = hover.filter === id;
-			const style = { fill: name ? scene.colour(token) : soft, alpha: only && only !== name ? 0.2 : 1, stroke: lit && ink, weight: 2 };
+			const style = { fill: name ? scene.colour(token) : soft, alpha: (only ?? name) === name ? 1 : 0.2, stroke: lit && ink, weight: 2 };
 			pen.marks([[x(k), y(k, filter)]], lit ? 5 : Math.max(1.4, r), "disk", style);
 			const label = `Filter ${filter} of ${layer}${name ? `: answers ${name} most` : ""}; its biography`;
 			scene.spot(x(k), y(k, filter), Math.max(3, r), label, { layer, filter: id, ...(name && { token: name }) }, scene.openFilter(id));

@@ -42,7 +42,7 @@ export function wrap(words, most) {
 	return words.match(new RegExp(`\\S{${most},}|\\S.{0,${most - 1}}(?=\\s|$)`, "g")) ?? [];
 }
 
-/** What was wished for if it is there, else the first of those that are better than others, else the first. */
+/** What was wished for if it is there, else one that is better than others, else the first. */
 export const choose = (all, wish, ...better) => [wish, ...better].find((one) => all.includes(one)) ?? all[0];
 
 export const clip = (words, most) => (words.length > most ? `${words.slice(0, most - 1)}…` : words);

@@ -90,7 +90,8 @@ function drawCards(pen, scene, place) {
 		let x = left + NUMBER;
 		if (images && filter < images.shape[0]) drawTile(pen, scene, images, filter, `image ${filter}`, [x, y, SIDE], [0, 1]);
 		if (images) x += SIDE + GAP;
-		for (let k = 0; crops && filter < crops.shape[0] && k < place.exemplars; k += 1, x += SIDE + GAP) {
+		const many = filter < (crops?.shape[0] ?? 0) ? place.exemplars : 0;
+		for (let k = 0; k < many; k += 1, x += SIDE + GAP) {
 			const number = filter * place.exemplars + k;
 			drawTile(pen, scene, crops, number, `crop ${number}`, [x, y, SIDE], [0, 1]);
 			drawExemplar(pen, scene, filter, stimuli?.data[number], x, y);

@@ -45,7 +45,7 @@ const VIEWS = [
 class App {
 	constructor(root) {
 		this.root = root;
-		this.store = new Store();
+		this.store = new Store((changes) => this.changed(changes));
 		this.desk = new Desk(KEPT, () => this.redraw());
 		this.runs = new Map();
 		this.index = [];
@@ -60,13 +60,12 @@ class App {
 		this.tip = new Tip(this, this.biography.root);
 		root.append(this.timeline.root, this.message, this.main, this.biography.root, this.tip.root, this.spoken);
 		this.paint();
-		this.store.listen((changes) => this.changed(changes));
 	}
 
 	/** Takes the colours that TensorBoard has. */
 	paint() {
 		const outer = outerWindow() === window ? null : outerWindow().document.body;
-		const wished = window.matchMedia("(prefers-color-scheme: dark)");
+		const wished = matchMedia("(prefers-color-scheme: dark)");
 		const update = () => {
 			this.dark = outer ? outer.classList.contains("dark-mode") : wished.matches;
 			this.colours = this.dark ? DARK : LIGHT;
@@ -207,7 +206,7 @@ class App {
 	/** Puts what is pinned first. */
 	arrange() {
 		const order = [...this.pins(), ...this.panels.map((panel) => panel.view.id)];
-		const wanted = [...this.panels].sort((a, b) => order.indexOf(a.view.id) - order.indexOf(b.view.id));
+		const wanted = this.panels.toSorted((a, b) => order.indexOf(a.view.id) - order.indexOf(b.view.id));
 		if (wanted.every((panel, k) => this.main.children[k] === panel.root)) return;
 		const focus = document.activeElement;
 		this.main.append(...wanted.map((panel) => panel.root));
@@ -227,7 +226,6 @@ export async function render() {
 	const ready = new Promise((resolve) => style.addEventListener("load", resolve, { once: true }));
 	document.head.append(style);
 	document.documentElement.lang = "en";
-	document.title = "Emerge";
 	const root = el("div", { id: "emerge" });
 	document.body.append(root);
 	await ready;

@@ -29,8 +29,8 @@ export function matrixView({ id, title, fits, missing }) {
 			const name = chosen(run, state);
 			const all = names(run);
 			const layers = layersOf(run.measure(name))?.labels;
-			const found = all.length > 1 ? [[id, "Measure", name, all]] : [];
-			return layers ? [...found, ["layer", "Layer", choose(layers, layer, layers.at(-1)), layers]] : found;
+			const measures = all.length > 1 ? [[id, "Measure", name, all]] : [];
+			return layers ? [...measures, ["layer", "Layer", choose(layers, layer, layers.at(-1)), layers]] : measures;
 		},
 		about: ({ run, runs, state }) => sentence(run, runs, chosen(run, state)),
 		height: ({ run, state }, width) => layout(run.measure(chosen(run, state)), width).height,
@@ -43,7 +43,7 @@ const layersOf = (measure) => measure.axes.find((axis) => axis.name === "layer")
 function sentence(run, runs, name) {
 	const measure = run.measure(name);
 	const rows = measure.axes.at(-2);
-	const what = { stimulus: "stimuli, in the order of their tokens", token: "tokens", layer: "layers" }[rows.name] ?? `positions of ${rows.name}`;
+	const what = { stimulus: "stimuli, in the order of their tokens", token: "tokens", layer: "layers" }[rows.name] ?? rows.name;
 	const range = rangeOf(runs, name) ?? [0, 1];
 	const [low, high] = shownRange(range);
 	const ends = diverges(range) ? ["purple", "orange"] : ["dark", "light"];
@@ -161,7 +161,7 @@ function drawNames({ pen, scene, range, side }, rows, value) {
 		if (rows.name === "token") drawToken(pen, scene, words, middle, side);
 		else pen.text(LEFT - 5, TOP + middle + 4, clip(words, 9), { size: 10, align: "right", bold: hover.layer === words });
 		if ([only, hover.layer].includes(words)) pen.rect(LEFT, TOP + k * size, side, size, { stroke: ink, weight: 2 });
-		for (let j = 0; size >= 34 && j < count; j += 1) {
+		for (let j = 0; j < (size < 34 ? 0 : count); j += 1) {
 			const [r, g, b] = valueColour(value(k, j), range);
 			const fill = 0.3 * r + 0.59 * g + 0.11 * b > 140 ? "#000000" : "#ffffff";
 			pen.text(LEFT + (j + 0.5) * size, TOP + middle + 4, digits(value(k, j)), { fill, align: "center" });

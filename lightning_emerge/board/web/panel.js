@@ -114,14 +114,13 @@ export class Panel {
 		const target = cell.targets[cell.cursor];
 		if (target) pen.rect(target.x - 2, target.y - 2, target.width + 4, target.height + 4, { stroke: scene.ink, weight: 2 });
 		cell.note.textContent = scene.note;
-		const words = `${this.title.textContent}, ${run.name}, step ${scene.step}`;
-		if (cell.words !== words) cell.canvas.setAttribute("aria-label", (cell.words = words));
+		cell.canvas.setAttribute("aria-label", `${this.title.textContent}, ${run.name}, step ${scene.step}`);
 		return scene.fresh;
 	}
 
 	prepare(cell, width, height) {
 		const { canvas } = cell;
-		const dense = window.devicePixelRatio || 1;
+		const dense = devicePixelRatio;
 		if (cell.width !== width || cell.height !== height || cell.dense !== dense) {
 			Object.assign(cell, { width, height, dense });
 			Object.assign(canvas, { width: width * dense, height: height * dense });

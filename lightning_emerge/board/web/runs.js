@@ -24,7 +24,7 @@ export class Run {
 		const { tokens, stimuli, steps } = this.info;
 		const numbers = new Map(tokens.map((token, k) => [token, k]));
 		this.tokenOf = stimuli.map((stimulus) => numbers.get(stimulus.token) ?? 0);
-		this.order = stimuli.map((_, k) => k).sort((a, b) => this.tokenOf[a] - this.tokenOf[b] || a - b);
+		this.order = stimuli.map((_, k) => k).toSorted((a, b) => this.tokenOf[a] - this.tokenOf[b] || a - b);
 		this.layers = [...new Set(Object.values(this.info.measures).flatMap(({ axes }) => (axes[0]?.name === "layer" ? axes[0].labels : [])))];
 		this.version = `${steps.length}-${steps.at(-1)}`;
 		return this;

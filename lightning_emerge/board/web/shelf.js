@@ -32,7 +32,7 @@ export class Shelf {
 	}
 }
 
-/** Fetches one thing at a time for each slot and then jumps to what was asked for last; preloads when all is quiet. */
+/** Fetches one thing at a time for each slot, then what was asked for last; preloads when all is quiet. */
 export class Desk {
 	/** Keeps so many bytes, and calls `arrived` whenever something has come. */
 	constructor(limit, arrived) {

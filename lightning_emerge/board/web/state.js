@@ -36,18 +36,14 @@ export function outerWindow() {
 	}
 }
 
-/** What is shown, and who wants to know of changes. */
+/** What is shown; says what has changed. */
 export class Store {
-	constructor(outer = outerWindow()) {
+	constructor(heard, outer = outerWindow()) {
+		this.heard = heard;
 		this.outer = outer;
 		this.value = { ...START, ...readHash(outer.location.hash) };
 		this.hover = {};
-		this.heard = [];
 		outer.addEventListener("hashchange", () => this.restore());
-	}
-
-	listen(heard) {
-		this.heard.push(heard);
 	}
 
 	set(changes) {
@@ -55,13 +51,13 @@ export class Store {
 		Object.assign(this.value, changes);
 		clearTimeout(this.timer);
 		this.timer = setTimeout(() => this.write(), 250); // browsers refuse an address that changes too often
-		this.heard.forEach((heard) => heard(changes));
+		this.heard(changes);
 	}
 
 	point(hover) {
 		if (JSON.stringify(hover) === JSON.stringify(this.hover)) return;
 		this.hover = hover;
-		this.heard.forEach((heard) => heard({}));
+		this.heard({});
 	}
 
 	write() {

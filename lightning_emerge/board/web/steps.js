@@ -36,7 +36,7 @@ export function moved(steps, step, by) {
 
 /** All steps of several runs, ascending, each once. */
 export function union(lists) {
-	return [...new Set(lists.flat())].sort((a, b) => a - b);
+	return [...new Set(lists.flat())].toSorted((a, b) => a - b);
 }
 
 /** Round steps for an axis. */

@@ -22,7 +22,6 @@ export class Tip {
 		const home = this.dialog.open ? this.dialog : this.app.root;
 		if (this.root.parentNode !== home) home.append(this.root);
 		this.root.hidden = false;
-		const { innerWidth, innerHeight } = window;
 		const { offsetWidth, offsetHeight } = this.root;
 		this.root.style.left = `${Math.max(4, Math.min(x + 14, innerWidth - offsetWidth - 8))}px`;
 		this.root.style.top = `${y + 18 + offsetHeight > innerHeight ? y - offsetHeight - 10 : y + 18}px`;
