@@ -32,7 +32,7 @@ export const embeddingView = {
 	},
 	height: ({ run, state }, width) => layout(run.measure(chosen(run, state)), width).height,
 	draw(pen, scene, width) {
-		const { run, hover, state, ink, line } = scene;
+		const { run, hover, state, ink, line, soft } = scene;
 		const name = chosen(run, state);
 		const measure = run.measure(name);
 		const { side, spots } = layout(measure, width);
@@ -42,8 +42,10 @@ export const embeddingView = {
 			pen.rect(x + 0.5, y + 0.5, side - 1, side - 1, { stroke: lit ? ink : line, weight: lit ? 2 : 1 });
 			pen.text(x + 2, y - 5, layer, { bold: layer === scene.layer || lit });
 			scene.hit([x, y, side, side], `Layer ${layer}`, { layer }, scene.openLayer(layer));
-			const points = scene.have(run.points(name, k));
+			// Not waited for: of a long run they take the server seconds.
+			const { value: points, error } = run.points(name, k);
 			if (points) drawPoints(pen, scene, points, { x, y, side, layer });
+			else pen.text(x + 8, y + 20, error ?? "being laid out …", { fill: soft });
 		});
 		scene.step = latest(measure.steps, scene.step);
 	},

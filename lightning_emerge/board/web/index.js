@@ -96,7 +96,6 @@ class App {
 		this.redraw();
 	}
 
-	/** Asks which runs there are. */
 	async scan() {
 		this.index = (await getJson("index")).runs;
 		await this.pick();
@@ -126,7 +125,6 @@ class App {
 		this.redraw();
 	}
 
-	/** The names of the runs that can be read. */
 	names() {
 		return this.index.filter((one) => !one.trouble).map((one) => one.run);
 	}
@@ -203,7 +201,6 @@ class App {
 		this.root.dataset.drawn = performance.now();
 	}
 
-	/** Puts what is pinned first. */
 	arrange() {
 		const order = [...this.pins(), ...this.panels.map((panel) => panel.view.id)];
 		const wanted = this.panels.toSorted((a, b) => order.indexOf(a.view.id) - order.indexOf(b.view.id));

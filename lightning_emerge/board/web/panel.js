@@ -31,7 +31,6 @@ export class Panel {
 		new IntersectionObserver(sight, { rootMargin: "100px" }).observe(this.root);
 	}
 
-	/** Measures anew what room there is. */
 	resize() {
 		for (const cell of this.cells.values()) cell.width = 0;
 		this.app.redraw();

@@ -15,14 +15,15 @@ const SHAPES = {
 	star: [10, 1.4, 0.75, 0.45],
 };
 
-function outline(shape, x, y, r) {
-	const [corners, size, turn, inner] = SHAPES[shape];
-	return Array.from({ length: corners }, (_, k) => {
+for (const [shape, [corners, size, turn, inner]] of Object.entries(SHAPES)) {
+	SHAPES[shape] = Array.from({ length: corners }, (_, k) => {
 		const angle = 2 * Math.PI * (turn + k / corners);
-		const far = r * size * (k % 2 ? inner : 1);
-		return [x + far * Math.cos(angle), y + far * Math.sin(angle)];
+		const far = size * (k % 2 ? inner : 1);
+		return [far * Math.cos(angle), far * Math.sin(angle)];
 	});
 }
+
+const outline = (shape, x, y, r) => SHAPES[shape].map(([a, b]) => [x + r * a, y + r * b]);
 
 /** Draws on a canvas. */
 export class CanvasPen {
@@ -97,7 +98,8 @@ export class CanvasPen {
 
 	text(x, y, words, { fill = this.ink, size = 11.5, align = "left", bold = false } = {}) {
 		const { context } = this;
-		context.font = `${bold ? "600 " : ""}${size}px ${FONT}`;
+		const font = `${bold ? "600 " : ""}${size}px ${FONT}`;
+		if (font !== this.font) context.font = this.font = font;
 		context.textAlign = align;
 		context.fillStyle = fill;
 		context.fillText(words, x, y);

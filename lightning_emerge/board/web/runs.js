@@ -50,7 +50,6 @@ export class Run {
 		return Object.hasOwn(this.info.measures, name) ? this.info.measures[name] : undefined;
 	}
 
-	/** The names of the measures that fit. */
 	measures(fits) {
 		return Object.keys(this.info.measures).filter((name) => this.measure(name).steps.length && fits(this.measure(name), name));
 	}
@@ -84,7 +83,6 @@ export class Run {
 		return this.take(`${route} ${slot} ${name}`, stem, ...one(latest(steps, step)), ahead.map(one));
 	}
 
-	/** The numbers of a measure at one step that stays. */
 	once(name, step, first) {
 		return this.stepwise("values", `once ${step}`, name, step, first, true);
 	}

@@ -41,7 +41,6 @@ export class Scene {
 		return tokenColour(token, this.dark);
 	}
 
-	/** Draws a token's mark. */
 	mark(pen, x, y, r, token, style = {}) {
 		pen.marks([[x, y]], r, tokenShape(token), { fill: this.colour(token), ...style });
 	}

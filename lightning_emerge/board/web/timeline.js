@@ -66,7 +66,6 @@ export class Timeline {
 		else this.timer = setTimeout(() => this.tick(), PAUSE);
 	}
 
-	/** Shows where the slider is, and the marks if they have changed. */
 	draw(again = false) {
 		const { app } = this;
 		if (!app.shown.length) return;

@@ -32,7 +32,6 @@ export class Tip {
 		this.root.hidden = true;
 	}
 
-	/** Points at something while a node is pointed at. */
 	attach(node, target) {
 		node.addEventListener("pointerenter", (event) => this.show(target, event));
 		node.addEventListener("pointerleave", () => this.hide());
