@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import zarr
 
 import lightning_emerge as le
 from lightning_emerge.sinks.arrays import ArraySink
@@ -15,7 +18,7 @@ from lightning_emerge.sinks.arrays import ArraySink
 LOOKS, LAYERS, STIMULI, RUNS = 500, 16, 250, 50
 _TOKENS = ("dax", "wug", "blick", "fep", "toma")
 _DISTINCT = 12
-"""Looks at which large measures are made; the files of the others are links to theirs, as disks are small."""
+"""Looks that are made; the files of the others are links to theirs, as disks are small and writing takes long."""
 
 
 def make_large_runs(folder: Path) -> Path:
@@ -24,51 +27,55 @@ def make_large_runs(folder: Path) -> Path:
     Returns:
         The folder.
     """
-    large = folder / "large"
-    _write(large, LOOKS, _DISTINCT)
-    for place in sorted((large / "records.zarr").glob("*/c")):
-        if place.parent.name in _large_names():
-            for number in range(_DISTINCT, LOOKS):
-                shutil.copytree(place / str(number % _DISTINCT), place / str(number), copy_function=os.link)
-    first = folder / "small_01"
-    _write(first, 2, 0)
+    large, small = folder / "large", folder / "small_01"
+    _write(large, _DISTINCT, all_of_it=True)
+    _grow(large / "records.zarr")
+    _write(small, 2, all_of_it=False)
     for number in range(2, RUNS):
-        shutil.copytree(first, folder / f"small_{number:02}")
+        shutil.copytree(small, folder / f"small_{number:02}")
     return folder
 
 
-def _write(folder: Path, looks: int, large: int) -> None:
+def _write(folder: Path, looks: int, *, all_of_it: bool) -> None:
     random = np.random.default_rng(0)
     sink = ArraySink(folder / "records.zarr", None)
-    for step in range(looks):
-        found = list(_small(step, random))
-        if step < large:
-            found += _large(step, random)
-        sink.write(step, found)
+    for look in range(looks):
+        step = look * LOOKS // looks
+        sink.write(step, [*_small(step, random), *(_large(step, random) if all_of_it else ())])
     sink.close()
+
+
+def _grow(store: Path) -> None:
+    """Gives a store all of its looks."""
+    root = json.loads((store / "zarr.json").read_text())
+    for name, array in root["consolidated_metadata"]["metadata"].items():
+        if array["dimension_names"][0] == "step":
+            array["shape"][0] = LOOKS
+            (store / name / "zarr.json").write_text(json.dumps(array))
+            chunks = store / name / "c"
+            for number in range(_DISTINCT, LOOKS) if name != "step" else ():
+                _link(chunks / str(number * _DISTINCT // LOOKS), chunks / str(number))
+    steps: Any = zarr.open_array(store, path="step", mode="r+")
+    steps[:] = np.arange(LOOKS)
+    (store / "zarr.json").write_text(json.dumps(root))
+
+
+def _link(source: Path, copy: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, copy, copy_function=os.link)
+    else:
+        os.link(source, copy)
 
 
 def _layers() -> le.Axis:
     return le.Axis("layer", [f"conv{k}" for k in range(LAYERS)])
 
 
-def _large_names() -> set[str]:
-    return {
-        "rdm",
-        "distances",
-        "class_selectivity",
-        "filter_response",
-        "top_activation",
-        "top_crop",
-        "coupling_effective",
-    }
-
-
 def _large(step: int, random: np.random.Generator) -> Iterator[le.Measurement]:
     notes = {"token": [_TOKENS[k * len(_TOKENS) // STIMULI] for k in range(STIMULI)]}
     ids = [f"bank/{k:06}" for k in range(STIMULI)]
     pair = (le.Axis("stimulus", ids, notes=notes), le.Axis("stimulus_b", ids))
-    points = random.normal(size=(LAYERS, STIMULI, 8)) + step / 6 * np.repeat(np.eye(8)[:5], STIMULI // 5, axis=0)
+    points = random.normal(size=(LAYERS, STIMULI, 8)) + step / 250 * np.repeat(np.eye(8)[:5], STIMULI // 5, axis=0)
     unit = points / np.linalg.norm(points, axis=-1, keepdims=True)
     apart = np.sqrt(np.maximum(((points[:4, :, None] - points[:4, None]) ** 2).mean(-1), 0))
     filters, token = le.Axis("filter", range(504)), le.Axis("token", _TOKENS)
