@@ -53,7 +53,7 @@ def bench_tab(address: str, run: str, moves: int = 40) -> dict[str, float]:
         root = page.locator("#emerge[data-ready=true]")
         root.wait_for(state="attached", timeout=60_000)
         first_view = 1000 * (time.perf_counter() - begin)
-        page.wait_for_timeout(1000)
+        page.wait_for_load_state("networkidle", timeout=120_000)  # stimuli are laid out, and what lies near is there
         root.evaluate(_TIMES)
         cold = _drag(page, root, [0.9 - 0.8 * k / moves for k in range(moves)])
         near = [0.5 + 0.04 * (k % 20) / 20 for k in range(moves)]

@@ -1,4 +1,4 @@
-"""The tab's page: its JavaScript is linted, its parts are tested under node, and it stays small and shows words as text."""
+"""The tab's page: its JavaScript is linted and tested under node; it stays small and shows words as text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TESTS = Path(__file__).parent
 
 
 def run(command: list[str]) -> None:
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -36,7 +36,9 @@ def test_it_is_small():
 @pytest.mark.parametrize("file", sorted(WEB.glob("*.js")), ids=lambda file: file.name)
 def test_words_become_text_and_nothing_comes_from_elsewhere(file):
     code = file.read_text(encoding="utf-8")
-    ways = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|createContextualFragment|DOMParser|\beval\b|new Function"
+    ways = (
+        r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|createContextualFragment|DOMParser|\beval\b|Function\("
+    )
     assert not re.search(ways, code)
     assert set(re.findall(r"https?://[^\"'\s]+", code)) <= {"http://www.w3.org/2000/svg"}
     assert all(path.startswith("./") for path in re.findall(r'from "([^"]+)"', code))
