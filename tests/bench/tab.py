@@ -31,6 +31,9 @@ _TIMES = """root => {
   }).observe(root, { attributes: true, attributeFilter: ["data-drawn"] });
 }"""
 
+_LAID_OUT = """() => performance.getEntriesByType("resource")
+  .filter(one => new URL(one.name).pathname.endsWith("/points")).length >= 4"""
+
 
 def bench_tab(address: str, run: str, moves: int = 40) -> dict[str, float]:
     """Moves the slider as a hand does.
@@ -53,7 +56,8 @@ def bench_tab(address: str, run: str, moves: int = 40) -> dict[str, float]:
         root = page.locator("#emerge[data-ready=true]")
         root.wait_for(state="attached", timeout=60_000)
         first_view = 1000 * (time.perf_counter() - begin)
-        page.wait_for_load_state("networkidle", timeout=120_000)  # stimuli are laid out, and what lies near is there
+        page.wait_for_function(_LAID_OUT, timeout=120_000)  # in all of its four layers
+        page.wait_for_timeout(1000)
         root.evaluate(_TIMES)
         cold = _drag(page, root, [0.9 - 0.8 * k / moves for k in range(moves)])
         near = [0.5 + 0.04 * (k % 20) / 20 for k in range(moves)]

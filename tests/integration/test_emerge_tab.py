@@ -393,7 +393,7 @@ def test_it_works_behind_a_path(page, runs, tab_env: dict[str, str]):
     ]
     port = _free_port()
     process = subprocess.Popen(
-        [*command, "--path_prefix=/deep/er"], env=tab_env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [*command, f"--port={port}"], env=tab_env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
         address = f"http://127.0.0.1:{port}/deep/er"
