@@ -60,7 +60,7 @@ def bench_tab(address: str, run: str, moves: int = 40) -> dict[str, float]:
         page.wait_for_timeout(1000)
         root.evaluate(_TIMES)
         cold = _drag(page, root, [0.9 - 0.8 * k / moves for k in range(moves)])
-        near = [0.5 + 0.04 * (k % 20) / 20 for k in range(moves)]
+        near = [0.5 + 0.01 * (k % 10) for k in range(moves)]
         _drag(page, root, near)
         cached = _drag(page, root, near)
         browser.close()

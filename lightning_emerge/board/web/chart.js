@@ -14,7 +14,7 @@ export function drawAxes(pen, scene, [x, y, width, height], [low, high], parts) 
 		const value = low + (k * (high - low)) / parts;
 		pen.line([[x, toY(value)], [x + width, toY(value)]], { stroke: line });
 		const exact = Number(value.toFixed(Math.min(9, Math.max(0, parts / 2 - Math.floor(Math.log10(high - low))))));
-		pen.text(x - 6, toY(value) + 4, high - low > 1e-3 ? String(exact) : digits(value), { fill: soft, align: "right" });
+		pen.text(x - 6, toY(value) + 4, Math.max(high, -low) > 1e-3 ? String(exact) : digits(value), { fill: soft, align: "right" });
 	}
 	const bottom = y + height;
 	for (const tick of ticks(last, state.scale)) {

@@ -13,7 +13,7 @@ const LANE = 7;
 const FOOT = 34;
 const MOST = 24;
 
-/** Whether a measure can be drawn as lines: one a position of an axis, in the layer that is chosen if there are layers. */
+/** Whether a measure can be drawn as lines: one a position of an axis, in one layer if there are layers. */
 export function isCurve(measure) {
 	const names = axisNames(measure);
 	const counts = measure.axes.map(countOf);

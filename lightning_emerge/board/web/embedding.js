@@ -42,8 +42,8 @@ export const embeddingView = {
 			pen.rect(x + 0.5, y + 0.5, side - 1, side - 1, { stroke: lit ? ink : line, weight: lit ? 2 : 1 });
 			pen.text(x + 2, y - 5, layer, { bold: layer === scene.layer || lit });
 			scene.hit([x, y, side, side], `Layer ${layer}`, { layer }, scene.openLayer(layer));
-			// Not waited for: of a long run they take the server seconds.
-			const { value: points, error } = run.points(name, k);
+			// Asked for once all else is there, and not waited for: of a long run they take the server seconds.
+			const { value: points, error } = scene.app.ready ? run.points(name, k) : {};
 			if (points) drawPoints(pen, scene, points, { x, y, side, layer });
 			else pen.text(x + 8, y + 20, error ?? "being laid out …", { fill: soft });
 		});

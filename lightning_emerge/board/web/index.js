@@ -113,8 +113,10 @@ class App {
 	}
 
 	async open(name) {
-		if (!this.runs.has(name)) this.runs.set(name, await new Run(name, this.desk).load());
-		return this.runs.get(name);
+		const run = this.runs.get(name) ?? new Run(name, this.desk);
+		this.runs.set(name, run);
+		if (!run.info?.events.length) await run.load(); // the timeline comes when a fit is over
+		return run;
 	}
 
 	show(runs) {
@@ -196,7 +198,8 @@ class App {
 		const seen = this.panels.filter((panel) => panel.seen);
 		this.complete = [...seen.map((panel) => panel.draw()), this.biography.draw()].every(Boolean);
 		if (!this.complete) return;
-		this.root.dataset.ready = true;
+		if (!this.ready) this.redraw();
+		this.root.dataset.ready = this.ready = true;
 		this.root.dataset.step = this.step;
 		this.root.dataset.drawn = performance.now();
 	}
@@ -214,7 +217,7 @@ class App {
 const EMPTY = [
 	"There is no run with records in this log directory yet.",
 	"Train one with: lightning fit --config configs/vgg5.yaml",
-	"It appears here by itself, while it trains. TensorBoard has to look at the folder that the run writes to, such as: lightning board runs",
+	"It appears here by itself while it trains, if TensorBoard looks at its folder: lightning board runs",
 ];
 
 /** TensorBoard calls this once, in a frame of our own. */

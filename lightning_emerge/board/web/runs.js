@@ -16,7 +16,6 @@ export class Run {
 		this.name = name;
 		this.desk = desk;
 		this.shown = new Map();
-		this.info = null;
 	}
 
 	async load() {
@@ -27,7 +26,6 @@ export class Run {
 		this.order = stimuli.map((_, k) => k).toSorted((a, b) => this.tokenOf[a] - this.tokenOf[b] || a - b);
 		this.layers = [...new Set(Object.values(this.info.measures).flatMap(({ axes }) => (axes[0]?.name === "layer" ? axes[0].labels : [])))];
 		this.version = `${steps.length}-${steps.at(-1)}`;
-		return this;
 	}
 
 	/** Whether there was anything new. */
@@ -54,7 +52,7 @@ export class Run {
 		return Object.keys(this.info.measures).filter((name) => this.measure(name).steps.length && fits(this.measure(name), name));
 	}
 
-	/** The number of a layer in a measure's own list, and the nearest that it has. */
+	/** The number of a layer in a measure's own list, or of its last. */
 	layerOf(name, layer) {
 		const axis = this.measure(name)?.axes.find((one) => one.name === "layer");
 		if (!axis) return -1;
@@ -73,7 +71,7 @@ export class Run {
 		return this.stepwise("values", slot, name, step, first);
 	}
 
-	/** Numbers at a step, and those around it while all is quiet, unless they are to stay at the step. */
+	/** Numbers at a step, and those around it while all is quiet unless they `stay`. */
 	stepwise(route, slot, name, step, first, stay) {
 		const { steps } = this.measure(name);
 		const size = sizeOf(this.measure(name)) / (first === undefined ? 1 : countOf(this.measure(name).axes[0]));

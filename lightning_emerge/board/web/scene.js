@@ -18,7 +18,7 @@ export class Scene {
 		return value;
 	}
 
-	/** Says that there is something to point at, to choose if `open` is given. Later ones lie above. */
+	/** There is something to point at, and to choose if `open` is given; later ones lie above. */
 	hit(box, label, what, open, at) {
 		const [x, y, width, height] = box;
 		this.targets.push({ x, y, width, height, label, what, open, at });

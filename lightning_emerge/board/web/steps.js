@@ -50,7 +50,7 @@ export function ticks(last, scale) {
 	return [...found, last];
 }
 
-/** The looks to fetch beforehand, nearest first, those to come before those gone by. */
+/** The looks around a step, nearest first, those to come before those gone by. */
 export function around(steps, step, count) {
 	const at = countTo(steps, step) - 1;
 	const order = [];
