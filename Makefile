@@ -30,6 +30,7 @@ unit: $(VENV)/.dev ## the tests alone, with any further ARGS for pytest
 lint: $(VENV)/.dev ## check style and complexity
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/oxlint --config .oxlintrc.json lightning_emerge/board/web tests/board/web
 
 format: $(VENV)/.dev ## put the code in form
 	$(BIN)/ruff check --fix .

@@ -23,6 +23,7 @@ from lightning_emerge import capture as looking
 from lightning_emerge.data.stimuli import Stimuli
 from lightning_emerge.engine.conductor import Conductor, Sinks
 from lightning_emerge.engine.fitted import keep_fit
+from lightning_emerge.engine.thumbnails import keep_thumbnails
 from lightning_emerge.records import Capture, Measurement, Needs, StimulusBank
 from lightning_emerge.schedules import LogSpaced, Schedule
 from lightning_emerge.sinks.arrays import STORE, ArraySink
@@ -203,11 +204,14 @@ def _make_conductor(
     trainer: Trainer, module: LightningModule, probes: Sequence[Probe], past: Mapping[str, Any] | None
 ) -> Conductor:
     batches = trainer.num_training_batches / trainer.accumulate_grad_batches
+    bank, sinks = find_bank(trainer, probes), _open_sinks(trainer, module)
+    if bank is not None:
+        _keep_thumbnails(trainer, bank)
     return Conductor(
         module,
         probes,
-        find_bank(trainer, probes),
-        _open_sinks(trainer, module),
+        bank,
+        sinks,
         step=trainer.global_step,
         steps_per_epoch=ceil(batches) if batches < float("inf") else batches,
         past=past,
@@ -233,7 +237,20 @@ def _open_sinks(trainer: Trainer, module: LightningModule) -> Sinks:
         raise failure or ValueError("process zero could not open the records of this run")
     for board in sinks.boards:
         board.go_on(trainer.global_step)
+        if sinks.records:
+            board.announce(trainer.global_step)
     return sinks
+
+
+def _keep_thumbnails(trainer: Trainer, bank: StimulusBank) -> None:
+    """Leaves pictures of the stimuli in the run's folder, for the board."""
+    folder = trainer.log_dir or trainer.default_root_dir  # a collective: every process asks
+    if not trainer.is_global_zero or trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
+        return
+    try:
+        keep_thumbnails(folder, bank)
+    except OSError as error:
+        rank_zero_warn(f"Pictures of the stimuli were not kept: {folder} could not be written ({error}).")
 
 
 def _keep_fit(trainer: Trainer, module: LightningModule, conductor: Conductor) -> None:

@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
+from importlib.metadata import entry_points
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,23 @@ def all_probes() -> Callable[[le.Schedule], list[le.Probe]]:
         return [*(kind(schedule=schedule, on_error="raise") for kind in kinds), quick]
 
     return make
+
+
+@pytest.fixture(scope="session")
+def tab_env(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment in which a TensorBoard finds the Emerge tab, also where the installation is older than that.
+
+    Two entry points of one name would keep TensorBoard from starting, so that none is added where there is one.
+    """
+    paths = [str(Path(le.__file__).parents[1])]
+    if "emerge" not in entry_points(group="tensorboard_plugins").names:
+        about = tmp_path_factory.mktemp("entry") / "emerge_entry-0.dist-info"
+        about.mkdir()
+        (about / "METADATA").write_text("Metadata-Version: 2.1\nName: emerge-entry\nVersion: 0\n")
+        target = "lightning_emerge.board.loader:EmergeLoader"
+        (about / "entry_points.txt").write_text(f"[tensorboard_plugins]\nemerge = {target}\n")
+        paths.append(str(about.parent))
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([*paths, os.environ.get("PYTHONPATH", "")])}
 
 
 RUN_STEPS = (0, 1, 3, 10, 20, 50)

@@ -16,9 +16,8 @@ from lightning_emerge.analysis.emergence_time import SHARE, Emergence, emergence
 from lightning_emerge.analysis.recovery import grammar_recovery, shared_steps
 from lightning_emerge.figures.timeline import Row, draw_rows
 from lightning_emerge.sinks.arrays import open_run
+from lightning_emerge.sinks.layout import TIMELINE as FILE
 from lightning_emerge.sinks.storage import Folder
-
-FILE = "emergence.json"
 
 _ABOUT = (
     "The optimizer step at which each series left its baseline for good: where it had gone "

@@ -1,27 +1,16 @@
-"""How TensorBoard is started so that it shows every step."""
+"""How TensorBoard is started with the tab."""
 
 from __future__ import annotations
 
 import sys
 
-KEEP_ALL = ",".join(f"{plugin}=1000000" for plugin in ("scalars", "images", "histograms", "tensors"))
-"""TensorBoard's own defaults keep 10 pictures and drop early steps, which hides an emergence. 0 would keep none."""
-
 
 def tensorboard_command(folder: str, port: int) -> list[str]:
-    """Makes the command that serves a folder of runs on 127.0.0.1.
+    """Makes the command that serves a folder of runs on 127.0.0.1, with every step kept.
 
     Args:
-        folder: a run, or a folder of runs.
+        folder: a run, or a folder of runs; or an fsspec URL of one.
         port: 0 for any free one.
     """
-    return [
-        sys.executable,
-        "-m",
-        "tensorboard.main",
-        f"--logdir={folder}",
-        "--host=127.0.0.1",
-        f"--port={port}",
-        f"--samples_per_plugin={KEEP_ALL}",
-        "--reload_interval=5",
-    ]
+    flags = [f"--logdir={folder}", "--host=127.0.0.1", f"--port={port}", "--reload_interval=5"]
+    return [sys.executable, "-m", "lightning_emerge.board.serve", *flags]

@@ -1,12 +1,13 @@
-"""`lightning board`: TensorBoard with every step kept."""
+"""`lightning board`: TensorBoard with the Emerge tab, and every step kept."""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NoReturn
+
+from fsspec.core import url_to_fs  # pyright: ignore[reportMissingTypeStubs]
 
 from lightning_emerge.board.launch import tensorboard_command
 from lightning_emerge.cli.errors import PlainParser, UserError
@@ -21,12 +22,12 @@ def open_board(arguments: Sequence[str]) -> NoReturn:
     parser = PlainParser(
         "lightning board",
         "`lightning board [DIR] [--port N]` opens TensorBoard on a folder of runs",
-        "Open TensorBoard on a folder of runs, with every step kept.",
+        "Open TensorBoard with the Emerge tab on a folder of runs, with every step kept, and print its address.",
     )
-    parser.add_argument("dir", nargs="?", default="runs", help="folder of runs (default: runs)")
+    parser.add_argument("dir", nargs="?", default="runs", help="folder of runs, or an fsspec URL (default: runs)")
     parser.add_argument("--port", type=int, default=6006, help="port on 127.0.0.1; 0 picks a free one (default: 6006)")
     wanted = parser.parse_args(arguments)
-    if not Path(wanted.dir).is_dir():
+    if not _is_folder(wanted.dir):
         raise UserError(
             f"`lightning board DIR` opens a folder of runs; there is no folder {wanted.dir}. "
             "Train first: lightning fit --config configs/vgg5.yaml"
@@ -36,3 +37,11 @@ def open_board(arguments: Sequence[str]) -> NoReturn:
     command = tensorboard_command(wanted.dir, wanted.port)
     sys.stdout.flush()
     os.execv(command[0], command)
+
+
+def _is_folder(place: str) -> bool:
+    try:
+        files, path = url_to_fs(place)
+        return bool(files.isdir(path))
+    except Exception as error:  # what a file system far away raises is not known
+        raise UserError(f"`lightning board DIR` opens a folder of runs; {place} cannot be read: {error}.") from error

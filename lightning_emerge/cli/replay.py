@@ -20,6 +20,7 @@ from lightning_emerge.cli.parser import Parser
 from lightning_emerge.cli.training import hold_messages, silence_warnings
 from lightning_emerge.engine.conductor import Sinks
 from lightning_emerge.engine.replay import list_checkpoints, load_weights, replay
+from lightning_emerge.engine.thumbnails import keep_thumbnails
 from lightning_emerge.probe import Probe, find_bank, probes_of
 from lightning_emerge.sinks.arrays import STORE, ArraySink
 from lightning_emerge.sinks.tensorboard import TensorBoardSink
@@ -61,6 +62,10 @@ def run_replay(arguments: Sequence[str]) -> None:
     for probe in probes:
         forgive(lambda probe=probe: probe.check(cli.model))
     sinks = forgive(lambda: Sinks([ArraySink(f"{out}/{STORE}", None)], [TensorBoardSink(SummaryWriter(str(out)))]))
+    for board in sinks.boards:
+        board.announce(0)
+    if bank is not None:
+        forgive(lambda: keep_thumbnails(str(out), bank))
     held.release()
     with tqdm(total=len(checkpoints), unit="checkpoint", dynamic_ncols=True) as bar:
         conductor = forgive(lambda: replay(cli.model, probes, bank, checkpoints, sinks, bar.update))

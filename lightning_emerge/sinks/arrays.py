@@ -17,9 +17,9 @@ import xarray as xr
 import zarr
 
 from lightning_emerge.records import Axis, Label, Measurement
+from lightning_emerge.sinks.layout import STORE
 from lightning_emerge.sinks.storage import Folder, Lock
 
-STORE = "records.zarr"
 _METADATA = "zarr.json"
 _PACKAGE = "lightning_emerge"
 _ABOUT = (

@@ -9,9 +9,11 @@ import numpy.typing as npt
 import torch
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
+from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata  # pyright: ignore[reportAttributeAccessIssue]
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from lightning_emerge.records import Axis, FloatArray, Measurement, Picture
+from lightning_emerge.sinks.layout import BOARD
 
 
 def tensorboard_sinks(loggers: Iterable[Logger]) -> list[TensorBoardSink]:
@@ -69,6 +71,13 @@ class TensorBoardSink:
         if step > 0 and self._writer.file_writer is not None:
             start = SessionLog(status=SessionLog.START)
             self._writer.file_writer.add_event(Event(session_log=start), step + 1)
+
+    def announce(self, step: int) -> None:
+        """Tells TensorBoard that the run has records, so that it shows the Emerge tab without looking for them."""
+        if self._writer.file_writer is not None:
+            metadata = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name=BOARD))
+            value = Summary.Value(tag=BOARD, metadata=metadata, simple_value=1.0)
+            self._writer.file_writer.add_summary(Summary(value=[value]), step)
 
     def close(self) -> None:
         """Closes the event file; a later write opens another."""

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from board import bench_board
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.loggers import TensorBoardLogger
 
@@ -312,6 +313,15 @@ def _conditions() -> dict[str, str]:
     }
 
 
+def _say(name: str, figure: dict[str, float]) -> str:
+    limit = "".join(f", {figure[key]:.0f} at most" for key in ("limit_ms", "limit_mib") if key in figure)
+    if "mib" in figure:
+        return f"{name:45} {figure['mib']:24.1f} MiB more{limit}"
+    if "floor_ms" not in figure:
+        return f"{name:45} {figure['ms']:17.1f}{limit}"
+    return f"{name:45} {figure['ratio']:7.2f} {figure['ms']:9.1f} {figure['floor_ms']:9.1f}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="paired rounds of each figure (default: 5)")
@@ -326,15 +336,12 @@ def main() -> None:
     figures: dict[str, dict[str, float]] = {}
     print(f"{'figure':45} {'ratio':>7} {'ms':>9} {'floor ms':>9}")
     geometry = (bench_rdm, bench_cka, bench_geometry, bench_embedding)
-    for bench in (*geometry, bench_maximising, bench_rendering, bench_looks, bench_memory, bench_fit):
+    for bench in (*geometry, bench_maximising, bench_rendering, bench_looks, bench_memory, bench_fit, bench_board):
         if wanted.only and wanted.only not in bench.__name__:
             continue
         for name, figure in bench(wanted.rounds if bench not in (bench_fit, bench_memory) else 2).items():
             figures[name] = figure
-            if "mib" in figure:
-                print(f"{name:45} {figure['mib']:24.1f} MiB more", flush=True)
-            else:
-                print(f"{name:45} {figure['ratio']:7.2f} {figure['ms']:9.1f} {figure['floor_ms']:9.1f}", flush=True)
+            print(_say(name, figure), flush=True)
     wanted.json.parent.mkdir(parents=True, exist_ok=True)
     wanted.json.write_text(json.dumps({"conditions": _conditions(), "figures": figures}, indent=2))
     print(f"\n{wanted.json}")

@@ -86,6 +86,8 @@ def test_a_line_of_a_configuration(old, new, words, tmp_path, monkeypatch, capfd
         (["fitt"], ["'fitt'", "Did you mean fit?"]),
         (["fit"], ["missing: data, model", "--config"]),
         (["board", "nowhere"], ["no folder nowhere", "lightning fit"]),
+        (["board", "memory://nowhere"], ["no folder memory://nowhere"]),
+        (["board", "nothing://nowhere"], ["nothing://nowhere cannot be read"]),
         (["board", "--prt", "1"], ["--prt"]),
         (["board", ".", "--port", "99999"], ["0 to 65535", "99999"]),
     ],

@@ -27,7 +27,7 @@ from lightning.pytorch.strategies import DDPStrategy
 import lightning_emerge as le
 from lightning_emerge.records import to_array
 
-LIMIT = 60  # seconds a fit may take
+LIMIT = 120  # seconds a fit may take
 CHEAP = {
     le.CurvatureProbe: {"iterations": 5, "vectors": 2},
     le.MaximisationProbe: {"filters": 2, "iterations": 2},
@@ -134,7 +134,7 @@ def fit(folder: Path, case: dict[str, Any], **trainer: Any) -> dict[str, Any]:
     model = kind(network, lambda parameters: torch.optim.Adam(parameters, lr=1e-3, eps=1e-3))
     data = le.TokenDataModule(val_exemplars=4, test_exemplars=4, bank_exemplars=7, image_size=16, batch_size=12)
     witness = Witness()
-    probes = make_probes(case["probes"], le.EverySteps(7))
+    probes = make_probes(case["probes"], le.EverySteps(max(7, case["steps"] // 3)))
     settings = {
         "accelerator": "cpu",
         "max_steps": case["steps"],

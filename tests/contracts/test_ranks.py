@@ -17,6 +17,7 @@ import torch
 import lightning_emerge as le
 
 SCRIPT = Path(__file__).with_name("ranks.py")
+pytestmark = pytest.mark.timeout(600)  # the first test waits for all fits
 ENVIRONMENT = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
 CASES: list[dict[str, Any]] = [
     *({"name": f"world_{world}", "world": world, "steps": 9, "probes": ["all"]} for world in (1, 2, 3)),
@@ -37,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("ranks")
     (home / "cases.json").write_text(json.dumps(CASES))
     command = [sys.executable, str(SCRIPT), str(home)]
-    ended = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=280, check=False)
+    ended = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=560, check=False)
     assert ended.returncode == 0, ended.stderr
     (home / "said").write_text(ended.stderr)
     return home

@@ -1,0 +1,230 @@
+"""One run's records, read without this package's other rooms, so that TensorBoard imports no torch."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from math import isfinite, prod
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lightning_emerge.board.cache import Cache
+from lightning_emerge.board.decode import DTYPES, STRING, decode_numbers, decode_strings
+from lightning_emerge.board.files import Files, Stamp
+from lightning_emerge.board.refusal import damaged
+
+_METADATA = "zarr.json"
+_MOST_METADATA, _MOST_CHUNK, _MOST_LABELS, _MOST_STEPS = 1 << 25, 1 << 28, 1 << 24, 1_000_000
+_NAME = re.compile(r"[^/\\\x00-\x1f]{1,255}")
+
+Numbers = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Array:
+    """One array of a store, as its metadata have it.
+
+    Attributes:
+        name: of its folder.
+        shape: of the whole array.
+        axes: names of its dimensions.
+        dtype: of its values; None for strings.
+        packed: whether its chunks are compressed.
+        attributes: what was written beside it.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    axes: tuple[str, ...]
+    dtype: np.dtype[Any] | None
+    packed: bool
+    attributes: Mapping[str, Any]
+
+    @property
+    def rest(self) -> tuple[int, ...]:
+        """Shape without the first axis."""
+        return self.shape[1:]
+
+    def chunk(self, number: int) -> str:
+        """Path of a chunk in the store."""
+        return f"{self.name}/c/{'/'.join(map(str, (number, *(0 for _ in self.rest))))}"
+
+
+class Store:
+    """The records of one run as they were committed when it was opened.
+
+    Args:
+        files: of the log directory.
+        path: of the store in it.
+        cache: of chunks, of all stores.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        RefusedError: if it is not as a fit writes it.
+    """
+
+    def __init__(self, files: Files, path: str, cache: Cache[Numbers]) -> None:
+        self._files, self._path, self._cache = files, path, cache
+        self.key = (files.root, path)
+        self._lock, self._taken, self._labels = Lock(), dict[str, dict[int, Stamp]](), dict[str, list[Any]]()
+        root = _read_json(files.read(f"{path}/{_METADATA}", _MOST_METADATA))
+        attributes = root.get("attributes")
+        if not isinstance(attributes, dict) or attributes.get("package") != "lightning_emerge":
+            raise damaged("lightning_emerge did not write them")
+        try:
+            found = {name: _parse(name, meta) for name, meta in root["consolidated_metadata"]["metadata"].items()}
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise damaged(f"their metadata are incomplete ({error})") from error
+        self.arrays = found
+        self.looks = _count_looks(found)
+        self._coordinates = str(attributes.get("coordinates", "")).split()
+
+    @cached_property
+    def measures(self) -> dict[str, Array]:
+        """What was measured, by name."""
+        return {name: array for name, array in self.arrays.items() if array.axes[0] == "step" and name != "step"}
+
+    @cached_property
+    def steps(self) -> list[int]:
+        """Steps of the looks, ascending."""
+        steps = [self._step(number) for number in range(self.looks)]
+        if any(after <= before for before, after in pairwise(steps)):
+            raise damaged("their steps do not ascend")
+        return steps
+
+    @cached_property
+    def last(self) -> int | None:
+        """The newest step."""
+        return self._step(self.looks - 1) if self.looks else None
+
+    def taken(self, measure: str) -> dict[int, Stamp]:
+        """By position among the looks at which a measure was taken: what tells its chunk from an earlier one."""
+        with self._lock:
+            if measure not in self._taken:
+                array = self.measures[measure]
+                names = [array.chunk(number) for number in range(self.looks)]
+                stamps = self._files.stamps(self._path, names)
+                self._taken[measure] = {k: stamp for k, stamp in enumerate(stamps) if stamp is not None}
+            return self._taken[measure]
+
+    def read(self, measure: str, look: int) -> Numbers:
+        """Reads a measure at one look, in its own precision; all NaN where it was not taken.
+
+        Raises:
+            RefusedError: if its chunk cannot be read.
+        """
+        array = self.measures[measure]
+        key = (self.key, measure, look, self.taken(measure).get(look))
+        found = self._cache.get(key)
+        if found is None:
+            found = self._read_numbers(array, look, array.rest)
+            self._cache.put(key, found, found.nbytes)
+        return found
+
+    def labels(self, axis: str) -> list[Any]:
+        """Labels of an axis, or of a coordinate along it; numbers from 0 if it has none."""
+        if axis not in self._labels:
+            self._labels[axis] = self._read_labels(axis)
+        return self._labels[axis]
+
+    def notes(self, axis: str) -> dict[str, str]:
+        """By name, further coordinates along an axis: the arrays that hold them."""
+        found = (name for name in self._coordinates if name in self.arrays and self.arrays[name].axes == (axis,))
+        return {name.removeprefix(f"{axis}_"): name for name in found}
+
+    def _read_labels(self, axis: str) -> list[Any]:
+        array = self.arrays.get(axis)
+        if array is None or array.axes[0] == "step":
+            sizes = (dict(zip(one.axes, one.shape, strict=True)).get(axis) for one in self.measures.values())
+            return list(range(next((size for size in sizes if size is not None), 0)))
+        if array.dtype is not None:
+            return [_plain(value) for value in self._read_numbers(array, 0, array.shape).tolist()]
+        try:
+            raw = self._files.read(f"{self._path}/{array.chunk(0)}", _MOST_LABELS)
+        except FileNotFoundError:  # empty strings alone are not written
+            return [""] * array.shape[0]
+        return decode_strings(raw, array.shape[0], _MOST_LABELS, packed=array.packed)
+
+    def _step(self, number: int) -> int:
+        return int(self._read_numbers(self.arrays["step"], number, ())[()])
+
+    def _read_numbers(self, array: Array, number: int, shape: tuple[int, ...]) -> Numbers:
+        assert array.dtype is not None
+        if 0 in shape:
+            return np.empty(shape, array.dtype)
+        # Compression makes what cannot be compressed longer by less than this.
+        limit = prod(shape) * array.dtype.itemsize * 9 // 8 + 1024
+        try:
+            raw = self._files.read(f"{self._path}/{array.chunk(number)}", limit)
+        except FileNotFoundError:  # what is all of the array's fill value is not written
+            return np.full(shape, np.nan if array.dtype.kind == "f" else 0, array.dtype)
+        return decode_numbers(raw, array.dtype, shape, packed=array.packed)
+
+
+def _read_json(raw: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise damaged(f"their metadata are no JSON ({error})") from error
+    if not isinstance(found, dict):
+        raise damaged("their metadata are no JSON object")
+    return found
+
+
+def _parse(name: str, meta: Any) -> Array:
+    if not _NAME.fullmatch(name) or name in (".", ".."):
+        raise damaged("an array has a name that no folder has")
+    shape = tuple(meta["shape"])
+    chunk = tuple(meta["chunk_grid"]["configuration"]["chunk_shape"])
+    axes = tuple(meta["dimension_names"])
+    codecs = [codec["name"] for codec in meta["codecs"]]
+    kind = meta["data_type"]
+    if not shape or not all(type(size) is int and size >= 0 for size in shape) or len(axes) != len(shape):
+        raise damaged(f"{name} has the shape {str(shape)[:80]} and the axes {str(axes)[:80]}")
+    stepped = axes[0] == "step"
+    if chunk != tuple(max(1, size) for size in ((1, *shape[1:]) if stepped else shape)):
+        raise damaged(f"{name} has chunks of {str(chunk)[:80]} for a shape of {str(shape)[:80]}")
+    if codecs not in ([serial := "vlen-utf8" if kind == STRING else "bytes"], [serial, "zstd"]):
+        raise damaged(f"{name} is stored as {str(codecs)[:80]}, which the board does not read")
+    if kind != STRING and (kind not in DTYPES or _big_endian(meta)):
+        raise damaged(f"{name} is of the type {str(kind)[:80]}, which the board does not read")
+    dtype = DTYPES.get(kind)
+    _check_size(name, shape[1:] if stepped else shape, dtype)
+    return Array(name, shape, axes, dtype, "zstd" in codecs, dict(meta.get("attributes", {})))
+
+
+def _big_endian(meta: Any) -> bool:
+    return any(codec.get("configuration", {}).get("endian") == "big" for codec in meta["codecs"])
+
+
+def _check_size(name: str, shape: tuple[int, ...], dtype: np.dtype[Any] | None) -> None:
+    if prod(shape) * (dtype.itemsize if dtype else 4) > _MOST_CHUNK:
+        raise damaged(f"{name} says that it has {prod(shape)} values a step, which are too many")
+
+
+def _count_looks(arrays: Mapping[str, Array]) -> int:
+    """How many looks there are, if all arrays agree about that and about their axes."""
+    steps = arrays.get("step")
+    if steps is None or steps.shape[0] > _MOST_STEPS or steps.axes != ("step",) or steps.dtype != DTYPES["int64"]:
+        raise damaged("they do not say at which steps they were taken")
+    sizes = {name: array.shape[0] for name, array in arrays.items() if array.axes == (name,)}
+    for array in arrays.values():
+        if array.dtype is None and len(array.shape) != 1:
+            raise damaged(f"{array.name} holds text in more than one dimension")
+        if array.axes[0] == "step" and array.name != "step" and (array.dtype is None or array.dtype.kind != "f"):
+            raise damaged(f"{array.name} holds no floating-point numbers")
+        for axis, size in zip(array.axes, array.shape, strict=True):
+            if sizes.get(axis, size) != size:
+                raise damaged(f"{array.name} has {size} positions along {axis}, which has {sizes[axis]}")
+    return steps.shape[0]
+
+
+def _plain(value: float) -> float | None:
+    return value if isfinite(value) else None

@@ -1,0 +1,233 @@
+"""What the tab asks for, from records: each a function of a run's store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lightning_emerge.board.cache import Cache
+from lightning_emerge.board.plane import lay_out
+from lightning_emerge.board.refusal import RefusedError
+from lightning_emerge.board.store import Array, Store
+
+MOST_BYTES, MOST_SERIES, _MOST_LABELS, _LOOKS = 16 << 20, 1_000_000, 32, 9
+_CHEAP = 1 << 20
+Range = tuple[float, float] | None
+_SURE = {"1 - Pearson r": (0.0, 2.0)}
+"""Units that no value leaves."""
+_USUAL = {
+    "-1 to 1": (-1.0, 1.0),
+    "0 to 1": (0.0, 1.0),
+    "share": (0.0, 1.0),
+    "probability": (0.0, 1.0),
+    "AUC": (0.0, 1.0),
+}
+"""What is in a unit's name, and the range of most measures with it; that of a difference goes below."""
+_made: Cache[Any] = Cache(24 << 20)
+"""Ranges, series and planes that were made, by what they were made of."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Binary numbers, and what is to be known of them.
+
+    Attributes:
+        body: bytes.
+        shape: of the numbers.
+        steps: along the first axis, if it is that of steps.
+        range: of the measure over the run.
+    """
+
+    body: bytes
+    shape: tuple[int, ...]
+    steps: list[int] = field(default_factory=list[int])
+    range: Range = None
+
+
+def describe(store: Store) -> dict[str, Any]:
+    """Says what a run has recorded, as JSON's words."""
+    stimuli = store.labels("stimulus") if "stimulus" in store.arrays else []
+    of = store.labels("stimulus_token") if "stimulus_token" in store.arrays else [None] * len(stimuli)
+    tokens = store.labels("token") if "token" in store.arrays else list(dict.fromkeys(str(token) for token in of))
+    return {
+        "steps": store.steps,
+        "tokens": [str(token) for token in tokens],
+        "stimuli": [
+            {"id": str(one), "token": None if token is None else str(token)}
+            for one, token in zip(stimuli, of, strict=True)
+        ],
+        "measures": {name: _describe_measure(store, array) for name, array in store.measures.items()},
+    }
+
+
+def find_range(store: Store, measure: str) -> Range:
+    """The range of a measure over the run: what its unit says, and what nine looks have, first and last among them.
+
+    All looks would have to be read for more; what lies beyond is drawn as an end of the range. None if neither says it.
+    """
+    unit = str(store.measures[measure].attributes.get("units", ""))
+    if unit in _SURE:
+        return _SURE[unit]
+    taken = store.taken(measure)
+    looks = sorted(taken)
+    chosen = sorted({looks[round(k * (len(looks) - 1) / (_LOOKS - 1))] for k in range(_LOOKS)}) if looks else []
+    ends = [end for look in chosen for end in _ends(store, measure, look, taken[look])]
+    ends += next((known for words, known in _USUAL.items() if words in unit), ())
+    return (min(ends), max(ends)) if ends else None
+
+
+def values(store: Store, measure: str, step: int, first: int | None) -> Answer:
+    """A measure at one step, in float32.
+
+    Raises:
+        RefusedError: if it was not taken then, there is no such position on its first axis, or it is too large.
+    """
+    array = store.measures[measure]
+    look = _find_look(store, measure, step)
+    shape = array.rest if first is None else _fixed(array, first)
+    if prod(shape) * 4 > MOST_BYTES:
+        raise RefusedError(413, f"{measure} has more than {MOST_BYTES >> 20} MB a step. Use first=.")
+    found = store.read(measure, look)
+    return Answer(_floats(found if first is None else found[first]), shape, range=find_range(store, measure))
+
+
+def frame(store: Store, measure: str, step: int, first: int | None) -> Answer:
+    """A measure at one step in a byte a value: 0 to 254 on the measure's range, 255 where it is not measured.
+
+    Raises:
+        RefusedError: as for `values`.
+    """
+    array = store.measures[measure]
+    look = _find_look(store, measure, step)
+    shape = array.rest if first is None else _fixed(array, first)
+    if prod(shape) > MOST_BYTES:
+        raise RefusedError(413, f"{measure} has more than {MOST_BYTES >> 20} MB a step. Use first=.")
+    found = store.read(measure, look)
+    ends = find_range(store, measure) or (0.0, 1.0)
+    return Answer(_to_bytes(found if first is None else found[first], *ends), shape, range=ends)
+
+
+def series(store: Store, measure: str, of: tuple[int, int] | None) -> Answer:
+    """A small measure at all steps at which it was taken, in float32; or what is of one filter in a larger one.
+
+    Raises:
+        RefusedError: if it is too large, or there is no such filter.
+    """
+    array = store.measures[measure]
+    if of is not None and (len(array.rest) < 2 or of[0] >= array.rest[0] or of[1] >= array.rest[1]):
+        raise RefusedError(404, f"{measure} has no such filter.")
+    shape = array.rest if of is None else array.rest[2:]
+    taken = store.taken(measure)
+    looks = sorted(taken)
+    if prod(shape) * len(looks) > MOST_SERIES:
+        raise RefusedError(413, f"{measure} has more than {MOST_SERIES} values. Use values.")
+
+    def read() -> npt.NDArray[np.float32]:
+        found = np.empty((len(looks), *shape), "<f4")
+        for number, look in enumerate(looks):
+            one = store.read(measure, look)
+            found[number] = one if of is None else one[of]
+        return found
+
+    found = _keep((store.key, "series", measure, of, *taken.values()), read)
+    return Answer(found.tobytes(), found.shape, [store.steps[look] for look in looks])
+
+
+def points(store: Store, measure: str, first: int | None) -> Answer:
+    """Stimuli as points in a plane at each step, from their distances.
+
+    Raises:
+        RefusedError: if the measure holds no distances between stimuli.
+    """
+    array = store.measures[measure]
+    shape = array.rest if first is None else _fixed(array, first)
+    if len(shape) != 2 or shape[0] != shape[1] or array.axes[-2] != "stimulus":
+        raise RefusedError(400, f"Points are made from distances between stimuli; {measure} has none. Use first=.")
+    if prod(shape) > MOST_BYTES // 16:
+        raise RefusedError(413, f"{measure} has too many stimuli to be laid out.")
+    taken = store.taken(measure)
+    looks = sorted(taken)
+    # An EmbeddingProbe's distances are lengths; a SimilarityProbe's dissimilarities are squared ones.
+    power = 2 if measure.startswith("distances") else 1
+
+    def squared() -> Iterator[npt.NDArray[np.float64]]:
+        for look in looks:
+            found = store.read(measure, look)
+            yield (found if first is None else found[first]).astype(np.float64) ** power
+
+    found = _keep((store.key, "points", measure, first, *taken.values()), lambda: lay_out(squared(), shape[0]))
+    return Answer(found.astype("<f4").tobytes(), found.shape, [store.steps[look] for look in looks])
+
+
+def _describe_measure(store: Store, array: Array) -> dict[str, Any]:
+    taken = store.taken(array.name)
+    cheap, unit = prod(array.rest) * 4 <= _CHEAP, str(array.attributes.get("units", ""))
+    return {
+        "about": str(array.attributes.get("long_name", "")),
+        "unit": unit,
+        "axes": [_describe_axis(store, axis, array) for axis in array.axes[1:]],
+        "steps": [store.steps[look] for look in sorted(taken)],
+        "range": find_range(store, array.name) if cheap or unit in _SURE else None,
+    }
+
+
+def _describe_axis(store: Store, axis: str, array: Array) -> dict[str, Any]:
+    labels = store.labels(axis)
+    return {
+        "name": axis.removesuffix(f"_of_{array.name}"),
+        "labels": _shorten(labels),
+        "notes": {note: store.labels(name) for note, name in store.notes(axis).items()},
+    }
+
+
+def _shorten(labels: list[Any]) -> Any:
+    return {"count": len(labels)} if len(labels) > _MOST_LABELS and labels == list(range(len(labels))) else labels
+
+
+def _ends(store: Store, measure: str, look: int, stamp: Any) -> tuple[float, ...]:
+    def read() -> tuple[float, ...]:
+        found = store.read(measure, look)
+        finite = found[np.isfinite(found)]
+        return (float(finite.min()), float(finite.max())) if finite.size else ()
+
+    return _keep((store.key, "ends", measure, look, stamp), read)
+
+
+def _keep(key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
+    found = _made.get(key)
+    if found is None:
+        found = make()
+        _made.put(key, found, getattr(found, "nbytes", 64) + 512)
+    return found
+
+
+def _find_look(store: Store, measure: str, step: int) -> int:
+    looks = store.taken(measure)
+    look = store.steps.index(step) if step in store.steps else -1
+    if look not in looks:
+        raise RefusedError(404, f"{measure} was not taken at step {step}.")
+    return look
+
+
+def _fixed(array: Array, first: int) -> tuple[int, ...]:
+    if not array.rest or first >= array.rest[0]:
+        raise RefusedError(404, f"{array.name} has no position {first} on its first axis.")
+    return array.rest[1:]
+
+
+def _floats(found: npt.NDArray[Any]) -> bytes:
+    return np.ascontiguousarray(found, "<f4").tobytes()
+
+
+def _to_bytes(found: npt.NDArray[Any], low: float, high: float) -> bytes:
+    scaled = found.astype(np.float32)
+    scaled -= np.float32(low)
+    scaled *= np.float32(254 / (high - low) if high > low else 0)
+    np.clip(np.rint(scaled, out=scaled), 0, 254, out=scaled)
+    scaled[np.isnan(scaled)] = 255
+    return scaled.astype(np.uint8).tobytes()

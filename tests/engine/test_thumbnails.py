@@ -1,0 +1,86 @@
+"""Pictures of the stimuli that a fit leaves beside its records."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import lightning_emerge as le
+from lightning_emerge.engine.thumbnails import keep_thumbnails
+from lightning_emerge.records import StimulusBank
+
+
+def _bank(images: torch.Tensor) -> StimulusBank:
+    count = len(images)
+    return StimulusBank(images, torch.zeros(count, dtype=torch.int64), tuple(f"s{k}" for k in range(count)), ("dax",))
+
+
+def _read(folder):
+    table = json.loads((folder / "stimuli.json").read_text())
+    with Image.open(folder / "stimuli.png") as picture:
+        return table, np.asarray(picture)
+
+
+def _tile(table, sheet, number):
+    row, column = divmod(number, table["columns"])
+    height, width = table["height"], table["width"]
+    return sheet[row * height : (row + 1) * height, column * width : (column + 1) * width]
+
+
+def test_pictures_lie_in_the_order_of_the_bank(tmp_path):
+    images = torch.arange(7.0)[:, None, None, None].expand(7, 3, 6, 4) * torch.tensor([1.0, -1.0, 5.0])[:, None, None]
+    keep_thumbnails(str(tmp_path), _bank(images))
+    table, sheet = _read(tmp_path)
+    assert table == {"columns": 3, "width": 4, "height": 6, "stimuli": [f"s{k}" for k in range(7)]}
+    assert sheet.shape == (18, 12, 3)
+    for number in range(7):
+        grey = round(number / 6 * 255)
+        tile = _tile(table, sheet, number)
+        assert (abs(tile.astype(int) - [grey, 255 - grey, grey]) <= 1).all()
+
+
+@pytest.mark.parametrize(("channels", "size"), [(1, (8, 8)), (2, (8, 8)), (3, (200, 100)), (5, (300, 3))])
+def test_any_images_have_pictures_of_64_pixels_at_most(channels, size, tmp_path):
+    images = torch.rand(5, channels, *size, generator=torch.Generator().manual_seed(0))
+    keep_thumbnails(str(tmp_path), _bank(images))
+    table, sheet = _read(tmp_path)
+    scale = min(1, 64 / max(size))
+    assert (table["height"], table["width"]) == tuple(max(1, round(side * scale)) for side in size)
+    assert sheet.shape[2] == 3
+    if channels == 1:
+        assert (sheet[..., 0] == sheet[..., 1]).all()
+
+
+def test_a_fit_leaves_them_when_it_begins_and_tells_tensorboard(make_trainer, make_data, make_model, tmp_path):
+    data = make_data()
+    make_trainer([le.CategoryProbe(on_error="raise")]).fit(make_model(), data)
+    table, sheet = _read(tmp_path / "run")
+    bank = data.stimulus_bank()
+    assert table["stimuli"] == list(bank.ids)
+    low, high = bank.images.amin((0, 2, 3)), bank.images.amax((0, 2, 3))
+    expected = (bank.images[4] - low[:, None, None]) / (high - low)[:, None, None] * 255
+    np.testing.assert_allclose(_tile(table, sheet, 4), expected.permute(1, 2, 0).numpy(), atol=0.51)
+    events = EventAccumulator(str(tmp_path / "run"))
+    events.Reload()
+    assert list(events.PluginTagToContent("emerge")) == ["emerge"]
+
+
+def test_a_run_without_a_bank_has_none_and_one_without_probes_tells_nothing(
+    make_trainer, make_data, make_model, tmp_path
+):
+    make_trainer([le.GradientProbe(on_error="raise")], max_steps=1).fit(make_model(), make_data())
+    assert not (tmp_path / "run" / "stimuli.png").exists()
+
+
+def test_a_disk_that_fails_does_not_cost_the_run(make_trainer, make_data, make_model, tmp_path):
+    (tmp_path / "run" / "stimuli.png").mkdir(parents=True)
+    trainer = make_trainer([le.CategoryProbe(on_error="raise")])
+    with pytest.warns(UserWarning, match="Pictures of the stimuli were not kept"):
+        trainer.fit(make_model(), make_data())
+    assert trainer.global_step == 5
+    assert not (tmp_path / "run" / "stimuli.json").exists()

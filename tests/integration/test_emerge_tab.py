@@ -1,0 +1,451 @@
+"""The Emerge tab on a real run, in headless Chromium, inside TensorBoard."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+from xml.etree import ElementTree
+
+import pytest
+from playwright.sync_api import Browser, FrameLocator, Locator, Page, expect, sync_playwright
+
+ROOT = Path(__file__).parents[2]
+CHROMIUM = shutil.which("chromium")
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+PATIENCE = 60_000
+VIEWS = ("matrix", "curves", "embedding", "filters", "coupling", "gradients")
+EVIL = "<img src=x onerror=alert(1)>"
+PROBES = """\
+trainer:
+  callbacks+:
+    - class_path: lightning_emerge.EmbeddingProbe
+      init_args: &looks {schedule: {class_path: lightning_emerge.LogSpaced, init_args: {per_decade: 2}}}
+    - class_path: lightning_emerge.TokenGradientProbe
+      init_args: *looks
+    - class_path: lightning_emerge.CouplingProbe
+      init_args: {stimuli: 5, schedule: {class_path: lightning_emerge.LogSpaced, init_args: {per_decade: 1}}}
+    - class_path: lightning_emerge.MaximisationProbe
+      init_args:
+        filters: 2
+        iterations: 2
+        schedule: {class_path: lightning_emerge.LogSpaced, init_args: {per_decade: 1}}
+"""
+
+# The contrast of two colours (WCAG 2.2), of each text against what lies behind it; the least of all, with its words.
+LEAST_CONTRAST = """() => {
+  const parts = colour => colour.match(/[0-9.]+/g).map(Number);
+  const linear = v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+  const light = rgb => rgb.slice(0, 3).map(v => linear(v / 255))
+    .reduce((sum, v, k) => sum + v * [0.2126, 0.7152, 0.0722][k], 0);
+  const behind = node => { for (; node; node = node.parentElement) {
+    const rgb = parts(getComputedStyle(node).backgroundColor); if (rgb.length < 4 || rgb[3] > 0) return rgb; }
+    return [255, 255, 255]; };
+  let least = [99, ""];
+  for (const node of document.body.querySelectorAll("h2, p, button, select, label, output, span")) {
+    const one = light(parts(getComputedStyle(node).color)), other = light(behind(node));
+    const contrast = (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
+    if (node.textContent.trim() && contrast < least[0]) least = [contrast, node.textContent.slice(0, 60)];
+  }
+  return least; }"""
+
+pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")]
+
+
+def fit(folder: Path, *more: str) -> subprocess.Popen[bytes]:
+    """Starts a small fit that writes to `runs/smoke` below a folder."""
+    command = [sys.executable, "-m", "lightning_emerge", "fit", "--config", str(ROOT / "configs/smoke.yaml"), *more]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+@contextmanager
+def board(folder: Path) -> Iterator[str]:
+    """Runs `lightning board` and gives the address that it prints."""
+    command = [sys.executable, "-m", "lightning_emerge", "board", str(folder), "--port", "0"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True
+    )
+    try:
+        assert process.stdout is not None
+        lines = iter(process.stdout.readline, "")
+        address = next((line.split()[1] for line in lines if line.startswith("Emerge")), None)
+        assert address is not None, "lightning board ended without an address"
+        yield address
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(20)
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a real run and a copy of it under another name."""
+    folder = tmp_path_factory.mktemp("fit")
+    (folder / "probes.yaml").write_text(PROBES)
+    assert fit(folder, "--config", "probes.yaml").wait(280) == 0
+    shutil.copytree(folder / "runs/smoke/version_0", folder / "runs/again/version_0")
+    return folder / "runs"
+
+
+@pytest.fixture(scope="module")
+def address(runs: Path) -> Iterator[str]:
+    with board(runs) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A page without errors that asks nobody but 127.0.0.1."""
+    page = browser.new_page(viewport={"width": 1500, "height": 2600}, color_scheme="light")
+    errors: list[str] = []
+    hosts: set[str | None] = set()
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("dialog", lambda dialog: errors.append(f"dialog: {dialog.message}"))
+    page.on("request", lambda request: hosts.add(urlparse(request.url).hostname))
+    yield page
+    page.close()
+    assert errors == []
+    assert hosts - {None} == {"127.0.0.1"}
+
+
+def show(page: Page, address: str, state: str = "") -> FrameLocator:
+    """Opens the tab and waits for its first view."""
+    page.goto("about:blank")
+    page.goto(f"{address}{state}")
+    tab = page.frame_locator("iframe")
+    tab.locator("#emerge[data-ready=true]").wait_for(state="attached", timeout=PATIENCE)
+    return tab
+
+
+def wait_for_step(tab: FrameLocator, step: int) -> None:
+    expect(tab.locator("#emerge")).to_have_attribute("data-step", str(step), timeout=PATIENCE)
+
+
+def canvas_of(tab: FrameLocator, view: str) -> Locator:
+    return tab.locator(f"[data-view={view}] canvas").first
+
+
+def drawn(tab: FrameLocator, view: str) -> str:
+    return canvas_of(tab, view).evaluate("canvas => canvas.toDataURL()")
+
+
+def settled(tab: FrameLocator, view: str) -> str:
+    """What a view shows once it changes no more."""
+    before = ""
+    for _ in range(60):
+        now = drawn(tab, view)
+        if now == before:
+            return now
+        before = now
+        time.sleep(0.3)
+    raise AssertionError(f"{view} does not settle")
+
+
+def test_one_slider_moves_all_views(page, address):
+    tab = show(page, address)
+    wait_for_step(tab, 20)
+    before = {view: settled(tab, view) for view in VIEWS}
+    slider = tab.locator("#step")
+    box = slider.bounding_box()
+    page.mouse.move(box["x"] + 5, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.up()
+    wait_for_step(tab, 0)
+    for view in VIEWS:
+        assert settled(tab, view) != before[view]
+        expect(canvas_of(tab, view)).to_have_attribute("aria-label", re.compile("step 0$"))
+    expect(slider).to_have_attribute("aria-valuetext", "step 0 of 20, look 1 of 8")
+    slider.press("ArrowRight")
+    wait_for_step(tab, 1)
+    slider.press("End")
+    wait_for_step(tab, 20)
+    tab.locator("#scale").click()
+    assert slider.input_value() == "10000"
+    slider.press("ArrowLeft")
+    wait_for_step(tab, 18)
+    assert slider.input_value() == "9000"  # linear
+
+
+def test_every_view_says_in_a_sentence_what_is_seen(page, address):
+    tab = show(page, address)
+    for view in VIEWS:
+        words = tab.locator(f"[data-view={view}] .about").inner_text()
+        assert len(words) > 60, view
+        assert words.endswith(".")
+    assert "0 (dark) to 1 (light)" in tab.locator("[data-view=matrix] .about").inner_text()
+    assert "-1 (purple) to 1 (orange)" in tab.locator("[data-view=gradients] .about").inner_text()
+    assert "probability, 0 to 1" in tab.locator("[data-view=curves] .about").inner_text()
+
+
+def test_it_plays_and_pauses(page, address):
+    tab = show(page, address, "&p.emerge.step=0")
+    wait_for_step(tab, 0)
+    play = tab.locator("#play")
+    play.click()
+    expect(play).to_have_text("Pause")
+    expect(tab.locator("#emerge")).not_to_have_attribute("data-step", "0", timeout=PATIENCE)
+    play.click()
+    at = tab.locator("#now").inner_text()
+    page.wait_for_timeout(600)
+    assert tab.locator("#now").inner_text() == at
+    play.click()
+    wait_for_step(tab, 20)
+    expect(play).to_have_text("Play")
+
+
+def test_what_is_pointed_at_is_lit_in_all_views(page, address):
+    tab = show(page, address)
+    before = {view: settled(tab, view) for view in VIEWS}
+    tab.locator(".tokens button", has_text="wug").hover()
+    for view in VIEWS:
+        assert settled(tab, view) != before[view], view
+    page.mouse.move(2, 2)
+    assert settled(tab, "matrix") == before["matrix"]
+    box = canvas_of(tab, "matrix").bounding_box()
+    page.mouse.move(box["x"] + 150, box["y"] + 100)
+    expect(tab.locator(".tip")).to_contain_text(re.compile("bank/.* and bank/.*: "))
+    page.mouse.move(box["x"] + 152, box["y"] + 104)
+    expect(tab.locator(".tip canvas")).to_have_count(2)
+    assert settled(tab, "embedding") != before["embedding"]
+    assert settled(tab, "curves") != before["curves"]
+
+
+def test_a_filter_has_a_biography(page, address):
+    tab = show(page, address, "&p.emerge.layer=conv1_1")
+    settled(tab, "filters")
+    box = canvas_of(tab, "filters").bounding_box()
+    page.mouse.click(box["x"] + 60, box["y"] + 40)
+    expect(tab.locator("dialog h2")).to_have_text("Filter 0 of conv1_1")
+    settled(tab, "biography")
+    page.wait_for_url(re.compile(r"p\.emerge\.filter=conv1_1%2F0"))
+    page.keyboard.press("Escape")
+    expect(tab.locator("dialog")).to_be_hidden()
+    page.wait_for_url(re.compile(r"^(?!.*emerge\.filter)"))
+
+
+def test_two_runs_lie_side_by_side_at_the_same_step(page, address):
+    tab = show(page, address, "&p.emerge.run=smoke%2Fversion_0&p.emerge.step=6")
+    tab.locator("#other").select_option("again/version_0")
+    for view in VIEWS:
+        expect(tab.locator(f"[data-view={view}] .run")).to_have_text(["smoke/version_0", "again/version_0"])
+    wait_for_step(tab, 6)
+    for canvas in tab.locator("[data-view=matrix] canvas").all():
+        expect(canvas).to_have_attribute("aria-label", re.compile("step 6$"))
+    one, other = (canvas.bounding_box() for canvas in tab.locator("[data-view=matrix] canvas").all())
+    assert one["y"] == other["y"]
+    assert one["x"] + one["width"] < other["x"]
+    tab.locator("#other").select_option("")
+    expect(tab.locator("[data-view=matrix] canvas")).to_have_count(1)
+
+
+def test_the_address_brings_all_back(page, address):
+    tab = show(page, address)
+    tab.locator("#other").select_option("again/version_0")
+    tab.locator("[data-view=curves] select").first.select_option("ridge_accuracy")
+    tab.locator("[data-view=gradients] button", has_text="Pin").click()
+    tab.locator(".tokens button", has_text="fep").click()
+    tab.locator("#scale").click()
+    tab.locator("#step").press("ArrowLeft")
+    wait_for_step(tab, 18)
+    page.wait_for_url(re.compile(r"emerge\.step=18"))
+    page.reload()
+    tab.locator("#emerge[data-ready=true]").wait_for(state="attached", timeout=PATIENCE)
+    wait_for_step(tab, 18)
+    expect(tab.locator("#other")).to_have_value("again/version_0")
+    expect(tab.locator("[data-view=curves] select").first).to_have_value("ridge_accuracy")
+    expect(tab.locator("main > .panel").first).to_have_attribute("data-view", "gradients")
+    expect(tab.locator(".tokens button", has_text="fep")).to_have_attribute("aria-pressed", "true")
+    expect(tab.locator("#scale")).to_have_text("Linear steps")
+
+
+def test_a_keyboard_is_enough(page, address):
+    tab = show(page, address, "&p.emerge.layer=conv1_1&p.emerge.step=10")
+    settled(tab, "filters")
+    tab.locator("#step").focus()
+    page.keyboard.press("ArrowLeft")
+    wait_for_step(tab, 6)
+    page.keyboard.press("Home")
+    wait_for_step(tab, 0)
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if canvas_of(tab, "filters").evaluate("canvas => canvas === document.activeElement"):
+            break
+    else:
+        raise AssertionError("Tab does not reach the filters")
+    page.keyboard.press("ArrowDown")
+    expect(tab.locator(".spoken")).to_have_text("Filter 0 of conv1_1; its biography")
+    page.keyboard.press("ArrowRight")
+    wait_for_step(tab, 1)
+    page.keyboard.press("Enter")
+    expect(tab.locator("dialog h2")).to_have_text("Filter 0 of conv1_1")
+    page.keyboard.press("Escape")
+    expect(tab.locator("dialog")).to_be_hidden()
+    page.keyboard.press("Space")
+    expect(tab.locator("#play")).to_have_text("Pause")
+    page.keyboard.press("Space")
+    expect(tab.locator("#play")).to_have_text("Play")
+
+
+def test_a_screen_reader_has_labels(page, address):
+    tab = show(page, address)
+    nameless = tab.locator("body").evaluate(
+        """body => [...body.querySelectorAll("button, select, input, canvas, section")].filter(node => {
+          const own = node.getAttribute("aria-label") || node.getAttribute("aria-labelledby") || node.closest("label");
+          return !own && !node.textContent.trim() && !node.closest(".tip"); }).map(node => node.outerHTML)"""
+    )
+    assert nameless == []
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_words_can_be_read_in_light_and_dark(page, address, theme):
+    tab = show(page, address)
+    light = settled(tab, "curves")
+    page.evaluate("theme => document.body.classList.toggle('dark-mode', theme === 'dark')", theme)
+    assert (settled(tab, "curves") != light) == (theme == "dark")
+    contrast, words = tab.locator("body").evaluate(LEAST_CONTRAST)
+    assert contrast > 4.5, words
+
+
+def test_a_view_is_saved_as_png_and_svg(page, address, tmp_path):
+    tab = show(page, address)
+    for view in VIEWS:
+        settled(tab, view)
+        for kind in ("PNG", "SVG"):
+            with page.expect_download() as waiting:
+                tab.locator(f"[data-view={view}] button", has_text=kind).click()
+            assert waiting.value.suggested_filename == f"emerge-{view}-step-20.{kind.lower()}"
+            waiting.value.save_as(tmp_path / f"{view}.{kind}")
+        assert (tmp_path / f"{view}.PNG").read_bytes().startswith(b"\x89PNG")
+        root = ElementTree.parse(tmp_path / f"{view}.SVG").getroot()
+        assert "step 20" in " ".join(root.itertext())
+        assert len(list(root.iter())) > 20
+
+
+def test_names_are_words_and_no_script(page, make_run, tmp_path):
+    make_run(tmp_path / "runs" / "<b>run</b>", tokens=(EVIL, "wug"), layers=(EVIL, "conv2", "fc"))
+    with board(tmp_path / "runs") as address:
+        tab = show(page, address, f"&p.emerge.layer={EVIL}&p.emerge.matrix={EVIL}")
+        expect(tab.locator(".tokens button").first).to_have_text(EVIL)
+        assert tab.locator("#run").input_value() == "<b>run</b>"
+        settled(tab, "matrix")
+        box = canvas_of(tab, "curves").bounding_box()
+        page.mouse.move(box["x"] + 100, box["y"] + 100)
+        page.wait_for_timeout(300)
+        assert tab.locator("#emerge").locator("img, b, script").count() == 0
+
+
+def test_where_there_is_no_run_it_says_what_to_do(page, tmp_path):
+    (tmp_path / "runs").mkdir()
+    with board(tmp_path / "runs") as address:
+        tab = show(page, address)
+        expect(tab.locator(".message")).to_contain_text("lightning fit --config configs/vgg5.yaml")
+        expect(tab.locator("main")).to_be_hidden()
+
+
+def test_what_a_run_has_not_recorded_is_said(page, make_run, tmp_path):
+    run = make_run(tmp_path / "runs" / "bare", without=("rdm", "distances", "coupling_edges"))
+    assert run.is_dir()
+    with board(tmp_path / "runs") as address:
+        tab = show(page, address)
+        expect(tab.locator("[data-view=gradients] .note")).to_contain_text("TokenGradientProbe")
+        expect(tab.locator("[data-view=embedding] .note")).to_contain_text("EmbeddingProbe")
+
+
+def test_it_works_behind_a_path(page, runs, tab_env: dict[str, str]):
+    command = [
+        sys.executable,
+        "-m",
+        "tensorboard.main",
+        f"--logdir={runs}",
+        "--host=127.0.0.1",
+        "--path_prefix=/deep/er",
+    ]
+    port = _free_port()
+    process = subprocess.Popen(
+        [*command, f"--port={port}"], env=tab_env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        address = f"http://127.0.0.1:{port}/deep/er"
+        _wait_for(lambda: urllib.request.urlopen(f"{address}/data/environment", timeout=5).close())
+        tab = show(page, f"{address}/#emerge")
+        tab.locator("#step").press("Home")
+        wait_for_step(tab, 0)
+        page.wait_for_url(re.compile(r"/deep/er/#emerge.*emerge\.step=0"))
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def test_a_fit_that_runs_is_followed_until_the_slider_is_moved(page, tmp_path):
+    (tmp_path / "runs").mkdir()
+    running = None
+    try:
+        with board(tmp_path / "runs") as address:
+            tab = show(page, address)
+            running = fit(tmp_path)
+            tab.locator(".tokens button").first.wait_for(timeout=120_000)
+            expect(tab.locator("#follow")).to_have_attribute("aria-pressed", "true")
+            seen: list[int] = []
+            end = time.monotonic() + 150
+            while time.monotonic() < end and (not seen or seen[-1] < 20):
+                step = tab.locator("#emerge").get_attribute("data-step")
+                if step is not None and int(step) not in seen:
+                    seen.append(int(step))
+                time.sleep(0.1)
+            assert seen == sorted(seen)
+            assert len(seen) > 2
+            assert seen[-1] == 20
+            tab.locator("#step").press("ArrowLeft")
+            wait_for_step(tab, 18)
+            expect(tab.locator("#follow")).to_have_attribute("aria-pressed", "false")
+    finally:
+        if running is not None:
+            running.kill()
+            running.wait(20)
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def _wait_for(work: Callable[[], Any], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        with suppress(OSError):
+            work()
+            return
+        time.sleep(0.25)
+    pytest.fail("TensorBoard did not answer")
