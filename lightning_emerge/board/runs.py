@@ -13,7 +13,7 @@ from lightning_emerge.board.refusal import RefusedError, damaged
 from lightning_emerge.board.store import Numbers, Store
 from lightning_emerge.sinks.layout import STORE, THUMBNAIL_TABLE, THUMBNAILS, TIMELINE
 
-_MOST_RUNS, _KEPT = 1000, 48 << 20
+_MOST_RUNS, _KEPT = 1000, 24 << 20
 _MOST_SPRITE, _MOST_JSON = 1 << 25, 1 << 22
 _EMBEDDING = "embedding"
 
