@@ -119,7 +119,9 @@ class Runs:
         except OSError:
             picture = b""
         if not picture.startswith(b"\x89PNG\r\n\x1a\n") or len(numbers) < 3:
-            raise RefusedError(404, "This run has no pictures of its stimuli; a fit leaves them since version 0.2.")
+            raise RefusedError(
+                404, "This run has no pictures of its stimuli; a fit whose probes look at the bank leaves them."
+            )
         columns, width, height = numbers
         return picture, (columns, width, height)
 
