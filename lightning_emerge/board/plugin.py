@@ -6,6 +6,7 @@ import json
 import mimetypes
 import re
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from lightning_emerge.board.store import Store
 from lightning_emerge.sinks.layout import BOARD as NAME
 
 _WEB = Path(__file__).parent / "web"
+_SLOW = ("/run", "/series", "/points")
 _LONGEST_QUERY, _LONGEST_NAME = 4096, 1024
 _WHOLE = re.compile(r"[0-9]{1,15}", re.ASCII)
 _logger = tb_logging.get_logger()
@@ -59,7 +61,12 @@ class EmergePlugin(TBPlugin):
             "/series": (self._series, {"run", "measure", "filter"}),
             "/points": (self._points, {"run", "measure", "first"}),
         }
-        apps = {route: _guard(answer, known) for route, (answer, known) in routes.items()}
+        # In one thread each, as memory that is set aside in many threads is not given back; and what a slider waits for
+        # does not wait for what takes seconds.
+        quick, slow = ThreadPoolExecutor(1, "emerge"), ThreadPoolExecutor(1, "emerge_slow")
+        apps = {
+            route: _guard(answer, known, slow if route in _SLOW else quick) for route, (answer, known) in routes.items()
+        }
         return {**apps, "/*": _guard_file()}
 
     def _index(self, query: _Query) -> Response:
@@ -134,14 +141,14 @@ def find_folders(logdir: str, spec: str) -> dict[str, str]:
     return folders
 
 
-def _guard(answer: Callable[[_Query], Response], known: set[str]) -> Callable[..., Any]:
+def _guard(answer: Callable[[_Query], Response], known: set[str], pool: ThreadPoolExecutor) -> Callable[..., Any]:
     """Answers a refusal, or whatever goes wrong, in JSON, and nothing but GET."""
 
     def respond(request: Request) -> Response:
         try:
             if request.method not in ("GET", "HEAD"):
                 return _refuse(405, "Records are only read here: use GET.")
-            return answer(_query(request, known))
+            return pool.submit(answer, _query(request, known)).result()
         except RefusedError as refusal:
             return _refuse(refusal.status, refusal.sentence)
         except Exception:

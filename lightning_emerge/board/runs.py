@@ -13,7 +13,7 @@ from lightning_emerge.board.refusal import RefusedError, damaged
 from lightning_emerge.board.store import Numbers, Store
 from lightning_emerge.sinks.layout import STORE, THUMBNAIL_TABLE, THUMBNAILS, TIMELINE
 
-_MOST_RUNS, _KEPT = 1000, 48 << 20
+_MOST_RUNS, _KEPT = 1000, 24 << 20
 _MOST_SPRITE, _MOST_JSON = 1 << 25, 1 << 22
 _EMBEDDING = "embedding"
 
@@ -119,7 +119,9 @@ class Runs:
         except OSError:
             picture = b""
         if not picture.startswith(b"\x89PNG\r\n\x1a\n") or len(numbers) < 3:
-            raise RefusedError(404, "This run has no pictures of its stimuli; a fit leaves them since version 0.2.")
+            raise RefusedError(
+                404, "This run has no pictures of its stimuli; a fit whose probes look at the bank leaves them."
+            )
         columns, width, height = numbers
         return picture, (columns, width, height)
 

@@ -28,7 +28,7 @@ _USUAL = {
     "AUC": (0.0, 1.0),
 }
 """What is in a unit's name, and the range of most measures with it; that of a difference goes below."""
-_made: Cache[Any] = Cache(24 << 20)
+_made: Cache[Any] = Cache(16 << 20)
 """Ranges, series and planes that were made, by what they were made of."""
 
 
@@ -160,8 +160,10 @@ def points(store: Store, measure: str, first: int | None) -> Answer:
             found = store.read(measure, look)
             yield (found if first is None else found[first]).astype(np.float64) ** power
 
-    found = _keep((store.key, "points", measure, first, *taken.values()), lambda: lay_out(squared(), shape[0]))
-    return Answer(found.astype("<f4").tobytes(), found.shape, [store.steps[look] for look in looks])
+    found = _keep(
+        (store.key, "points", measure, first, *taken.values()), lambda: lay_out(squared(), shape[0]).astype("<f4")
+    )
+    return Answer(found.tobytes(), found.shape, [store.steps[look] for look in looks])
 
 
 def _describe_measure(store: Store, array: Array) -> dict[str, Any]:
