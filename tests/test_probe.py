@@ -532,7 +532,7 @@ def test_what_a_probe_costs_is_in_tensorboard_and_in_a_table(make_data, make_mod
 def test_a_compiled_module_gives_the_records_of_a_plain_one(make_data, make_model, make_trainer, tmp_path):
     def records(name: str, wrap: Any) -> Any:
         torch._dynamo.reset()
-        probes = [le.SimilarityProbe(le.EverySteps(2), on_error="raise"), le.GradientProbe(on_error="raise")]
+        probes = [le.SimilarityProbe(le.EverySteps(4), on_error="raise"), le.GradientProbe(on_error="raise")]
         logger = TensorBoardLogger(tmp_path, name, 0)
         make_trainer(probes, logger=logger).fit(wrap(make_model(dropout=0)), datamodule=make_data())
         return le.open_run(tmp_path / name / "version_0").load()
@@ -551,7 +551,7 @@ def test_a_compiled_module_gives_the_records_of_a_plain_one(make_data, make_mode
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
 def test_lower_precision_is_recorded_in_full(precision, make_data, make_model, make_trainer, tmp_path, all_probes):
-    make_trainer(all_probes(le.EverySteps(2)), precision=precision).fit(make_model(), datamodule=make_data())
+    make_trainer(all_probes(le.EverySteps(4)), precision=precision).fit(make_model(), datamodule=make_data())
     records = le.open_run(tmp_path / "run").load()
     assert np.isfinite(records.rdm.values).all()
     assert records.rdm.dtype == np.float32
