@@ -7,13 +7,12 @@ because the compiler's cache does not notice a change in another.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import cos, log, pi, sqrt
-from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from lightning_emerge.compiled import compiled
 
 _COARSE = 32
 """Looks, evenly spaced, at which a way is first tried to begin and end."""
@@ -40,14 +39,7 @@ def fit_ramp(series: npt.NDArray[np.floating]) -> tuple[float, float, float, flo
     return first, last, baseline + mean, level + mean, max(float(about @ about) - gain, 0.0)
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    try:
-        return numba.njit(cache=True, nogil=True)(function)
-    except RuntimeError:  # there is no folder that a compiled function could be kept in
-        return numba.njit(nogil=True)(function)
-
-
-@_compiled
+@compiled
 def _try(sums, products, count, first, last):
     """Least squares of a series on a ramp: baseline, level and the sum of squares it explains."""
     width = last - first
@@ -70,7 +62,7 @@ def _try(sums, products, count, first, last):
     return baseline, baseline + slope, slope * slope * spread
 
 
-@_compiled
+@compiled
 def _add_up(series, sums, products):
     sums[0] = 0.0
     products[0] = 0.0
@@ -79,7 +71,7 @@ def _add_up(series, sums, products):
         products[k + 1] = products[k] + k * series[k]
 
 
-@_compiled
+@compiled
 def _improve(sums, products, count, stride, best):
     """Tries the eight neighbours of a way at some distance; the best of them, or the way itself."""
     first, last, found = best
@@ -93,7 +85,7 @@ def _improve(sums, products, count, stride, best):
     return first, last, found
 
 
-@_compiled
+@compiled
 def _best(series, sums, products):
     """The way that explains most of a series: where it begins and ends, and how much it explains."""
     count = len(series)
@@ -114,7 +106,7 @@ def _best(series, sums, products):
     return best
 
 
-@_compiled
+@compiled
 def _next(state):
     """The next of a stream of random numbers (Steele, Lea & Flood 2014, SplitMix64)."""
     state = state + np.uint64(0x9E3779B97F4A7C15)
@@ -124,7 +116,7 @@ def _next(state):
     return state, z ^ (z >> np.uint64(31))
 
 
-@_compiled
+@compiled
 def _resample(source, base, block, out, state):
     """Adds blocks of a series, drawn with replacement from its circle, to another."""
     count = len(source)
@@ -143,7 +135,7 @@ def _resample(source, base, block, out, state):
     return state
 
 
-@_compiled
+@compiled
 def crossings(fitted, residuals, block, draws, seed, share):
     """Where, in looks, a fitted series has gone a share of its way in each resample of its residuals."""
     count = len(fitted)
@@ -157,7 +149,7 @@ def crossings(fitted, residuals, block, draws, seed, share):
     return found
 
 
-@_compiled
+@compiled
 def null_gains(count, own, draws, seed):
     """How much better than no change a ramp fits normal noise whose neighbours have a correlation of `own`."""
     sums, products, series = np.empty(count + 1), np.empty(count + 1), np.empty(count)

@@ -8,14 +8,12 @@ those of SplitMix64 (Steele, Lea & Flood 2014, "Fast splittable pseudorandom num
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import ceil, cos, exp, floor, pi, radians, sin, sqrt
 from statistics import NormalDist
-from typing import Any
 
-import numba
 import numpy as np
 
+from lightning_emerge.compiled import compiled
 from lightning_emerge.data.shapes import ROUND, SHAPES
 
 _LEVELS = 4096
@@ -42,21 +40,14 @@ LIGHT_X, LIGHT_Y, GROUND, CONTRAST, BLUR, NOISE = 0, 1, 2, 5, 6, 7
 WHOLE_COLUMNS = 8
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    try:
-        return numba.njit(cache=True, nogil=True)(function)
-    except RuntimeError:  # there is no folder that a compiled function could be kept in
-        return numba.njit(nogil=True)(function)
-
-
-@_compiled
+@compiled
 def _box(x, y, half_width, half_height):
     dx, dy = abs(x) - half_width, abs(y) - half_height
     outside_x, outside_y = max(dx, 0.0), max(dy, 0.0)
     return sqrt(outside_x * outside_x + outside_y * outside_y) + min(max(dx, dy), 0.0)
 
 
-@_compiled
+@compiled
 def _polygon(x, y, corners):
     """The largest of the signed distances to the edges' lines: exact inside, a lower bound outside."""
     farthest = -2.0
@@ -66,7 +57,7 @@ def _polygon(x, y, corners):
     return farthest - cos(pi / corners)
 
 
-@_compiled
+@compiled
 def _round(shape, x, y):
     radius = sqrt(x * x + y * y)
     if shape == DISK:
@@ -77,7 +68,7 @@ def _round(shape, x, y):
     return ring if shape == RING else max(ring, y - 0.1)
 
 
-@_compiled
+@compiled
 def _straight(shape, x, y):
     if shape == BAR:
         return _box(x, y, 1.0, 0.3)
@@ -88,7 +79,7 @@ def _straight(shape, x, y):
     return _polygon(x, y, 3 if shape == TRIANGLE else 6)
 
 
-@_compiled
+@compiled
 def signed_distance(shape: int, x: float, y: float) -> float:
     """Distance to a shape's edge: negative inside, in units of its radius, in its own frame (y downwards).
 
@@ -100,7 +91,7 @@ def signed_distance(shape: int, x: float, y: float) -> float:
     return _round(shape, x, y) if shape < _ROUNDS else _straight(shape, x, y)
 
 
-@_compiled
+@compiled
 def _random_bits(seed, position):
     """The 64 bits that SplitMix64, begun at `seed`, gives at a position."""
     z = seed + (position + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
@@ -109,7 +100,7 @@ def _random_bits(seed, position):
     return z ^ (z >> np.uint64(31))
 
 
-@_compiled
+@compiled
 def _spread(size, cells):
     """For each pixel, the grid point before it and the weight of the one after."""
     before, weight = np.empty(size, np.int64), np.empty(size, np.float32)
@@ -120,7 +111,7 @@ def _spread(size, cells):
     return before, weight
 
 
-@_compiled
+@compiled
 def _lay_ground(canvas, texture, whole, seed):
     """A plain colour under value noise whose octaves have amplitudes in proportion to their wavelength (1/f)."""
     size = canvas.shape[1]
@@ -148,7 +139,7 @@ def _lay_ground(canvas, texture, whole, seed):
         canvas[channel] = np.float32(whole[GROUND + channel]) + texture
 
 
-@_compiled
+@compiled
 def _cover(shape, piece, size, alpha):
     """Writes how much of each pixel a piece covers into `alpha`; returns the box (x0, y0, x1, y1) that it lies in."""
     x, y, radius = piece[X] * size, piece[Y] * size, piece[RADIUS] * size
@@ -164,7 +155,7 @@ def _cover(shape, piece, size, alpha):
     return x0, y0, x1, y1
 
 
-@_compiled
+@compiled
 def _lay_piece(canvas, alpha, shape, piece):
     x0, y0, x1, y1 = _cover(shape, piece, canvas.shape[1], alpha)
     for channel in range(3):
@@ -174,7 +165,7 @@ def _lay_piece(canvas, alpha, shape, piece):
                 canvas[channel, row, column] += alpha[row, column] * (paint - canvas[channel, row, column])
 
 
-@_compiled
+@compiled
 def _light(canvas, whole):
     size = canvas.shape[1]
     for row in range(size):
@@ -185,7 +176,7 @@ def _light(canvas, whole):
                 canvas[channel, row, column] += across
 
 
-@_compiled
+@compiled
 def _bell(deviation):
     """Weights of a Gaussian of a standard deviation in pixels, cut at three."""
     reach = ceil(3.0 * deviation)
@@ -196,7 +187,7 @@ def _bell(deviation):
     return (weights / total).astype(np.float32)
 
 
-@_compiled
+@compiled
 def _smear(channel, weights, out):
     """Adds up a channel's rows by weight, and turns it over; the image's edge goes on beyond it."""
     size, reach = len(channel), len(weights) // 2
@@ -210,7 +201,7 @@ def _smear(channel, weights, out):
         out[:, row] = line
 
 
-@_compiled
+@compiled
 def _blur(canvas, turned, deviation):
     weights = _bell(deviation)
     for channel in range(3):
@@ -218,7 +209,7 @@ def _blur(canvas, turned, deviation):
         _smear(turned, weights, canvas[channel])
 
 
-@_compiled
+@compiled
 def _expose(canvas, deviation, seed, image):
     """Adds the sensor's noise, cuts to what it can hold, and rounds to bytes."""
     values, out = canvas.reshape(-1), image.reshape(-1)
@@ -231,7 +222,7 @@ def _expose(canvas, deviation, seed, image):
             out[k] = np.uint8(min(max(value, np.float32(0.0)), np.float32(1.0)) * np.float32(255.0) + np.float32(0.5))
 
 
-@_compiled
+@compiled
 def paint(wholes, seeds, kinds, pieces, images) -> None:
     """Paints exemplars: ground, pieces from back to front, light, blur, noise.
 
@@ -257,7 +248,7 @@ def paint(wholes, seeds, kinds, pieces, images) -> None:
         _expose(canvas, whole[NOISE], seeds[exemplar, 1], images[exemplar])
 
 
-@_compiled
+@compiled
 def uncover(kinds, pieces, first, shares) -> None:
     """Finds how much of each pixel shows each of some pieces: what covers it and no later piece hides.
 

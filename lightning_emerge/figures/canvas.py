@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from io import BytesIO
 from threading import Lock
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -18,6 +20,12 @@ TOKEN_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 _ONE_AT_A_TIME = Lock()  # matplotlib's caches of fonts and formulas are shared by all threads
 
+STEP_TICKS = (0, 5, 10, 30, 100, 300, 1000, 3000, 10000)
+"""Optimizer steps to name on a wide axis."""
+
+DECADES = (0, 10, 100, 1000, 10000, 100000)
+"""Optimizer steps to name on a narrow one."""
+
 EMPTY = 0.85
 """Grey level of what could not be measured."""
 
@@ -25,6 +33,19 @@ EMPTY = 0.85
 def new_figure(width: float, height: float) -> Figure:
     """Makes an empty figure of a size in inches."""
     return Figure(figsize=(width, height), dpi=100, layout="constrained")
+
+
+def scale_steps(axes: Axes, last: int, ticks: Sequence[int] = STEP_TICKS) -> None:
+    """Makes an axis of optimizer steps: linear to 10, then logarithmic, as looks are spaced.
+
+    Args:
+        axes: what was drawn over steps.
+        last: the last step.
+        ticks: steps to name, as far as they are no later.
+    """
+    axes.set_xscale("symlog", linthresh=10)
+    axes.set_xticks([tick for tick in ticks if tick <= last])
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
 
 
 def to_pixels(figure: Figure) -> npt.NDArray[np.uint8]:

@@ -12,7 +12,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from lightning_emerge.figures.canvas import EMPTY, TOKEN_COLOURS, TOKEN_MARKERS, new_figure
+from lightning_emerge.figures.canvas import DECADES, EMPTY, TOKEN_COLOURS, TOKEN_MARKERS, new_figure, scale_steps
 from lightning_emerge.records import FloatArray
 
 STRONGEST = 300
@@ -168,9 +168,7 @@ def _draw_curves(axes: Axes, steps: Sequence[int], panel: Curves) -> None:
     for k, (name, values) in enumerate(panel.lines.items()):
         colour, style = colours[k % len(colours)], _KIND_LINES[k % len(_KIND_LINES)]
         axes.plot(steps, values, style, color=colour, marker="o", markersize=2.5, linewidth=1.3, label=name)
-    axes.set_xscale("symlog", linthresh=10)
-    axes.set_xticks([tick for tick in (0, 10, 100, 1000, 10000) if tick <= max(steps)])
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    scale_steps(axes, max(steps), DECADES)
     if panel.span:
         margin = 0.03 * (panel.span[1] - panel.span[0])
         axes.set_ylim(panel.span[0] - margin, panel.span[1] + margin)

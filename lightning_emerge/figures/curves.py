@@ -9,7 +9,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lightning_emerge.figures.canvas import TOKEN_COLOURS, TOKEN_MARKERS, new_figure
+from lightning_emerge.figures.canvas import TOKEN_COLOURS, TOKEN_MARKERS, new_figure, scale_steps
 
 _LINES = ("-", "--", "-.", ":")
 
@@ -44,9 +44,7 @@ def _draw_tokens(axes: Axes, steps: Sequence[int], values: npt.NDArray[np.floati
         axes.plot(steps, values[:, k], style, color=colour, marker=marker, markersize=3.5, linewidth=1, label=token)
     axes.plot(steps, np.ma.masked_invalid(values).mean(axis=1), color="black", linewidth=2.2, label="mean")
     axes.axhline(1 / len(tokens), color="0.5", linestyle=":", linewidth=1.2, label="chance")
-    axes.set_xscale("symlog", linthresh=10)
-    axes.set_xticks([tick for tick in (0, 5, 10, 30, 100, 300, 1000, 3000, 10000) if tick <= max(steps)])
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    scale_steps(axes, max(steps))
     axes.set_xlim(-0.3, max(steps) * 1.05 + 1)
     axes.set_ylim(-0.03, 1.03)
     axes.spines[["top", "right"]].set_visible(False)

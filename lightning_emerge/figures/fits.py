@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from lightning_emerge.figures.canvas import TOKEN_COLOURS, new_figure
+from lightning_emerge.figures.canvas import DECADES, TOKEN_COLOURS, new_figure, scale_steps
 from lightning_emerge.records import FloatArray
 
 _LINES = ("-", "--", "-.", ":")
@@ -35,9 +35,7 @@ def draw_fits(
             colour, style = TOKEN_COLOURS[k % len(TOKEN_COLOURS)], _LINES[k % len(_LINES)]
             axes.plot(steps, fits[:, number, k], style, color=colour, linewidth=1.4, label=model)
         axes.axhline(0, color="0.7", linewidth=0.8)
-        axes.set_xscale("symlog", linthresh=10)
-        axes.set_xticks([tick for tick in (0, 10, 100, 1000, 10000) if tick <= max(steps)])
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        scale_steps(axes, max(steps), DECADES)
         axes.set_title(layer, fontsize=9)
         axes.spines[["top", "right"]].set_visible(False)
     for axes in grid[len(layers) :]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
-from lightning_emerge.figures.canvas import TOKEN_COLOURS, TOKEN_MARKERS, new_figure
+from lightning_emerge.figures.canvas import TOKEN_COLOURS, TOKEN_MARKERS, new_figure, scale_steps
 
 
 def draw_recovery(
@@ -27,9 +27,7 @@ def draw_recovery(
     for number, (name, (looks, areas)) in enumerate(runs.items()):
         colour, marker = TOKEN_COLOURS[number % len(TOKEN_COLOURS)], TOKEN_MARKERS[number % len(TOKEN_MARKERS)]
         axes.plot(looks, areas, color=colour, marker=marker, markersize=3.5, linewidth=1.2, label=name)
-    axes.set_xscale("symlog", linthresh=10)
-    axes.set_xticks([tick for tick in (0, 5, 10, 30, 100, 300, 1000, 3000, 10000) if tick <= max(steps)])
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    scale_steps(axes, max(steps))
     axes.set_xlim(-0.3, max(steps) * 1.05 + 1)
     axes.set_ylim(0, 1.02)
     axes.set_xlabel("optimizer steps (linear to 10, then logarithmic)")

@@ -9,11 +9,10 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lightning_emerge.figures.canvas import TOKEN_COLOURS, new_figure
+from lightning_emerge.figures.canvas import DECADES, TOKEN_COLOURS, new_figure, scale_steps
 from lightning_emerge.records import FloatArray
 
 _LINES = ("-", "--", "-.", ":")
-_TICKS = (0, 10, 100, 1000, 10000, 100000)
 
 
 @dataclass(frozen=True)
@@ -101,11 +100,9 @@ def _draw(axes: Axes, chart: Chart, ordered: bool) -> None:
         axes.plot(series.line.steps, series.line.values, style, color=colour, linewidth=1.7, label=series.label)
     if chart.level is not None:
         axes.axhline(chart.level, color="0.5", linestyle=":", linewidth=1.2)
-    axes.set_xscale("symlog", linthresh=10)
     last = max((step for series in chart.series for step in series.line.steps), default=0)
+    scale_steps(axes, last, DECADES)
     axes.set_xlim(-0.3, last * 1.1 + 0.5)
-    axes.set_xticks([tick for tick in _TICKS if tick <= last])
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     if chart.log and any((series.line.values > 0).any() for series in chart.series):
         axes.set_yscale("log", nonpositive="mask")
     if chart.span is not None:

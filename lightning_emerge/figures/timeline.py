@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
-from lightning_emerge.figures.canvas import TOKEN_COLOURS, TOKEN_MARKERS, new_figure
+from lightning_emerge.figures.canvas import TOKEN_COLOURS, TOKEN_MARKERS, new_figure, scale_steps
 
 _TITLES = {
     "token": "tokens\n(probability of the right one)",
@@ -56,9 +56,7 @@ def draw_rows(rows: Sequence[Row], last: int) -> Figure:
         axes.grid(axis="x", color="0.9")
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
-    grid[-1].set_xscale("symlog", linthresh=10)
-    grid[-1].set_xticks([tick for tick in (0, 5, 10, 30, 100, 300, 1000, 3000, 10000) if tick <= last])
-    grid[-1].xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    scale_steps(grid[-1], last)
     grid[-1].set_xlim(-0.3, last * 1.05 + 1)
     grid[-1].set_xlabel("optimizer steps (linear to 10, then logarithmic); bars are 95% intervals")
     figure.suptitle("When each left its baseline for good", fontsize=11)

@@ -18,16 +18,6 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = shutil.which("chromium")
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 def _free_port() -> int:
@@ -60,14 +50,11 @@ def board(folder: Path) -> Iterator[str]:
 
 @pytest.mark.browser
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
-def test_the_board_shows_the_pictures_and_curves_of_a_run(tmp_path):
-    from playwright.sync_api import sync_playwright
-
+def test_the_board_shows_the_pictures_and_curves_of_a_run(tmp_path, browser):
     command = [sys.executable, "-m", "lightning_emerge", "fit", "--config", str(ROOT / "configs/smoke.yaml")]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=240)
     errors: list[str] = []
-    with board(tmp_path / "runs") as address, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with board(tmp_path / "runs") as address:
         page = browser.new_page(viewport={"width": 1400, "height": 1000})
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(f"{address}/?tagFilter=^(rdm|bank_accuracy_mean)$#timeseries")

@@ -19,20 +19,10 @@ from urllib.parse import urlparse
 from xml.etree import ElementTree
 
 import pytest
-from playwright.sync_api import Browser, FrameLocator, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, FrameLocator, Locator, Page, expect
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = shutil.which("chromium")
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 PATIENCE = 60_000
 VIEWS = ("matrix", "curves", "embedding", "filters", "coupling", "gradients")
 EVIL = "<img src=x onerror=alert(1)>"
@@ -51,23 +41,6 @@ trainer:
         iterations: 2
         schedule: {class_path: lightning_emerge.LogSpaced, init_args: {per_decade: 1}}
 """
-
-# The contrast of two colours (WCAG 2.2), of each text against what lies behind it; the least of all, with its words.
-LEAST_CONTRAST = """() => {
-  const parts = colour => colour.match(/[0-9.]+/g).map(Number);
-  const linear = v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
-  const light = rgb => rgb.slice(0, 3).map(v => linear(v / 255))
-    .reduce((sum, v, k) => sum + v * [0.2126, 0.7152, 0.0722][k], 0);
-  const behind = node => { for (; node; node = node.parentElement) {
-    const rgb = parts(getComputedStyle(node).backgroundColor); if (rgb.length < 4 || rgb[3] > 0) return rgb; }
-    return [255, 255, 255]; };
-  let least = [99, ""];
-  for (const node of document.body.querySelectorAll("h2, p, button, select, label, output, span")) {
-    const one = light(parts(getComputedStyle(node).color)), other = light(behind(node));
-    const contrast = (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
-    if (node.textContent.trim() && contrast < least[0]) least = [contrast, node.textContent.slice(0, 60)];
-  }
-  return least; }"""
 
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")]
 
@@ -114,14 +87,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def address(runs: Path) -> Iterator[str]:
     with board(runs) as found:
         yield found
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -328,12 +293,12 @@ def test_a_screen_reader_has_labels(page, address):
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_words_can_be_read_in_light_and_dark(page, address, theme):
+def test_words_can_be_read_in_light_and_dark(page, address, theme, least_contrast):
     tab = show(page, address)
     light = settled(tab, "curves")
     page.evaluate("theme => document.body.classList.toggle('dark-mode', theme === 'dark')", theme)
     assert (settled(tab, "curves") != light) == (theme == "dark")
-    contrast, words = tab.locator("body").evaluate(LEAST_CONTRAST)
+    contrast, words = least_contrast(tab, "h2, p, button, select, label, output, span")
     assert contrast > 4.5, words
 
 

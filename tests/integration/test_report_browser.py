@@ -12,39 +12,12 @@ from lightning_emerge.analysis.report.make import SECTIONS, make_report
 from lightning_emerge.analysis.report.write import write_report
 
 CHROMIUM = shutil.which("chromium")
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 EVIL = "<script>alert(1)</script>"
 
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed"),
 ]
-
-# The contrast of two colours (WCAG 2.2), of each text against what lies behind it; the least of all, with its words.
-_LEAST_CONTRAST = """() => {
-  const parts = colour => colour.match(/[0-9.]+/g).map(Number);
-  const linear = v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
-  const light = rgb => rgb.slice(0, 3).map(v => linear(v / 255))
-    .reduce((sum, v, k) => sum + v * [0.2126, 0.7152, 0.0722][k], 0);
-  const behind = node => { for (; node; node = node.parentElement) {
-    const rgb = parts(getComputedStyle(node).backgroundColor); if (rgb.length < 4 || rgb[3] > 0) return rgb; }
-    return [255, 255, 255]; };
-  let least = [99, ""];
-  for (const node of document.body.querySelectorAll("h1, h2, p, a, li, th, td, figcaption, summary, code, pre")) {
-    const one = light(parts(getComputedStyle(node).color)), other = light(behind(node));
-    const contrast = (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
-    if (node.textContent.trim() && contrast < least[0]) least = [contrast, node.textContent.slice(0, 60)];
-  }
-  return least; }"""
 
 
 @pytest.fixture(scope="module")
@@ -72,29 +45,24 @@ def page_of(pages, make_run, tmp_path_factory) -> Callable[[str], Path]:
 
 
 @pytest.mark.parametrize("kind", ["one", "several", "evil", "broken"])
-def test_a_report_opens_at_any_width_in_light_and_dark(kind, page_of):
-    from playwright.sync_api import sync_playwright
-
+def test_a_report_opens_at_any_width_in_light_and_dark(kind, page_of, browser, least_contrast):
     path = page_of(kind)
     assert path.stat().st_size < 10_000_000
     said: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        for width in (360, 390, 1280):
-            for theme in ("light", "dark"):
-                page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=theme)
-                page.on("pageerror", lambda error: said.append(str(error)))
-                page.on("console", lambda message: said.append(message.text))
-                page.on("dialog", lambda dialog: said.append(dialog.message))
-                page.on("request", lambda request: said.append(request.url) if _leaves(request.url) else None)
-                page.goto(path.as_uri())
-                _look(page, kind, width)
-                contrast, words = page.evaluate(_LEAST_CONTRAST)
-                assert contrast >= 4.5, (theme, words)
-                paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
-                assert (paper == "rgb(255, 255, 255)") == (theme == "light")
-                page.close()
-        browser.close()
+    for width in (360, 390, 1280):
+        for theme in ("light", "dark"):
+            page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=theme)
+            page.on("pageerror", lambda error: said.append(str(error)))
+            page.on("console", lambda message: said.append(message.text))
+            page.on("dialog", lambda dialog: said.append(dialog.message))
+            page.on("request", lambda request: said.append(request.url) if _leaves(request.url) else None)
+            page.goto(path.as_uri())
+            _look(page, kind, width)
+            contrast, words = least_contrast(page, "h1, h2, p, a, li, th, td, figcaption, summary, code, pre")
+            assert contrast >= 4.5, (theme, words)
+            paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+            assert (paper == "rgb(255, 255, 255)") == (theme == "light")
+            page.close()
     assert said == []
 
 

@@ -1,0 +1,59 @@
+"""What tests in a browser share."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+_FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+# The contrast of two colours (WCAG 2.2), of each text against what lies behind it; the least of all, with its words.
+_LEAST_CONTRAST = """selectors => {
+  const parts = colour => colour.match(/[0-9.]+/g).map(Number);
+  const linear = v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+  const light = rgb => rgb.slice(0, 3).map(v => linear(v / 255))
+    .reduce((sum, v, k) => sum + v * [0.2126, 0.7152, 0.0722][k], 0);
+  const behind = node => { for (; node; node = node.parentElement) {
+    const rgb = parts(getComputedStyle(node).backgroundColor); if (rgb.length < 4 || rgb[3] > 0) return rgb; }
+    return [255, 255, 255]; };
+  let least = [99, ""];
+  for (const node of document.body.querySelectorAll(selectors)) {
+    const one = light(parts(getComputedStyle(node).color)), other = light(behind(node));
+    const contrast = (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
+    if (node.textContent.trim() && contrast < least[0]) least = [contrast, node.textContent.slice(0, 60)];
+  }
+  return least; }"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Headless Chromium, for the tests of a module."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=_FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def least_contrast() -> Callable[[Any, str], tuple[float, str]]:
+    """The least contrast among the texts that selectors find in a page, with its words."""
+
+    def find(frame: Any, selectors: str) -> tuple[float, str]:
+        contrast, words = frame.locator("body").evaluate(f"(_, selectors) => ({_LEAST_CONTRAST})(selectors)", selectors)
+        return contrast, words
+
+    return find
