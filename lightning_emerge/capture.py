@@ -383,10 +383,17 @@ def _room(rows: Mapping[str, torch.Tensor], total: int) -> dict[str, torch.Tenso
 
     Joining parts in the end would take it twice, and a piece for each layer would leave holes in the heap.
     """
-    shapes = {name: (total, *part.shape[1:]) for name, part in rows.items()}
+    shapes = {name: (total, *_as_stored(part).shape[1:]) for name, part in rows.items()}
     pieces = torch.empty(sum(map(prod, shapes.values())), device=next(iter(rows.values())).device)
     split = pieces.split([prod(shape) for shape in shapes.values()])
-    return {name: piece.view(shape) for (name, shape), piece in zip(shapes.items(), split, strict=True)}
+    room = {name: piece.view(shape) for (name, shape), piece in zip(shapes.items(), split, strict=True)}
+    return {name: room[name] if part is _as_stored(part) else room[name].movedim(-1, 1) for name, part in rows.items()}
+
+
+def _as_stored(part: torch.Tensor) -> torch.Tensor:
+    """Gives images whose channels lie side by side in memory as (stimulus, y, x, channel), all else as it is."""
+    last = part.dim() == 4 and not part.is_contiguous() and part.is_contiguous(memory_format=torch.channels_last)
+    return part.movedim(1, -1) if last else part
 
 
 def _check_reached(watched: Mapping[str, nn.Module], outputs: Mapping[str, tuple[Any, int]]) -> None:

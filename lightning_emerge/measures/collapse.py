@@ -48,8 +48,10 @@ def variability_ratio(geometry: Geometry, labels: Int[Tensor, " stimulus"]) -> F
     Returns:
         0 (collapsed) and above; NaN if the tokens' means are all alike.
     """
-    between, apart = _inner(geometry, labels), _apart(labels, geometry)
-    within = (apart @ geometry.gram * apart).sum() / len(geometry)
+    between = _inner(geometry, labels)
+    # Squares about a mean are half the mean of squared distances to each other.
+    weights = token_weights(labels, int(labels.max()) + 1).to(geometry.patterns)
+    within = (geometry.squared * weights[labels]).sum() / (2 * len(geometry))
     spread = between.trace() / len(between)
     return within / torch.where(spread > 0, spread, torch.nan)
 

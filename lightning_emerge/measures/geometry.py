@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
@@ -40,19 +41,19 @@ class Geometry:
     def __len__(self) -> int:
         return len(self.means)
 
-    @property
+    @cached_property
     def correlation(self) -> Float[Tensor, "stimulus stimulus"]:
         """One minus the Pearson correlation of two patterns, 0 to 2; NaN where a stimulus has no pattern."""
         lengths = torch.where(self.lengths > 0, self.lengths, torch.nan)
         scaled = (self.patterns - _differences(lengths).square()) / (2 * lengths[:, None] * lengths[None, :])
         return scaled.clamp(0, 2)
 
-    @property
+    @cached_property
     def squared(self) -> Float[Tensor, "stimulus stimulus"]:
         """Squared Euclidean distance between the responses to two stimuli, summed over features."""
         return self.patterns + self.features * _differences(self.means).square()
 
-    @property
+    @cached_property
     def gram(self) -> Float[Tensor, "stimulus stimulus"]:
         """Inner products of the responses to two stimuli, each less the mean response over stimuli."""
         return centred_gram(self.squared)
@@ -90,9 +91,10 @@ def layer_geometry(features: Float[Tensor, "stimulus feature"]) -> Geometry:
     for rows in _patterns(features, means, gain):
         squares += rows.square_().sum(dim=1, keepdim=True)
     unit = torch.where(varied, gain / squares.sqrt(), 0)
-    products = features.new_zeros(len(features), len(features))
+    products, all_vary = features.new_zeros(len(features), len(features)), bool(varied.all())
     for rows in _patterns(features, means, unit):
-        rows.masked_fill_(~varied, 0)
+        if not all_vary:
+            rows.masked_fill_(~varied, 0)
         _add_products(products, rows.sub_(rows.mean(dim=0)))
     products = wide(products.triu() + products.triu(1).T)
     wide_means = wide(means[:, 0])
@@ -113,12 +115,19 @@ def activation_geometry(activations: Float[Tensor, "stimulus ..."]) -> Geometry:
     measured anew, and what is known of one goes with it.
     """
     if activations.is_inference():
-        return layer_geometry(activations.flatten(1))
+        return layer_geometry(_flat(activations))
     version = activations._version
     known = _KNOWN.get(activations)
     if known is None or known[0] != version:
-        known = _KNOWN[activations] = version, layer_geometry(activations.flatten(1))
+        known = _KNOWN[activations] = version, layer_geometry(_flat(activations))
     return known[1]
+
+
+def _flat(activations: Float[Tensor, "stimulus ..."]) -> Float[Tensor, "stimulus feature"]:
+    """Features in the order in which they lie in memory, which no product over features depends on."""
+    if activations.dim() == 4 and activations.is_contiguous(memory_format=torch.channels_last):
+        return activations.movedim(1, -1).flatten(1)
+    return activations.flatten(1)
 
 
 def centred_gram(squared: Float[Tensor, "*batch stimulus stimulus"]) -> Float[Tensor, "*batch stimulus stimulus"]:

@@ -17,6 +17,14 @@ def solve(matrix: Float[Tensor, "*batch n n"], right: Float[Tensor, "*batch n m"
     return found
 
 
+def positive_inverse(matrix: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
+    """Inverts a symmetric positive definite matrix; NaN if it is none."""
+    factor: Tensor
+    failed: Tensor
+    factor, failed = torch.linalg.cholesky_ex(matrix)
+    return torch.full_like(matrix, torch.nan) if bool(failed) else torch.cholesky_inverse(factor)
+
+
 def eigenvectors(matrix: Float[Tensor, "n n"]) -> tuple[Float[Tensor, " n"], Float[Tensor, "n n"]]:
     """Gives the eigenvalues of a symmetric matrix, ascending, and their eigenvectors as columns.
 

@@ -20,7 +20,7 @@ from lightning_emerge.measures.geometry import Geometry
 from lightning_emerge.measures.linear import wide
 from lightning_emerge.measures.model_rdms import named_parts_held
 from lightning_emerge.measures.part_names import conjunction_names
-from lightning_emerge.measures.readout import ridge_scores
+from lightning_emerge.measures.readout import held_out_scores, ridge_scores
 from lightning_emerge.records import StimulusBank
 
 MOST = 100
@@ -162,12 +162,9 @@ def linear_auc(
     Returns:
         Mean AUC over folds, 0 to 1, 0.5 by chance; NaN if the layer answers all stimuli alike.
     """
-    gram, wanted = geometry.gram, wide(held)
-    found: list[Tensor] = []
-    for fold in range(int(folds.max()) + 1):
-        inside = folds == fold
-        scores = ridge_scores(gram, wanted, ~inside)
-        found.append(auc(scores[inside], held[inside]).diagonal())
+    scores = held_out_scores(geometry.gram, wide(held), folds)
+    insides = [folds == fold for fold in range(int(folds.max()) + 1)]
+    found = [auc(scores[inside], held[inside]).diagonal() for inside in insides]
     return _or_nan(torch.stack(found).nanmean(dim=0), geometry)
 
 

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lightning_emerge.measures.geometry import Geometry
-from lightning_emerge.measures.linear import solve, wide
+from lightning_emerge.measures.linear import positive_inverse, solve, wide
 
 RIDGE = 1e-2
 """Ridge penalty as a share of the layer's variance: of the mean squared length of its centred responses."""
@@ -28,11 +28,9 @@ def nearest_mean_accuracy(
         stimuli alike.
     """
     squared = geometry.squared
-    right = torch.zeros_like(labels, dtype=torch.bool)
-    for fold in range(int(folds.max()) + 1):
-        inside = folds == fold
-        right |= (_to_means(squared, labels, ~inside).argmin(dim=1) == labels) & inside
-    return _or_nan(wide(right).mean(), squared)
+    others = folds != torch.arange(int(folds.max()) + 1, device=folds.device)[:, None]
+    found = _to_means(squared, labels, others).argmin(dim=2)
+    return _or_nan(wide(found.gather(0, folds[None])[0] == labels).mean(), squared)
 
 
 def ridge_accuracy(
@@ -52,12 +50,37 @@ def ridge_accuracy(
         0 to 1, 1 / tokens by chance. On a tie the token with the lowest label wins. NaN if the layer answers all
         stimuli alike.
     """
-    gram, wanted = geometry.gram, wide(torch.nn.functional.one_hot(labels))
-    right = torch.zeros_like(labels, dtype=torch.bool)
+    scores = held_out_scores(geometry.gram, wide(torch.nn.functional.one_hot(labels)), folds)
+    return _or_nan(wide(scores.argmax(dim=1) == labels).mean(), geometry.squared)
+
+
+def held_out_scores(
+    gram: Float[Tensor, "stimulus stimulus"],
+    wanted: Float[Tensor, "stimulus column"],
+    folds: Int[Tensor, " stimulus"],
+) -> Float[Tensor, "stimulus column"]:
+    """Gives what `ridge_scores`, fitted to the other folds alone, says of each stimulus.
+
+    All folds come from one inverse: with P that of the penalised products, made to leave out an intercept, the residuals
+    of a fold that is left out are P[fold, fold]^-1 (P y)[fold]. Cawley (2006), *Leave-one-out cross-validation based
+    model selection criteria for weighted LS-SVMs*, IJCNN, equation 16, for blocks in place of single stimuli.
+
+    Args:
+        gram: inner products of a layer's responses (see `Geometry.gram`).
+        wanted: the values; columns are fitted apart.
+        folds: fold of each stimulus, two or more.
+
+    Returns:
+        Fitted values; NaN if the layer answers all stimuli alike.
+    """
+    inverse = positive_inverse(gram + _penalty(gram))
+    rows = inverse.sum(dim=1, keepdim=True)
+    inverse = inverse - rows @ rows.T / rows.sum()
+    weights, scores = inverse @ wanted, wanted.clone()
     for fold in range(int(folds.max()) + 1):
-        inside = folds == fold
-        right[inside] = ridge_scores(gram, wanted, ~inside).argmax(dim=1)[inside] == labels[inside]
-    return _or_nan(wide(right).mean(), geometry.squared)
+        inside = (folds == fold).nonzero()[:, 0]
+        scores[inside] -= solve(inverse[inside][:, inside], weights[inside])
+    return scores
 
 
 def ridge_scores(
@@ -79,15 +102,14 @@ def ridge_scores(
     mean = train.mean(dim=0)
     inner = train - mean - mean[:, None] + mean.mean()
     target = wanted[chosen]
-    penalty = RIDGE * gram.diagonal().mean() * torch.eye(len(inner), dtype=inner.dtype, device=inner.device)
-    weights = solve(inner + penalty, target - target.mean(dim=0))
+    weights = solve(inner + _penalty(gram)[chosen][:, chosen], target - target.mean(dim=0))
     about = across - across.mean(dim=1, keepdim=True) - mean + mean.mean()
     return about @ weights + target.mean(dim=0)
 
 
 def nearest_mean(geometry: Geometry, labels: Int[Tensor, " stimulus"]) -> Int[Tensor, " stimulus"]:
     """Gives the token whose mean response, over all stimuli, lies nearest to each stimulus'; the lowest on a tie."""
-    return _to_means(geometry.squared, labels, torch.ones_like(labels, dtype=torch.bool)).argmin(dim=1)
+    return _to_means(geometry.squared, labels, torch.ones_like(labels, dtype=torch.bool)[None])[0].argmin(dim=1)
 
 
 def silhouette(rdm: Float[Tensor, "stimulus stimulus"], labels: Int[Tensor, " stimulus"]) -> Float[Tensor, ""]:
@@ -132,12 +154,19 @@ def participation_ratio(geometry: Geometry) -> Float[Tensor, ""]:
     return _or_nan(gram.trace().square() / gram.square().sum(), geometry.squared)
 
 
-def _to_means(squared: Tensor, labels: Tensor, chosen: Tensor) -> Tensor:
-    """Squared distance of each stimulus to each token's mean over the stimuli that are chosen; inf if there is none."""
-    member = wide(torch.nn.functional.one_hot(labels)) * chosen[:, None]
-    means = member / member.sum(dim=0)
-    far = squared @ means - (means * (squared @ means)).sum(dim=0) / 2
+def _to_means(
+    squared: Float[Tensor, "stimulus stimulus"], labels: Int[Tensor, " stimulus"], chosen: Bool[Tensor, "set stimulus"]
+) -> Float[Tensor, "set stimulus token"]:
+    """Squared distance of each stimulus to each token's mean over some of the stimuli; inf if there is none."""
+    member = wide(torch.nn.functional.one_hot(labels)) * chosen[:, :, None]
+    means = member / member.sum(dim=1, keepdim=True)
+    reach = squared @ means
+    far = reach - (means * reach).sum(dim=1, keepdim=True) / 2
     return far.nan_to_num(torch.inf)
+
+
+def _penalty(gram: Tensor) -> Tensor:
+    return RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
 
 
 def _or_nan(value: Tensor, squared: Tensor) -> Tensor:

@@ -37,6 +37,8 @@ class VGG(nn.Module):
         dropout: share of hidden linear units silenced in training, 0 to below 1.
         image_size: side of the images in pixels; at least 2 to the power of the number of stages.
         channels: channels of the images.
+        channels_last: whether images pass with their channels side by side in memory, which convolutions on a CPU and
+            on tensor cores are faster with. Shapes and weights are the same; outputs differ by rounding.
 
     Raises:
         ValueError: if an argument is out of its range.
@@ -52,11 +54,13 @@ class VGG(nn.Module):
         dropout: float = 0.0,
         image_size: int = 48,
         channels: int = 3,
+        channels_last: bool = True,
     ) -> None:
         super().__init__()
         stages = _stages(plan)
         _check(tokens, stages, width, head, dropout, image_size, channels)
         self.tokens, self.image_size, self.channels = tokens, image_size, channels
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.layers: list[str] = []
         before = channels
         for stage, convolutions in enumerate(stages, start=1):
@@ -74,6 +78,7 @@ class VGG(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Maps images (exemplar, channel, y, x) to logits (exemplar, token)."""
+        images = images.contiguous(memory_format=self.memory_format)
         for name in self.layers:
             images = self.get_submodule(name)(images)
         return images
