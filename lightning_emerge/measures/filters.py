@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import interpolate, pad
+from torch.nn.functional import pad
 
 
 def filter_norms(weight: Float[Tensor, "filter ..."]) -> Float[Tensor, " filter"]:
@@ -32,6 +32,11 @@ def stack_layers(rows: Iterable[Float[Tensor, ...]]) -> Float[Tensor, "layer fil
     return torch.stack([pad(row, (*(0, 0) * (row.dim() - 1), 0, widest - len(row)), value=torch.nan) for row in rows])
 
 
+def pool(activations: Float[Tensor, "stimulus filter ..."]) -> Float[Tensor, "stimulus filter"]:
+    """Averages each filter's activation over all places."""
+    return activations.mean(dim=tuple(range(2, activations.dim()))) if activations.dim() > 2 else activations
+
+
 def mean_responses(
     activations: Float[Tensor, "stimulus filter ..."], labels: Int[Tensor, " stimulus"], tokens: int
 ) -> Float[Tensor, "filter token"]:
@@ -40,7 +45,7 @@ def mean_responses(
     Returns:
         In units of activation; NaN for a token without stimuli.
     """
-    means = activations.flatten(2).mean(dim=2) if activations.dim() > 2 else activations
+    means = pool(activations)
     sums = means.new_zeros(tokens, means.shape[1]).index_add_(0, labels, means)
     return (sums / torch.bincount(labels, minlength=tokens)[:, None]).T
 
@@ -59,10 +64,10 @@ def top_stimuli(
         maximum in the layer's output, zero in a layer without places.
     """
     rows = activations.flatten(2) if activations.dim() > 2 else activations[:, :, None]
-    largest, place = rows.max(dim=2)
+    largest = rows.amax(dim=2)
     order = largest.sort(dim=0, descending=True, stable=True).indices[:count]
     width = activations.shape[-1] if activations.dim() > 3 else 1
-    at = place.gather(0, order).T
+    at = rows[order, torch.arange(rows.shape[1], device=rows.device)].argmax(dim=2).T
     return largest.gather(0, order).T, order.T, torch.stack([at // width, at % width], dim=2)
 
 
@@ -75,21 +80,32 @@ def pixel_range(
 
 
 def crop(
-    image: Float[Tensor, "channel y x"], span: tuple[int, int, int, int], side: int
-) -> Float[Tensor, "channel s s"]:
-    """Cuts a square out of an image, and scales it to a fixed size, whole pixels where it grows.
+    images: Float[Tensor, "stimulus channel y x"],
+    chosen: Int[Tensor, " crop"],
+    spans: Int[Tensor, "crop 4"],
+    side: int,
+) -> Float[Tensor, "crop channel s s"]:
+    """Cuts squares out of images, and scales them to a fixed size, whole pixels where they grow.
 
     Args:
-        image: to cut from.
-        span: first row and the one after the last, first column and the one after the last; may lie outside the image.
-        side: of the result.
+        images: to cut from.
+        chosen: which image each square is of.
+        spans: its first row and the one after the last, first column and the one after the last; may lie outside the
+            image.
+        side: of the results.
 
     Returns:
-        The square; NaN outside the image.
+        The squares; NaN outside the image.
     """
-    top, bottom, left, right = span
-    height, width = image.shape[1:]
-    inner = image[:, max(top, 0) : bottom, max(left, 0) : right]
-    edges = (max(-left, 0), max(right - width, 0), max(-top, 0), max(bottom - height, 0))
-    square = pad(inner, edges, value=torch.nan)
-    return interpolate(square[None], (side, side), mode="nearest-exact")[0]
+    rows, in_rows = _sample(spans[:, 0], spans[:, 1], side, images.shape[2])
+    columns, in_columns = _sample(spans[:, 2], spans[:, 3], side, images.shape[3])
+    squares = images.movedim(1, -1)[chosen[:, None, None], rows[:, :, None], columns[:, None, :]].movedim(-1, 1)
+    inside = in_rows[:, :, None] & in_columns[:, None, :]
+    return squares.masked_fill(~inside[:, None], torch.nan)
+
+
+def _sample(first: Tensor, end: Tensor, side: int, size: int) -> tuple[Tensor, Tensor]:
+    """The pixels nearest to the middles of `side` steps from first to end, and which of them there are."""
+    middles = (torch.arange(side, device=first.device) + 0.5) / side
+    places = (first[:, None] + (end - first)[:, None] * middles).floor().long()
+    return places.clamp(0, size - 1), (places >= 0) & (places < size)

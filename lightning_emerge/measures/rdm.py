@@ -68,10 +68,7 @@ def mahalanobis_rdm(
     Returns:
         Symmetric matrix, 0 and above, a pure number per feature. NaN if there is no noise to measure by.
     """
-    gram = whitened_gram(geometry, labels)
-    if by_token:
-        weights = token_weights(labels, int(labels.max()) + 1).to(gram)
-        gram = weights @ gram @ weights.T
+    gram = whitened_gram(geometry, labels, token_weights(labels, int(labels.max()) + 1) if by_token else None)
     own = gram.diagonal()
     return (own[:, None] + own[None, :] - 2 * gram).clamp(min=0) / geometry.features
 
@@ -94,18 +91,18 @@ def crossnobis_rdm(
         Symmetric matrix, a pure number per feature. NaN for a token that lacks in a fold, and if there is no noise to
         measure by.
     """
-    gram, tokens, count = whitened_gram(geometry, labels), int(labels.max()) + 1, int(folds.max()) + 1
-    total = gram.new_zeros(tokens, tokens)
-    for fold in range(count):
-        inside = folds == fold
-        test, rest = (_means_of(labels, tokens, chosen).to(gram) for chosen in (inside, ~inside))
-        inner = test @ gram @ rest.T
-        own = inner.diagonal()
-        total += own[:, None] + own[None, :] - inner - inner.T
-    return total / (count * geometry.features)
+    tokens, count = int(labels.max()) + 1, int(folds.max()) + 1
+    inside = folds == torch.arange(count, device=folds.device)[:, None]
+    means = _means_of(labels, tokens, torch.cat([inside, ~inside])).flatten(0, 1)
+    gram = whitened_gram(geometry, labels, means).view(2, count, tokens, 2, count, tokens)
+    inner = torch.stack([gram[0, fold, :, 1, fold] for fold in range(count)]).sum(dim=0)
+    own = inner.diagonal()
+    return (own[:, None] + own[None, :] - inner - inner.T) / (count * geometry.features)
 
 
-def whitened_gram(geometry: Geometry, labels: Int[Tensor, " stimulus"]) -> Float[Tensor, "stimulus stimulus"]:
+def whitened_gram(
+    geometry: Geometry, labels: Int[Tensor, " stimulus"], sums: Float[Tensor, "row stimulus"] | None = None
+) -> Float[Tensor, "row row"]:
     """Computes the inner products of centred responses, measured by the inverse of their shrunk noise covariance.
 
     The covariance of exemplars about their token's mean is shrunk towards the same variance in all features, by the
@@ -116,6 +113,8 @@ def whitened_gram(geometry: Geometry, labels: Int[Tensor, " stimulus"]) -> Float
     Args:
         geometry: of the stimuli.
         labels: token of each stimulus.
+        sums: weights of the stimuli in sums to compare in place of single stimuli, such as means; each row adds up to
+            the same.
 
     Returns:
         Symmetric matrix, a pure number. NaN if exemplars do not vary about their token's mean, or if they vary in one
@@ -123,11 +122,13 @@ def whitened_gram(geometry: Geometry, labels: Int[Tensor, " stimulus"]) -> Float
     """
     gram, count = geometry.gram, len(geometry)
     weights = token_weights(labels, int(labels.max()) + 1).to(gram)
-    apart = torch.eye(count, dtype=gram.dtype, device=gram.device) - weights[labels]
-    noise = apart @ gram @ apart.T
+    half = gram - (weights @ gram)[labels]
+    noise = half - (half @ weights.T)[:, labels]
     common, rest = _shrinkage(noise, geometry.features, count - int(labels.bincount().count_nonzero()))
     inner = torch.eye(count, dtype=gram.dtype, device=gram.device) + (rest / common) * noise
-    half = apart @ gram
+    if sums is not None:
+        sums = sums.to(gram)
+        gram, half = sums @ gram @ sums.T, half @ sums.T
     if not bool(common > 0):
         return torch.full_like(gram, torch.nan)
     found = (gram - (rest / common) * half.T @ solve(inner, half)) / common
@@ -135,8 +136,8 @@ def whitened_gram(geometry: Geometry, labels: Int[Tensor, " stimulus"]) -> Float
 
 
 def token_distances(
-    rdm: Float[Tensor, "stimulus stimulus"], labels: Int[Tensor, " stimulus"]
-) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    rdm: Float[Tensor, "*layer stimulus stimulus"], labels: Int[Tensor, " stimulus"]
+) -> tuple[Float[Tensor, "*layer"], Float[Tensor, "*layer"]]:
     """Averages an RDM over pairs of different stimuli of the same token, and of different tokens.
 
     Args:
@@ -148,7 +149,8 @@ def token_distances(
     """
     same = labels[:, None] == labels[None, :]
     apart = ~torch.eye(len(labels), dtype=torch.bool, device=rdm.device)
-    return rdm[same & apart].nanmean(), rdm[~same].nanmean()
+    pairs = rdm.flatten(-2)
+    return pairs[..., (same & apart).flatten()].nanmean(dim=-1), pairs[..., ~same.flatten()].nanmean(dim=-1)
 
 
 def _shrinkage(noise: Tensor, features: int, freedom: int) -> tuple[Tensor, Tensor]:
@@ -167,6 +169,6 @@ def _shrinkage(noise: Tensor, features: int, freedom: int) -> tuple[Tensor, Tens
 
 
 def _means_of(labels: Tensor, tokens: int, chosen: Tensor) -> Tensor:
-    """The weight of each stimulus in the mean of those of its token that are chosen."""
-    member = (labels == torch.arange(tokens, device=labels.device)[:, None]) & chosen
-    return wide(member) / member.sum(dim=1, keepdim=True)
+    """The weight (set, token, stimulus) of each stimulus in the mean of those of its token in a set (set, stimulus)."""
+    member = (labels == torch.arange(tokens, device=labels.device)[:, None]) & chosen[:, None]
+    return wide(member) / member.sum(dim=2, keepdim=True)

@@ -128,7 +128,9 @@ def silhouette(rdm: Float[Tensor, "stimulus stimulus"], labels: Int[Tensor, " st
     """
     apart = ~torch.eye(len(rdm), dtype=torch.bool, device=rdm.device)
     known = (rdm.isfinite() & apart).any(dim=1)
-    rdm, labels = wide(rdm[known][:, known]).clone().fill_diagonal_(0), labels[known]
+    if not bool(known.all()):
+        rdm, labels = rdm[known][:, known], labels[known]
+    rdm = torch.where(torch.eye(len(rdm), dtype=torch.bool, device=rdm.device), 0, wide(rdm))
     if int(labels.bincount().count_nonzero()) < 2:
         return rdm.new_tensor(torch.nan)
     member = wide(torch.nn.functional.one_hot(labels))
@@ -160,7 +162,8 @@ def _to_means(
     """Squared distance of each stimulus to each token's mean over some of the stimuli; inf if there is none."""
     member = wide(torch.nn.functional.one_hot(labels)) * chosen[:, :, None]
     means = member / member.sum(dim=1, keepdim=True)
-    reach = squared @ means
+    # One product for all sets, as squared distances would be copied for each.
+    reach = (squared @ means.movedim(0, 1).flatten(1)).unflatten(1, (len(chosen), -1)).movedim(1, 0)
     far = reach - (means * reach).sum(dim=1, keepdim=True) / 2
     return far.nan_to_num(torch.inf)
 

@@ -17,6 +17,7 @@ from lightning_emerge.measures.collapse import (
     self_duality,
     variability_ratio,
 )
+from lightning_emerge.measures.filters import pool
 from lightning_emerge.measures.geometry import Geometry, activation_geometry, deal_folds
 from lightning_emerge.measures.readout import nearest_mean_accuracy, participation_ratio, ridge_accuracy, silhouette
 from lightning_emerge.measures.selectivity import class_selectivity, selective_share
@@ -109,7 +110,7 @@ def _by_layer(capture: Capture, measure: Callable[[Geometry], Tensor]) -> Tensor
 
 
 def _selectivity(capture: Capture, labels: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
-    pooled = [rows.flatten(2).mean(dim=2) if rows.dim() > 2 else rows for rows in capture.activations.values()]
+    pooled = [pool(rows) for rows in capture.activations.values()]
     found = [class_selectivity(rows, labels) for rows in pooled]
     widest = max(rows.shape[1] for rows in pooled)
     index = torch.stack([pad(own, (0, widest - len(own)), value=torch.nan) for own, _ in found])

@@ -119,9 +119,9 @@ class _Tops:
 
     def crops(self, filters: int, images: torch.Tensor) -> torch.Tensor:
         """Squares (filter, rank, channel, y, x) of the top stimuli of the first filters."""
-        own = self.stimuli[:filters]
-        squares = torch.full((*own.shape, images.shape[1], _SIDE, _SIDE), torch.nan)
-        for number, rank in own.isfinite().nonzero().tolist():
-            top, bottom, left, right = (int(edge) for edge in self.spans[number, rank])
-            squares[number, rank] = crop(images[int(own[number, rank])], (top, bottom, left, right), _SIDE)
+        own = self.stimuli[:filters].to(images.device)
+        squares = images.new_full((*own.shape, images.shape[1], _SIDE, _SIDE), torch.nan)
+        there = own.isfinite()
+        spans = self.spans[:filters].to(images.device)[there].long()
+        squares[there] = crop(images, own[there].long(), spans, _SIDE)
         return squares

@@ -86,7 +86,7 @@ class SimilarityProbe(Probe):
         labels = bank.labels.to(geometries[0].means.device)
         found = [_distances(geometry, labels, len(bank.tokens), self.metric) for geometry in geometries]
         rdms, between_tokens = (torch.stack(of) for of in zip(*found, strict=True))
-        within, between = map(torch.stack, zip(*(token_distances(rdm, labels) for rdm in rdms), strict=True))
+        within, between = token_distances(rdms, labels)
         folds = deal_folds(labels, _FOLDS)
         crossnobis = [_of_all(crossnobis_rdm(each, labels, folds), len(bank.tokens)) for each in geometries]
         models = {name: model.to(rdms) for name, model in model_rdms(bank).items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import interpolate
 
 from lightning_emerge.measures.filters import (
     crop,
@@ -96,13 +97,22 @@ def test_pixel_ranges_are_of_each_channel_and_one_where_it_is_constant():
 
 
 def test_a_crop_inside_grows_by_whole_pixels_and_one_over_the_edge_has_nan_outside():
-    image = torch.arange(16.0).view(1, 4, 4)
-    inside = crop(image, (1, 3, 2, 4), 4)
+    images = torch.stack([torch.zeros(1, 4, 4), torch.arange(16.0).view(1, 4, 4)])
+    (inside,) = crop(images, torch.tensor([1]), torch.tensor([[1, 3, 2, 4]]), 4)
     assert inside[0].tolist() == [[6, 6, 7, 7], [6, 6, 7, 7], [10, 10, 11, 11], [10, 10, 11, 11]]
-    over = crop(image, (-1, 1, 3, 5), 2)
+    over, dark = crop(images, torch.tensor([1, 0]), torch.tensor([[-1, 1, 3, 5], [0, 2, 0, 2]]), 2)
     np.testing.assert_allclose(over[0], [[np.nan, np.nan], [3, np.nan]])
+    assert dark[0].tolist() == [[0, 0], [0, 0]]
 
 
 def test_a_crop_of_all_is_the_image():
-    image = torch.rand(3, 24, 24)
-    assert torch.equal(crop(image, (0, 24, 0, 24), 24), image)
+    images = torch.rand(2, 3, 24, 24)
+    assert torch.equal(crop(images, torch.tensor([0, 1]), torch.tensor([[0, 24, 0, 24]] * 2), 24), images)
+
+
+@pytest.mark.parametrize("span", [(3, 11, 0, 8), (0, 13, 5, 18), (2, 9, 2, 9)])
+def test_a_crop_is_scaled_to_the_nearest_pixel(span):
+    image = torch.rand(3, 20, 20)
+    top, bottom, left, right = span
+    expected = interpolate(image[None, :, top:bottom, left:right], (24, 24), mode="nearest-exact")
+    assert torch.equal(crop(image[None], torch.tensor([0]), torch.tensor([span]), 24), expected)
