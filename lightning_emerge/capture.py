@@ -680,7 +680,7 @@ class Firing:
     def _note(self, layer: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
         if not torch.is_grad_enabled() or not isinstance(output, torch.Tensor):  # validation between two batches
             return
-        fired = (output.detach().transpose(0, 1).flatten(1) > 0).any(dim=1)
+        fired = (output.detach() > 0).any(dim=tuple(k for k in range(output.dim()) if k != 1))
         self.fired[layer] = self.fired[layer] | fired if layer in self.fired else fired
 
     def agree(self) -> dict[str, torch.Tensor]:

@@ -28,18 +28,21 @@ class LogSpaced(Schedule):
     Args:
         per_decade: looks from one power of ten to the next, 1 to 1000. Below about `per_decade / 2.3` steps, where
             looks would be less than one step apart, every step is looked at.
+        first: no look between step 0 and this step, at least 1.
 
     Raises:
-        ValueError: if `per_decade` is out of its range.
+        ValueError: if an argument is out of its range.
     """
 
-    def __init__(self, per_decade: int = 20) -> None:
+    def __init__(self, per_decade: int = 20, first: int = 1) -> None:
         if not 1 <= per_decade <= 1000:
             raise ValueError(f"LogSpaced: per_decade lies in 1 to 1000; got {per_decade}.")
-        self.per_decade = per_decade
+        if first < 1:
+            raise ValueError(f"LogSpaced: first is at least 1; got {first}.")
+        self.per_decade, self.first = per_decade, first
 
     def __call__(self, step: int) -> bool:
-        if step < 1:
+        if step < self.first:
             return step == 0
         nearest = floor(self.per_decade * log10(step) + 0.5)
         return any(round(10 ** (k / self.per_decade)) == step for k in (nearest - 1, nearest, nearest + 1))

@@ -50,6 +50,15 @@ class TestLogSpaced:
     def test_no_look_before_the_start(self):
         assert not LogSpaced()(-1)
 
+    def test_none_between_step_0_and_the_first(self):
+        all_of_them, later = looks(LogSpaced(10), 700), looks(LogSpaced(10, first=25), 700)
+        assert later == [step for step in all_of_them if step == 0 or step >= 25]
+        assert later[:3] == [0, 25, 32]
+
+    def test_first_is_a_step(self):
+        with pytest.raises(ValueError, match="LogSpaced: first is at least 1; got 0"):
+            LogSpaced(10, first=0)
+
     @pytest.mark.parametrize("per_decade", [0, -1, 1001])
     def test_out_of_range(self, per_decade):
         with pytest.raises(ValueError, match=f"LogSpaced: per_decade lies in 1 to 1000; got {per_decade}"):

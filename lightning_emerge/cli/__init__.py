@@ -33,6 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             from lightning_emerge.cli.biography import draw
 
             draw(words[1:])
+        elif words[:1] == ["embed"]:
+            from lightning_emerge.cli.embed import embed
+
+            embed(words[1:])
         elif words[:1] == ["report"]:
             from lightning_emerge.cli.report import report_on
 

@@ -149,7 +149,7 @@ def _missing_file(found: re.Match[str], _message: str, _options: Sequence[str]) 
 
 
 def _unknown_command(found: re.Match[str], _message: str, _options: Sequence[str]) -> str:
-    names = [*re.findall(r"'(\w+)'", found[2]), "biography", "board", "data", "replay", "report", "sheet"]
+    names = [*re.findall(r"'(\w+)'", found[2]), "biography", "board", "data", "embed", "replay", "report", "sheet"]
     return f"The commands are {', '.join(names)}; got {found[1]!r}.{nearest(found[1], names)}"
 
 

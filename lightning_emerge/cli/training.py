@@ -17,7 +17,7 @@ from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from matplotlib.figure import Figure
 
-from lightning_emerge.analysis.embedding import draw_embedding, embed_run, last_scores
+from lightning_emerge.analysis.embedding import last_scores
 from lightning_emerge.analysis.emergence import summarise_run
 from lightning_emerge.analysis.geometry import draw_run_fits
 from lightning_emerge.analysis.timeline import FILE as EMERGENCE
@@ -38,6 +38,7 @@ from lightning_emerge.sinks.predictions import write_predictions
 from lightning_emerge.sinks.storage import Folder
 from lightning_emerge.sinks.tensorboard import tensorboard_sinks
 
+_TIMELINE = "The timeline, which lightning_emerge.run_timeline would make again,"
 _DESCRIPTION = (
     "Train a network and watch how it comes to know what it knows. `lightning board DIR` opens the runs; "
     "`lightning replay` looks at checkpoints; `lightning sheet` draws the exemplars, `lightning data` writes them."
@@ -202,12 +203,15 @@ class EmergeCLI(LightningCLI):
         for name, picture in pictures.items():
             if picture is not None:
                 lines.append(self._show(folder, name, picture))
-        lines += self._afterwards("The timeline", "run_timeline", lambda: self._date(folder)) if lines else []
-        if any(isinstance(probe, EmbeddingProbe) and probe.failed_at is None for probe in probes_of(self.trainer)):
-            lines += self._afterwards("The embedding", "embed_run", lambda: self._embed(folder))
+        lines += self._afterwards(_TIMELINE, lambda: self._date(folder)) if lines else []
+        points = any(isinstance(probe, EmbeddingProbe) and probe.failed_at is None for probe in probes_of(self.trainer))
+        if points:
+            lines += self._afterwards("The projector's points", lambda: self._project(folder))
         for line in [*lines, *self._failures()]:
             print(line)
         print(f"Look      lightning board {folder}")
+        if points:
+            print(f"Embed     lightning embed {folder}")
         print(f"Report    lightning report {folder}")
 
     def _show(self, folder: str, name: str, picture: Figure) -> str:
@@ -218,13 +222,13 @@ class EmergeCLI(LightningCLI):
             sink.close()
         return f"Picture   {folder}/{name}.png"
 
-    def _afterwards(self, what: str, again: str, make: Callable[[], list[str]]) -> list[str]:
+    def _afterwards(self, what: str, make: Callable[[], list[str]]) -> list[str]:
         """Makes something of the records of a run that is over, which is not lost if that cannot be made."""
         try:
             return make()
         except Exception as error:
             kind = type(error).__name__
-            return [f"Failed    {what} could not be made; lightning_emerge.{again} tries again. {kind}: {error}"]
+            return [f"Failed    {what} could not be made. {kind}: {error}"]
 
     def _date(self, folder: str) -> list[str]:
         """Finds when all that was looked at emerged."""
@@ -235,13 +239,7 @@ class EmergeCLI(LightningCLI):
         write_timeline(folder, events)
         return [f"Emerged   {folder}/{EMERGENCE}", self._show(folder, "timeline", picture)]
 
-    def _embed(self, folder: str) -> list[str]:
-        """Lays the stimuli out as points, now that no training waits."""
-        line = self._show(folder, "embedding", draw_embedding(embed_run(folder)))
-        self._project(folder)
-        return [line]
-
-    def _project(self, folder: str) -> None:
+    def _project(self, folder: str) -> list[str]:
         """Gives the points of the last look to TensorBoard's projector, each with its token and its image."""
         bank = find_bank(self.trainer, probes_of(self.trainer))
         assert bank is not None
@@ -253,6 +251,7 @@ class EmergeCLI(LightningCLI):
             for layer, scores in last_scores(folder).items():
                 sink.write_points(self.trainer.global_step, layer, scores, tokens, thumbnails)
             sink.close()
+        return []
 
     def _failures(self) -> list[str]:
         failed = [probe for probe in probes_of(self.trainer) if probe.failed_at is not None]

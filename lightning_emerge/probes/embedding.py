@@ -24,7 +24,7 @@ class EmbeddingProbe(Probe):
 
     Records `distances` (layer, stimulus, stimulus_b), and `variance_share` (layer, component) of the first principal
     components, and draws the first two at each look. The aligned UMAP needs many looks and is made of the records
-    afterwards, by `lightning fit` and by `lightning_emerge.embed_run`: so it depends on no state of the probe, and no
+    afterwards, by `lightning embed` or `lightning_emerge.embed_run`: so it depends on no state of the probe, and no
     step of training waits for it.
 
     Args:

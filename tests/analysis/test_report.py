@@ -59,7 +59,7 @@ def test_a_whole_run_has_every_section_and_only_umap_is_missing(make_run, tmp_pa
         *("coupling_0", "construction_0"),
     }
     (sentence,) = report.missing
-    assert "embed_run" in sentence
+    assert "lightning embed" in sentence
     for chapter in report.chapters:
         assert chapter.section.says or chapter.section.tables, chapter.id
         for picture in chapter.section.pictures:

@@ -113,9 +113,13 @@ def test_replayed_arrays_equal_those_recorded_live(trainer, live, capfd):
     assert not replayed.rdm.isel(step=0).equals(replayed.rdm.isel(step=3))
 
 
-def test_a_fit_leaves_its_embedding_as_a_picture_as_numbers_and_in_the_projector(live, capfd):
+def test_a_fit_leaves_its_points_in_the_projector_and_embed_makes_more_of_its_records(live, capfd):
     run = live(["EmbeddingProbe"])
-    assert "Embedding" not in capfd.readouterr().out  # it would be said to have failed
+    out = capfd.readouterr().out
+    assert "Failed" not in out
+    assert f"lightning embed {run}" in out
+    main(["embed", str(run)])
+    assert f"{run}/embedding.png" in capfd.readouterr().out
     assert (run / "embedding.png").stat().st_size > 10_000
     embedding = le.open_run(run / "embedding").load()
     assert embedding.umap.shape == (4, 4, 100, 2)

@@ -158,8 +158,8 @@ def _add_points(run: Run, number: int, section: Section) -> None:
         section.pictures.append(Picture(f"embedding_{number}", figure, f"Stimuli of {run.name} as points", caption))
         return
     section.missing.append(
-        f"{run.name} has no points by UMAP for all its steps, which `lightning fit` makes when it ends; "
-        "lightning_emerge.embed_run makes them from its records. Below are principal components."
+        f"{run.name} has no points by UMAP for all its steps, which `lightning embed {run.folder}` makes from its "
+        "records. Below are principal components."
     )
     _add_components(run, number, section)
 
