@@ -5,8 +5,20 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 from lightning_emerge.cli.errors import UserError
+
+_COMMANDS = {
+    "biography": ("biography", "draw"),
+    "board": ("board", "open_board"),
+    "data": ("data", "write_data"),
+    "embed": ("embed", "embed"),
+    "replay": ("replay", "run_replay"),
+    "report": ("report", "report_on"),
+    "sheet": ("data", "draw_sheet"),
+}
+"""Commands beside Lightning's own, each imported when it is called."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -21,30 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.path.insert(0, os.getcwd())  # a user's own module lies where the command is given
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        if words[:1] == ["board"]:
-            from lightning_emerge.cli.board import open_board
-
-            open_board(words[1:])
-        elif words[:1] in (["data"], ["sheet"]):
-            from lightning_emerge.cli.data import draw_sheet, write_data
-
-            (write_data if words[0] == "data" else draw_sheet)(words[1:])
-        elif words[:1] == ["biography"]:
-            from lightning_emerge.cli.biography import draw
-
-            draw(words[1:])
-        elif words[:1] == ["embed"]:
-            from lightning_emerge.cli.embed import embed
-
-            embed(words[1:])
-        elif words[:1] == ["report"]:
-            from lightning_emerge.cli.report import report_on
-
-            report_on(words[1:])
-        elif words[:1] == ["replay"]:
-            from lightning_emerge.cli.replay import run_replay
-
-            run_replay(words[1:])
+        if words and words[0] in _COMMANDS:
+            module, name = _COMMANDS[words[0]]
+            getattr(import_module(f"{__name__}.{module}"), name)(words[1:])
         else:
             from lightning_emerge.cli.training import run
 

@@ -1,6 +1,6 @@
 """Linear algebra of torch, with types that a strict checker knows, in float64 where the device has it."""
 
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ def positive_inverse(matrix: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
     factor: Tensor
     failed: Tensor
     factor, failed = torch.linalg.cholesky_ex(matrix)
-    return torch.full_like(matrix, torch.nan) if bool(failed) else torch.cholesky_inverse(factor)
+    found: Tensor = torch.cholesky_inverse(factor) if not failed.item() else torch.full_like(matrix, torch.nan)
+    return found
 
 
 def eigenvectors(matrix: Float[Tensor, "n n"]) -> tuple[Float[Tensor, " n"], Float[Tensor, "n n"]]:

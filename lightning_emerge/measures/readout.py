@@ -61,9 +61,9 @@ def held_out_scores(
 ) -> Float[Tensor, "stimulus column"]:
     """Gives what `ridge_scores`, fitted to the other folds alone, says of each stimulus.
 
-    All folds come from one inverse: with P that of the penalised products, made to leave out an intercept, the residuals
-    of a fold that is left out are P[fold, fold]^-1 (P y)[fold]. Cawley (2006), *Leave-one-out cross-validation based
-    model selection criteria for weighted LS-SVMs*, IJCNN, equation 16, for blocks in place of single stimuli.
+    All folds come from one inverse: with P that of the penalised products, made to leave out an intercept, the
+    residuals of a fold that is left out are P[fold, fold]^-1 (P y)[fold]. It is the leave-one-out formula of Cawley
+    (2006), *Leave-one-out cross-validation based model selection criteria for weighted LS-SVMs*, IJCNN, for blocks.
 
     Args:
         gram: inner products of a layer's responses (see `Geometry.gram`).
@@ -163,7 +163,8 @@ def _to_means(
     member = wide(torch.nn.functional.one_hot(labels)) * chosen[:, :, None]
     means = member / member.sum(dim=1, keepdim=True)
     # One product for all sets, as squared distances would be copied for each.
-    reach = (squared @ means.movedim(0, 1).flatten(1)).unflatten(1, (len(chosen), -1)).movedim(1, 0)
+    columns = squared @ means.movedim(0, 1).flatten(1)
+    reach = columns.view(len(squared), len(chosen), -1).movedim(1, 0)
     far = reach - (means * reach).sum(dim=1, keepdim=True) / 2
     return far.nan_to_num(torch.inf)
 
