@@ -175,7 +175,8 @@ def test_the_bank_is_in_no_loader(data):
 @pytest.mark.parametrize("split", ["train", "val", "test", "predict"])
 def test_two_ranks_share_out_the_batches_of_one(data, monkeypatch, split):
     def batches(rank: int, world_size: int) -> list[list[str]]:
-        trainer = SimpleNamespace(global_rank=rank, world_size=world_size, current_epoch=0)
+        cpu = SimpleNamespace(root_device=torch.device("cpu"))
+        trainer = SimpleNamespace(global_rank=rank, world_size=world_size, current_epoch=0, strategy=cpu)
         monkeypatch.setattr(data, "trainer", trainer)
         return ids(getattr(data, f"{split}_dataloader")())
 
