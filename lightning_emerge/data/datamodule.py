@@ -103,12 +103,11 @@ class ExemplarDataModule(LightningDataModule, ABC):
     def predict_dataloader(self) -> DataLoader[Batch]:
         return self._loader("test")
 
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Moves a batch, and normalises images that were left as bytes, which get to a GPU four times as fast."""
-        moved = super().transfer_batch_to_device(batch, device, dataloader_idx)
-        if isinstance(moved, dict) and getattr(moved.get("image"), "dtype", None) == torch.uint8:
-            moved["image"] = normalise(moved["image"])
-        return moved
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        # Lightning's own way goes through every exemplar's name, which takes longer than the tensors do.
+        image, label = (batch[key].to(device, non_blocking=True) for key in ("image", "label"))
+        # Bytes reach a GPU in a quarter of the time, and are made and pinned in less.
+        return Batch(image=normalise(image) if image.dtype == torch.uint8 else image, label=label, id=batch["id"])
 
     def _loader(self, split: str) -> DataLoader[Batch]:
         trainer = self.trainer

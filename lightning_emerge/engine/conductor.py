@@ -374,7 +374,7 @@ class Conductor:
             return
         self.finite = False
         rank_zero_warn(
-            f"Outputs, weights and gradients are finite while a network learns; at step {capture.step} some are NaN or "
+            f"Outputs, weights and updates are finite while a network learns; at step {capture.step} some are NaN or "
             "infinite. Records go on, with NaN where nothing can be measured. Lower the learning rate, or find where "
             "it begins with trainer.detect_anomaly."
         )

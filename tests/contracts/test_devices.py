@@ -19,7 +19,6 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 import lightning_emerge as le
 from lightning_emerge.engine.conductor import Conductor, Sinks
-from lightning_emerge.records import StimulusBank
 
 AWAY = torch.device("meta")  # the one device that needs no driver
 aten = torch.ops.aten
@@ -185,6 +184,7 @@ def _probes(all_probes) -> list[le.Probe]:
     return [*all_probes(looks), *similar, unit]
 
 
+@pytest.mark.slow
 def test_every_probe_finds_on_a_pretended_gpu_what_it_finds_on_the_cpu(make_data, make_model, all_probes, away):
     data = make_data(bank_exemplars=7)
     data.setup("fit")
