@@ -103,8 +103,16 @@ class ExemplarDataModule(LightningDataModule, ABC):
     def predict_dataloader(self) -> DataLoader[Batch]:
         return self._loader("test")
 
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        # Lightning's own way goes through every exemplar's name, which takes longer than the tensors do.
+        image, label = (batch[key].to(device, non_blocking=True) for key in ("image", "label"))
+        # Bytes reach a GPU in a quarter of the time, and are made and pinned in less.
+        return Batch(image=normalise(image) if image.dtype == torch.uint8 else image, label=label, id=batch["id"])
+
     def _loader(self, split: str) -> DataLoader[Batch]:
         trainer = self.trainer
+        on_gpu = trainer is not None and trainer.strategy.root_device.type == "cuda"
+        exemplars = replace(self._splits[split], raw=on_gpu)
         rank, world_size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         order = self._order(split, rank, world_size)
         # The order gives whole batches of indices, so that each batch is one look-up. A loader draws a random number
@@ -113,13 +121,13 @@ class ExemplarDataModule(LightningDataModule, ABC):
             "sampler": order,
             "batch_size": None,
             "num_workers": self.num_workers,
-            "pin_memory": torch.cuda.is_available(),
+            "pin_memory": on_gpu,
             "generator": torch.Generator().manual_seed(self.seed),
         }
         if split != "train" or trainer is None:
-            return DataLoader(self._splits[split], **settings)
+            return DataLoader(exemplars, **settings)
         order.set_epoch(trainer.current_epoch)  # workers prepare batches before Lightning says which epoch it is
-        return _TrainingLoader(self._splits[split], **settings).of(trainer, order)
+        return _TrainingLoader(exemplars, **settings).of(trainer, order)
 
     def _order(self, split: str, rank: int, world_size: int) -> BatchOrder:
         training = split == "train"

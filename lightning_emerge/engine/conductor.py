@@ -18,6 +18,7 @@ from torch import nn
 
 from lightning_emerge import capture as looking
 from lightning_emerge.engine.costs import CAPTURE, WAIT, Costs
+from lightning_emerge.engine.device import full_precision, settle
 from lightning_emerge.engine.writer import Findings, Writer
 from lightning_emerge.records import Capture, Convolution, Measurement, Needs, Past, StimulusBank
 from lightning_emerge.schedules import Schedule
@@ -137,8 +138,8 @@ class Conductor:
         ]
         for probe in probes:
             probe.failed_at = None
-        self._recall(past or {})
         self.device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
+        self._recall(past or {})
         self.parameters = dict(module.named_parameters())
         self.order = tuple(looking.find_layers(module))
         self.weight_names = looking.weight_names(
@@ -175,7 +176,7 @@ class Conductor:
             return
         for member in due:
             member.last = step
-        with isolate_rng():
+        with isolate_rng(), full_precision():
             self._report(step, due, lambda: self._capture(step, due))
 
     def before_batch(self, step: int) -> None:
@@ -214,7 +215,7 @@ class Conductor:
             capture = Capture(before.step, layers, weights=before.weights, gradients=before.gradients, updates=updates)
             return replace(capture, fired=before.fired), None
 
-        with isolate_rng():
+        with isolate_rng(), full_precision():
             self._report(before.step, before.members, finish)
 
     def settle(self, *, show: bool = False) -> None:
@@ -243,7 +244,7 @@ class Conductor:
 
     def _recall(self, past: Mapping[str, Any]) -> None:
         for member in self.members:
-            looks = [Past(**kept) for kept in past.get(member.name, ())]
+            looks = [_on(self.device, Past(**kept)) for kept in past.get(member.name, ())]
             if looks and set(looks[0].weights) == set(member.layers):  # it may look at others than before
                 member.first, member.latest = looks[0], tuple(looks[1:])
 
@@ -290,8 +291,10 @@ class Conductor:
 
     def _report(self, step: int, due: Sequence[_Member], take: Callable[[], _Taken]) -> None:
         """Takes a capture, measures it and leaves it to the writer; what fails anywhere is switched off everywhere."""
+        settle(self.device)
         with self.costs.spend(CAPTURE):
             capture, bank_failure = take()
+            settle(self.device)
         failures: dict[int, Exception] = {}
         findings: list[Findings] = []
         for number, member in enumerate(due):
@@ -305,6 +308,7 @@ class Conductor:
                 failures[number] = error
         failed = self._agree_on([number in failures for number in range(len(due))])
         self._switch_off(step, due, failed, failures)
+        settle(self.device)
         if self.writer is not None:
             self._look_for_nan(capture)
             self.writer.put(step, findings)
@@ -364,12 +368,13 @@ class Conductor:
             )
 
     def _look_for_nan(self, capture: Capture) -> None:
-        seen: list[Any] = [capture.outputs, *capture.weights.values(), *capture.gradients.values()]
+        # Not gradients: in half precision some overflow, and the scaler leaves out their step.
+        seen: list[Any] = [capture.outputs, *capture.weights.values(), *capture.updates.values()]
         if not self.finite or all(values is None or bool(values.isfinite().all()) for values in seen):
             return
         self.finite = False
         rank_zero_warn(
-            f"Outputs, weights and gradients are finite while a network learns; at step {capture.step} some are NaN or "
+            f"Outputs, weights and updates are finite while a network learns; at step {capture.step} some are NaN or "
             "infinite. Records go on, with NaN where nothing can be measured. Lower the learning rate, or find where "
             "it begins with trainer.detect_anomaly."
         )
@@ -408,6 +413,14 @@ def _own(member: _Member, capture: Capture) -> Capture:
         first=member.first if earlier else None,
         previous=earlier[-1] if earlier else None,
     )
+
+
+def _on(device: torch.device, past: Past) -> Past:
+    """A look as it was saved, on the network's device: checkpoints are read on the CPU."""
+    weights, gradients = (
+        {layer: kept.to(device) for layer, kept in tensors.items()} for tensors in (past.weights, past.gradients)
+    )
+    return Past(past.step, weights, gradients)
 
 
 def _bind(schedule: Schedule, steps_per_epoch: float) -> Schedule:

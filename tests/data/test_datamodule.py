@@ -175,7 +175,8 @@ def test_the_bank_is_in_no_loader(data):
 @pytest.mark.parametrize("split", ["train", "val", "test", "predict"])
 def test_two_ranks_share_out_the_batches_of_one(data, monkeypatch, split):
     def batches(rank: int, world_size: int) -> list[list[str]]:
-        trainer = SimpleNamespace(global_rank=rank, world_size=world_size, current_epoch=0)
+        cpu = SimpleNamespace(root_device=torch.device("cpu"))
+        trainer = SimpleNamespace(global_rank=rank, world_size=world_size, current_epoch=0, strategy=cpu)
         monkeypatch.setattr(data, "trainer", trainer)
         return ids(getattr(data, f"{split}_dataloader")())
 
@@ -236,3 +237,25 @@ def test_shuffled_labels_are_the_same_ones_dealt_to_other_training_exemplars():
     for split in ("val", "test", "bank"):
         assert torch.equal(own._splits[split].labels, control._splits[split].labels)
     assert torch.equal(own._splits["train"].pixels(), control._splits["train"].pixels())
+
+
+def test_bytes_on_their_way_to_a_gpu_become_the_same_images(make_data):
+    """Only a run on a GPU gets them: the batches that others iterate over are normalised."""
+    data = make_data()
+    data.setup("fit")
+    loaders = {}
+    for device in ("cpu", "cuda"):
+        trainer = SimpleNamespace(
+            global_rank=0, world_size=1, current_epoch=0, strategy=SimpleNamespace(root_device=torch.device(device))
+        )
+        data.trainer = trainer
+        loaders[device] = data.val_dataloader()
+    assert not loaders["cpu"].pin_memory
+    assert loaders["cuda"].pin_memory
+    visit = next(iter(loaders["cpu"].sampler))
+    plain, raw = (loaders[device].dataset[visit] for device in ("cpu", "cuda"))
+    assert (plain["image"].dtype, raw["image"].dtype) == (torch.float32, torch.uint8)
+    moved = data.transfer_batch_to_device(raw, torch.device("cpu"), 0)
+    assert torch.equal(moved["image"], plain["image"])
+    assert (moved["id"], moved["label"].tolist()) == (plain["id"], plain["label"].tolist())
+    assert data.transfer_batch_to_device(plain, torch.device("cpu"), 0)["image"] is plain["image"]

@@ -261,7 +261,8 @@ class TestWorkersAndRanks:
         module = make(**FEW, cache_mib=cache_mib)
 
         def seen(rank: int, world_size: int) -> list[dict[str, bytes]]:
-            trainer = SimpleNamespace(global_rank=rank, world_size=world_size, current_epoch=0)
+            cpu = SimpleNamespace(root_device=torch.device("cpu"))
+            trainer = SimpleNamespace(global_rank=rank, world_size=world_size, current_epoch=0, strategy=cpu)
             monkeypatch.setattr(module, "trainer", trainer)
             found = getattr(module, f"{loader}_dataloader")()
             return [dict(zip(b["id"], [one.numpy().tobytes() for one in b["image"]], strict=True)) for b in found]
