@@ -97,7 +97,9 @@ def _framed(crops: FloatArray, labels: npt.NDArray[np.floating]) -> npt.NDArray[
     chosen = np.where(np.isfinite(labels), np.nan_to_num(labels) % len(TOKEN_COLOURS), -1).astype(int)
     height, width = crops.shape[-2:]
     framed = np.empty((*labels.shape, height + 2 * _FRAME, width + 2 * _FRAME, 3), np.uint8)
-    framed[:] = _to_bytes(colours)[chosen][..., None, None, :]
+    frames = _to_bytes(colours)[chosen][..., None, None, :]
+    for edge in (slice(None, _FRAME), slice(-_FRAME, None)):
+        framed[..., edge, :, :] = framed[..., edge, :] = frames
     framed[..., _FRAME:-_FRAME, _FRAME:-_FRAME, :] = to_rgb(np.moveaxis(_to_bytes(crops), -3, -1))
     return framed
 

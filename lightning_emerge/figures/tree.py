@@ -58,7 +58,7 @@ def _frame(layers: tuple[str, ...], tokens: tuple[str, ...], unit: str, reach: f
         axes.set_title(layer, fontsize=9)
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.plot([], [], color=_INK, linewidth=1.4)
-        axes.text(0.6, 0.5, "", transform=axes.transAxes, ha="center", va="center", color="0.5")
+        axes.text(0.5, 0.5, "", transform=axes.transAxes, ha="center", va="center", color="0.5")
         key = {"xycoords": axes.get_yaxis_transform(), "textcoords": "offset points", "fontsize": 8}
         for row, token in enumerate(tokens):
             axes.annotate(token, (0, row), (-2, 0), ha="right", va="center_baseline", **key)
