@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from lightning_emerge.engine.costs import WAIT, WRITE, Costs
 from lightning_emerge.figures.canvas import to_pixels
+from lightning_emerge.figures.frames import give_back
 from lightning_emerge.records import Measurement, Picture
 from lightning_emerge.sinks.arrays import ArraySink
 from lightning_emerge.sinks.tensorboard import TensorBoardSink
@@ -135,6 +136,7 @@ class Writer:
                     figure = draw()
                     if figure is not None:
                         pictures[name] = to_pixels(figure)
+                        give_back(figure)
         except Exception as error:
             self._undrawn.add(found.probe)
             if found.raises:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from io import BytesIO
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -13,12 +12,12 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from lightning_emerge.figures.frames import DRAWING, Frame, with_channels
+
 TOKEN_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000", "#F0E442")
 """Okabe & Ito's palette, which readers with any colour vision can tell apart; reused beyond eight tokens."""
 
 TOKEN_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-
-_ONE_AT_A_TIME = Lock()  # matplotlib's caches of fonts and formulas are shared by all threads
 
 STEP_TICKS = (0, 5, 10, 30, 100, 300, 1000, 3000, 10000)
 """Optimizer steps to name on a wide axis."""
@@ -50,17 +49,20 @@ def scale_steps(axes: Axes, last: int, ticks: Sequence[int] = STEP_TICKS) -> Non
 
 def to_pixels(figure: Figure) -> npt.NDArray[np.uint8]:
     """Draws a figure to an RGB array (y, x, channel)."""
-    canvas = FigureCanvasAgg(figure)
-    with _ONE_AT_A_TIME:
+    with DRAWING:
+        if isinstance(figure, Frame):
+            return with_channels(figure.draw_pixels(), 3)
+        canvas = FigureCanvasAgg(figure)
         canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+        return with_channels(np.asarray(canvas.buffer_rgba()), 3)
 
 
 def to_png(figure: Figure) -> bytes:
     """Draws a figure to the content of a PNG file."""
     content = BytesIO()
-    FigureCanvasAgg(figure)
-    with _ONE_AT_A_TIME:
+    if not isinstance(figure, Frame):
+        FigureCanvasAgg(figure)
+    with DRAWING:
         figure.savefig(content, format="png")
     return content.getvalue()
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import Affine2D
 
 from lightning_emerge.figures.canvas import TOKEN_COLOURS, TOKEN_MARKERS, new_figure
+from lightning_emerge.figures.frames import Frame, reused
 from lightning_emerge.records import FloatArray
 
 
@@ -34,15 +37,26 @@ def draw_planes(panels: Sequence[Panel], tokens: Sequence[str], title: str) -> F
         tokens: token of each stimulus.
         title: of the figure.
     """
-    columns = min(4, len(panels))
-    rows = -(-len(panels) // columns)
-    figure = new_figure(2.3 * columns, 2.4 * rows + 0.8)
+    figure = _frame(len(panels), tuple(tokens))
+    figure.moving[0].set_text(title)
+    for axes, panel in zip(figure.axes, panels, strict=False):
+        _show(axes, panel, tokens)
+    return figure
+
+
+@reused
+def _frame(count: int, tokens: tuple[str, ...]) -> Frame:
+    """All but the points of `draw_planes`."""
+    columns = min(4, count)
+    rows = -(-count // columns)
+    figure = Frame(2.3 * columns, 2.4 * rows + 0.8)
     grid = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for axes, panel in zip(grid, panels, strict=False):
-        _scatter(axes, panel, tokens)
-    for axes in grid[len(panels) :]:
+    figure.moving = [figure.suptitle("step", fontsize=10)]
+    for axes in grid[:count]:
+        _make_plane(axes, tokens)
+        figure.moving += [axes.title, *axes.collections]
+    for axes in grid[count:]:
         axes.set_axis_off()
-    figure.suptitle(title, fontsize=10)
     _legend(figure, tokens)
     return figure
 
@@ -74,20 +88,34 @@ def draw_journeys(journeys: Mapping[str, Journey], tokens: Sequence[str]) -> Fig
     grid = figure.subplots(len(journeys), columns, squeeze=False)
     for line, (layer, journey) in zip(grid, journeys.items(), strict=True):
         for axes, panel in zip(line, journey.panels, strict=False):
-            _scatter(axes, panel, tokens)
+            _make_plane(axes, tokens)
+            _show(axes, panel, tokens)
         line[0].set_ylabel(layer, fontsize=10)
         _draw_paths(line[-1], journey)
     _legend(figure, tokens)
     return figure
 
 
-def _scatter(axes: Axes, panel: Panel, tokens: Sequence[str]) -> None:
+def _make_plane(axes: Axes, tokens: Sequence[str]) -> None:
+    """Makes room for a title and the points of each token, for `_show` to fill."""
+    axes.set(xlim=(-1.08, 1.08), ylim=(-1.08, 1.08))
+    _bare(axes, "title")
+    axes.set_aspect("equal")
+    looks = zip(cycle(TOKEN_COLOURS), cycle(TOKEN_MARKERS), dict.fromkeys(tokens), strict=False)
+    for colour, marker, name in looks:
+        axes.scatter([], [], s=7, color=colour, marker=marker, linewidths=0, alpha=0.8, label=name)
+
+
+def _show(axes: Axes, panel: Panel, tokens: Sequence[str]) -> None:
+    """Puts points in a plane, all in view, on one scale in both directions."""
+    axes.title.set_text(panel.title)
+    known = panel.points[np.isfinite(panel.points).all(axis=1)]
+    low, high = (known.min(axis=0), known.max(axis=0)) if len(known) else np.array([[-1.0] * 2, [1.0] * 2])
+    place = Affine2D().translate(*-(low + high) / 2).scale(2 / ((high - low).max() or 1))
     names = np.array(tokens)
-    for number, name in enumerate(dict.fromkeys(tokens)):
-        x, y = panel.points[names == name].T
-        colour, marker = TOKEN_COLOURS[number % len(TOKEN_COLOURS)], TOKEN_MARKERS[number % len(TOKEN_MARKERS)]
-        axes.scatter(x, y, s=7, color=colour, marker=marker, linewidths=0, alpha=0.8, label=name)
-    _bare(axes, panel.title)
+    for points in axes.collections:
+        points.set_offsets(panel.points[names == points.get_label()])
+        points.set_offset_transform(place + axes.transData)
 
 
 def _draw_paths(axes: Axes, journey: Journey) -> None:
@@ -97,13 +125,13 @@ def _draw_paths(axes: Axes, journey: Journey) -> None:
         axes.plot(*journey.path[:, number].T, "-", color=colour, linewidth=1.2)
         axes.plot(*journey.path[-1, number], TOKEN_MARKERS[number % len(TOKEN_MARKERS)], color=colour, markersize=6)
     _bare(axes, "paths of the tokens' centres")
+    axes.set_aspect("equal", "datalim")
 
 
 def _bare(axes: Axes, title: str) -> None:
     axes.set_title(title, fontsize=8)
     axes.set_xticks([])
     axes.set_yticks([])
-    axes.set_aspect("equal", "datalim")
     axes.spines[:].set_color("0.8")
 
 

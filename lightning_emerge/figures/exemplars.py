@@ -8,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.colors import to_rgb as hex_to_rgb
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Patch
 
-from lightning_emerge.figures.canvas import EMPTY, TOKEN_COLOURS, mosaic, new_figure, to_rgb
-from lightning_emerge.records import Measurement
+from lightning_emerge.figures.canvas import EMPTY, TOKEN_COLOURS, mosaic, to_rgb
+from lightning_emerge.figures.frames import Frame, reused
+from lightning_emerge.records import FloatArray, Measurement
 
 _FRAME = 2
 
@@ -24,30 +25,57 @@ def draw_top_exemplars(measurement: Measurement) -> Figure:
             and for dead filters; with the arrays `token` (layer, filter, exemplar), the label of each, `tokens`, their
             names, and `filters`, how many a layer has, beside it.
     """
-    layers, filters = (axis.labels for axis in measurement.axes[:2])
-    labels, names = measurement.beside["token"], [str(name) for name in measurement.beside["tokens"]]
-    values = measurement.values.astype(np.float32)
-    cells = [frame_strip(*pair) for row in zip(values, labels, strict=True) for pair in zip(*row, strict=True)]
-    sheet, corners = mosaic(np.stack(cells), len(filters), 6)
-    height, width = cells[0].shape[:2]
-    figure = new_figure(0.9 + sheet.shape[1] / 100, 1.3 + sheet.shape[0] / 100)
+    layers, filters = (tuple(str(label) for label in axis.labels) for axis in measurement.axes[:2])
+    labels, counts = measurement.beside["token"], measurement.beside["filters"]
+    cells = _fill(measurement.values, labels)
+    there = np.arange(len(filters)) < counts[:, None]
+    cells[~there] = 255
+    figure = _frame(layers, filters, cells.shape[2:], tuple(str(name) for name in measurement.beside["tokens"]))
+    image, title, *words = figure.moving
+    image.set_data(_lay_out(cells)[0])
+    title.set_text(_title(measurement.step))
+    for word, dead in zip(words, (there & np.isnan(labels).all(axis=2)).flat, strict=True):
+        word.set_text("dead" if dead else "")
+    return figure
+
+
+@reused
+def _frame(
+    layers: tuple[str, ...], filters: tuple[str, ...], shape: tuple[int, int, int], tokens: tuple[str, ...]
+) -> Frame:
+    """All but the crops of `draw_top_exemplars`; those of one filter have one shape (y, x, channel)."""
+    height, width, _ = shape
+    sheet, corners = _lay_out(np.full((len(layers), len(filters), *shape), 255, np.uint8))
+    figure = Frame(0.9 + sheet.shape[1] / 100, 1.3 + sheet.shape[0] / 100)
     axes = figure.subplots()
-    axes.imshow(sheet, interpolation="nearest")
-    for number, (x, y) in enumerate(corners):
-        row, column = divmod(number, len(filters))
-        if column >= measurement.beside["filters"][row]:
-            axes.add_patch(Rectangle((x - 0.5, y - 0.5), width, height, color="white"))
-        elif np.isnan(labels[row, column]).all():
-            axes.text(x + width / 2, y + height / 2, "dead", ha="center", va="center", fontsize=8)
-    axes.set_yticks([corners[row * len(filters)][1] + height / 2 for row in range(len(layers))], [*map(str, layers)])
-    axes.set_xticks([x + width / 2 for x, _ in corners[: len(filters)]], [*map(str, filters)])
+    image = axes.imshow(sheet, interpolation="nearest")
+    words = [axes.text(x + width / 2, y + height / 2, "", ha="center", va="center", fontsize=8) for x, y in corners]
+    axes.set_yticks([y + height / 2 for _, y in corners[:: len(filters)]], layers)
+    axes.set_xticks([x + width / 2 for x, _ in corners[: len(filters)]], filters)
     axes.set_xlabel("filter")
     axes.tick_params(length=0, labelsize=8)
     axes.spines[:].set_visible(False)
-    axes.set_title(f"What drives each filter most, step {measurement.step}", fontsize=10)
-    patches = [Patch(color=token_colour(k), label=name) for k, name in enumerate(names[: len(TOKEN_COLOURS)])]
+    title = axes.set_title(_title(0), fontsize=10)
+    patches = [Patch(color=token_colour(k), label=name) for k, name in enumerate(tokens[: len(TOKEN_COLOURS)])]
     figure.legend(handles=patches, loc="outside lower center", ncols=min(8, len(patches)), frameon=False, fontsize=8)
+    figure.moving = [image, title, *words]
     return figure
+
+
+def _title(step: int) -> str:
+    return f"What drives each filter most, step {step}"
+
+
+def _lay_out(cells: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], list[tuple[int, int]]]:
+    return mosaic(cells.reshape(-1, *cells.shape[2:]), cells.shape[1], 6)
+
+
+def _fill(values: FloatArray, labels: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
+    """Lays the crops of each filter side by side, with a gap of one pixel: (layer, filter, y, x, channel)."""
+    tiles = np.moveaxis(_framed(values, labels), 2, 3)
+    gapped = np.full((*tiles.shape[:4], tiles.shape[4] + 1, 3), 255, np.uint8)
+    gapped[..., :-1, :] = tiles
+    return gapped.reshape(*tiles.shape[:3], -1, 3)[..., :-1, :]
 
 
 def token_colour(label: int) -> tuple[float, float, float]:
@@ -55,22 +83,28 @@ def token_colour(label: int) -> tuple[float, float, float]:
     return hex_to_rgb(TOKEN_COLOURS[label % len(TOKEN_COLOURS)])
 
 
-def frame_strip(crops: npt.NDArray[np.float32], labels: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
-    """Lays crops (exemplar, channel, y, x) side by side, each in the colour of its label; grey where there is none."""
-    return mosaic(_frame(crops, labels), len(crops), 1)[0]
+def frame_block(crops: npt.NDArray[np.float32], labels: npt.NDArray[np.floating]) -> FloatArray:
+    """Lays crops (exemplar, channel, y, x) in as many rows as columns, each in the colour of its label, 0 to 1.
+
+    What there is none of is grey.
+    """
+    return mosaic(_framed(crops, labels), ceil(sqrt(len(crops))), 1)[0] / np.float32(255)
 
 
-def frame_block(crops: npt.NDArray[np.float32], labels: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
-    """The same in as many rows as columns."""
-    return mosaic(_frame(crops, labels), ceil(sqrt(len(crops))), 1)[0]
-
-
-def _frame(crops: npt.NDArray[np.float32], labels: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
-    tiles = to_rgb(crops.transpose(0, 2, 3, 1))
-    count, height, width = tiles.shape[:3]
-    framed = np.full((count, height + 2 * _FRAME, width + 2 * _FRAME, 3), EMPTY, dtype=np.float32)
-    for tile, label, frame in zip(tiles, labels, framed, strict=True):
-        if np.isfinite(label):
-            frame[:] = token_colour(int(label))
-        frame[_FRAME:-_FRAME, _FRAME:-_FRAME] = np.where(np.isfinite(tile), tile.clip(0, 1), EMPTY)
+def _framed(crops: FloatArray, labels: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
+    """Puts crops (..., channel, y, x) in frames of their tokens' colours: (..., y, x, channel)."""
+    colours = np.array([*map(token_colour, range(len(TOKEN_COLOURS))), (EMPTY,) * 3])
+    chosen = np.where(np.isfinite(labels), np.nan_to_num(labels) % len(TOKEN_COLOURS), -1).astype(int)
+    height, width = crops.shape[-2:]
+    framed = np.empty((*labels.shape, height + 2 * _FRAME, width + 2 * _FRAME, 3), np.uint8)
+    frames = _to_bytes(colours)[chosen][..., None, None, :]
+    for edge in (slice(None, _FRAME), slice(-_FRAME, None)):
+        framed[..., edge, :, :] = framed[..., edge, :] = frames
+    framed[..., _FRAME:-_FRAME, _FRAME:-_FRAME, :] = to_rgb(np.moveaxis(_to_bytes(crops), -3, -1))
     return framed
+
+
+def _to_bytes(values: FloatArray) -> npt.NDArray[np.uint8]:
+    shown = values.astype(np.float32)
+    shown[np.isnan(shown)] = EMPTY
+    return (255 * shown.clip(0, 1, out=shown) + 0.5).astype(np.uint8)

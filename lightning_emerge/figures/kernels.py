@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from lightning_emerge.figures.canvas import mosaic, new_figure, to_rgb
+from lightning_emerge.figures.canvas import mosaic, to_rgb
+from lightning_emerge.figures.frames import Frame, reused
 from lightning_emerge.records import FloatArray, Measurement
+
+_COLUMNS = 8
 
 
 def draw_kernels(measurement: Measurement) -> Figure:
@@ -19,29 +23,47 @@ def draw_kernels(measurement: Measurement) -> Figure:
         measurement: values (filter, channel, y, x) with 1 or 3 channels.
     """
     values = measurement.values
-    filters, width = len(values), values.shape[3]
-    reach = _reach(values)
-    tiles = kernel_colours(values)
-    zoom = max(1, 24 // width)
-    tiles = tiles.repeat(zoom, axis=1).repeat(zoom, axis=2)
-    columns = min(8, filters)
-    sheet, corners = mosaic(tiles, columns, zoom * 2)
+    figure = _frame(values.shape, measurement.about)
+    image, title, *_ = figure.moving
+    image.set_data(_lay_out((255 * kernel_colours(values)).round().astype(np.uint8))[0])
+    title.set_text(_title(measurement.about, measurement.step))
+    return figure
+
+
+@reused
+def _frame(shape: tuple[int, int, int, int], layer: str) -> Frame:
+    """All but the kernels of `draw_kernels`."""
+    filters, _, height, width = shape
+    sheet, corners = _lay_out(np.zeros((filters, height, width, 3), np.uint8))
+    columns = min(_COLUMNS, filters)
     rows = -(-filters // columns)
-    figure = new_figure(0.8 * columns + 0.3, 0.8 * rows + 0.8)
+    figure = Frame(0.8 * columns + 0.3, 0.8 * rows + 0.8)
     axes = figure.subplots()
-    axes.imshow(sheet, interpolation="nearest")
+    image = axes.imshow(sheet, interpolation="nearest")
     for number, (x, y) in enumerate(corners):
         axes.text(x, y - 2, str(number), ha="left", va="bottom", fontsize=7)
     axes.set_axis_off()
-    axes.set_title(f"Kernels of {measurement.about}, step {measurement.step}", fontsize=10, pad=14)
+    title = axes.set_title(_title(layer, 0), fontsize=10, pad=14)
+    reach = _reach(shape)
     figure.supxlabel(f"one square a filter, by number; grey is 0, full colour is ±{reach:.2f} or beyond", fontsize=8)
+    figure.moving = [image, title, *axes.texts]
     return figure
+
+
+def _title(layer: str, step: int) -> str:
+    return f"Kernels of {layer}, step {step}"
+
+
+def _lay_out(tiles: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], list[tuple[int, int]]]:
+    zoom = max(1, 24 // tiles.shape[2])
+    tiles = tiles.repeat(zoom, axis=1).repeat(zoom, axis=2)
+    return mosaic(tiles, min(_COLUMNS, len(tiles)), zoom * 2)
 
 
 def kernel_colours(kernels: FloatArray) -> FloatArray:
     """Colours (filter, y, x, 3), 0 to 1, of kernels (filter, channel, y, x), on `draw_kernels`'s range."""
-    return to_rgb(np.clip(0.5 + kernels.transpose(0, 2, 3, 1) / (2 * _reach(kernels)), 0, 1))
+    return to_rgb(np.clip(0.5 + kernels.transpose(0, 2, 3, 1) / (2 * _reach(kernels.shape)), 0, 1))
 
 
-def _reach(kernels: FloatArray) -> float:
-    return 4 / np.sqrt(kernels[0].size)
+def _reach(shape: tuple[int, ...]) -> float:
+    return 4 / np.sqrt(np.prod(shape[1:]))

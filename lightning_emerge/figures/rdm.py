@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -13,6 +14,7 @@ from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 
 from lightning_emerge.figures.canvas import EMPTY, mosaic, new_figure
+from lightning_emerge.figures.frames import Frame, reused
 from lightning_emerge.records import FloatArray, Measurement
 
 _RANGE, _MULTIPLES = (0.0, 1.0), (0.0, 2.0)
@@ -32,21 +34,32 @@ def draw_rdms(measurement: Measurement, *, bounded: bool = True) -> Figure:
     order = np.argsort([tokens.index(token) for token in tokens], kind="stable")
     colours, scale = _colours(_RANGE if bounded else _MULTIPLES)
     # One layer after the other: a bank of 500 in 16 layers would take 400 MB at once.
-    shrunk = [
-        _shrink(values[np.ix_(order, order)] / (1 if bounded else _mean(values))) for values in measurement.values
-    ]
-    tiles = np.stack([colours(scale(np.ma.masked_invalid(values)), bytes=True)[..., :3] for values in shrunk])
-    size = tiles.shape[1]
-    columns = min(4, len(tiles))
-    gap = max(2, size // 5)
-    sheet, corners = mosaic(tiles, columns, gap)
-    rows = -(-len(tiles) // columns)
-    figure = new_figure(1.85 * columns + 1.5, 1.95 * rows + 0.7)
+    tiles = np.stack(
+        [
+            _paint(_shrink(values[np.ix_(order, order)]) / (1 if bounded else _mean(values)), colours, scale)
+            for values in measurement.values
+        ]
+    )
+    layers = tuple(str(layer) for layer in layer_axis.labels)
+    figure = _frame(layers, tuple(tokens[k] for k in order), tiles.shape[1], measurement.unit, bounded)
+    image, title, *_ = figure.moving
+    image.set_data(_lay_out(tiles)[0])
+    title.set_text(_title(len(tokens), measurement.step))
+    return figure
+
+
+@reused
+def _frame(layers: tuple[str, ...], tokens: tuple[str, ...], size: int, unit: str, bounded: bool) -> Frame:
+    """All but the tiles of `draw_rdms`, which are of `size` cells a side."""
+    sheet, corners = _lay_out(np.zeros((len(layers), size, size, 4), np.uint8))
+    gap, columns = _gap(size), min(4, len(layers))
+    rows = -(-len(layers) // columns)
+    figure = Frame(1.85 * columns + 1.5, 1.95 * rows + 0.7)
     axes = figure.subplots()
-    axes.imshow(sheet, interpolation="nearest")
-    for (x, y), layer in zip(corners, layer_axis.labels, strict=True):
-        axes.text(x + size / 2, y - gap / 8, str(layer), ha="center", va="bottom", fontsize=9)
-    edges, names = _blocks([tokens[k] for k in order])
+    image = axes.imshow(sheet, interpolation="nearest")
+    for (x, y), layer in zip(corners, layers, strict=True):
+        axes.text(x + size / 2, y - gap / 8, layer, ha="center", va="bottom", fontsize=9)
+    edges, names = _blocks(tokens)
     middles = [(low + high) / 2 * size / len(tokens) for low, high in pairwise(edges)]
     bottom = corners[-1][1]
     last_row = [x for x, y in corners if y == bottom]
@@ -55,10 +68,28 @@ def draw_rdms(measurement: Measurement, *, bounded: bool = True) -> Figure:
     axes.tick_params(length=0)
     axes.tick_params(axis="x", labelrotation=90, labelsize=8)
     axes.spines[:].set_visible(False)
-    axes.set_title(f"Dissimilarity of the layers' responses to {len(tokens)} stimuli, step {measurement.step}", pad=18)
+    title = axes.set_title(_title(len(tokens), 0), pad=18)
     note = "1 = uncorrelated or opposite" if bounded else "over the layer's mean distance"
-    _add_bar(figure, axes, ScalarMappable(scale, colours), f"{measurement.unit}\n({note}; grey = no response)")
+    colours, scale = _colours(_RANGE if bounded else _MULTIPLES)
+    _add_bar(figure, axes, ScalarMappable(scale, colours), f"{unit}\n({note}; grey = no response)")
+    figure.moving = [image, title, *axes.texts]
     return figure
+
+
+def _title(stimuli: int, step: int) -> str:
+    return f"Dissimilarity of the layers' responses to {stimuli} stimuli, step {step}"
+
+
+def _lay_out(tiles: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], list[tuple[int, int]]]:
+    return mosaic(tiles, min(4, len(tiles)), _gap(tiles.shape[1]))
+
+
+def _gap(size: int) -> int:
+    return max(2, size // 5)
+
+
+def _paint(values: FloatArray, colours: Colormap, scale: Normalize) -> npt.NDArray[np.uint8]:
+    return colours(scale(np.ma.masked_invalid(values)), bytes=True)
 
 
 def _mean(rdm: FloatArray) -> float:
@@ -72,11 +103,18 @@ def _shrink(values: FloatArray) -> FloatArray:
     factor = -(-len(values) // _MOST)
     if factor == 1:
         return values
-    missing = -len(values) % factor
-    padded = np.pad(values, (0, missing), constant_values=np.nan)
-    blocks = padded.reshape(len(padded) // factor, factor, -1, factor)
-    counts = np.isfinite(blocks).sum(axis=(1, 3))
-    return np.where(counts, np.nansum(blocks, axis=(1, 3)) / np.maximum(counts, 1), np.nan)
+    padded = np.pad(values, (0, -len(values) % factor), constant_values=np.nan)
+    known = np.isfinite(padded)
+    if known.all():
+        return _add_blocks(padded, factor) / factor**2
+    counts = _add_blocks(known.astype(values.dtype), factor)
+    return np.where(counts, _add_blocks(np.where(known, padded, 0), factor) / np.maximum(counts, 1), np.nan)
+
+
+def _add_blocks(values: FloatArray, side: int) -> FloatArray:
+    """Sums over squares of neighbours."""
+    rows = sum(values[start::side] for start in range(1, side)) + values[::side]
+    return sum(rows[:, start::side] for start in range(1, side)) + rows[:, ::side]
 
 
 def draw_rdm_steps(
@@ -95,8 +133,7 @@ def draw_rdm_steps(
     gap = max(2, size // 12)
     colours, scale = _colours()
     flat = rdms.swapaxes(0, 1).reshape(-1, size, size)
-    tiles = colours(scale(np.ma.masked_invalid(flat)), bytes=True)[..., :3]
-    sheet, corners = mosaic(tiles, count, gap)
+    sheet, corners = mosaic(_paint(flat, colours, scale), count, gap)
     figure = new_figure(max(1.45 * count + 2.1, 6.8), 1.4 * rows + 1.0)
     axes = figure.subplots()
     axes.imshow(sheet, interpolation="nearest")

@@ -8,6 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lightning_emerge.figures.canvas import to_pixels
 from lightning_emerge.figures.confusion import draw_confusion
+from lightning_emerge.figures.frames import give_back
 from lightning_emerge.records import Axis, Measurement, to_array
 from lightning_emerge.sinks.tensorboard import tensorboard_sinks
 
@@ -42,6 +43,8 @@ class ConfusionPicture(Callback):
             type(self).__name__,
             {"val": "Validation", "test": "Test"}[split],
         )
-        pixels = to_pixels(draw_confusion(measurement))
+        figure = draw_confusion(measurement)
+        pixels = to_pixels(figure)
+        give_back(figure)
         for sink in tensorboard_sinks(trainer.loggers):
             sink.write(trainer.global_step, [], {measurement.name: pixels})

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import isnan
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
-from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata  # pyright: ignore[reportAttributeAccessIssue]
+from tensorboard.compat.proto.summary_pb2 import (
+    HistogramProto,  # pyright: ignore[reportAttributeAccessIssue]
+    Summary,  # pyright: ignore[reportAttributeAccessIssue]
+    SummaryMetadata,  # pyright: ignore[reportAttributeAccessIssue]
+)
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from lightning_emerge.records import Axis, FloatArray, Measurement, Picture
+from lightning_emerge.sinks.events import write_values
 from lightning_emerge.sinks.layout import BOARD
+from lightning_emerge.sinks.png import to_png
+
+_POSITIVE = 1e-12 * 1.1 ** np.arange(774)
+_EDGES = np.concatenate([-_POSITIVE[::-1], [0.0], _POSITIVE])
+"""Between buckets of histograms: each a tenth wider than the one before, as TensorBoard's own."""
 
 
 def tensorboard_sinks(loggers: Iterable[Logger]) -> list[TensorBoardSink]:
@@ -38,17 +50,18 @@ class TensorBoardSink:
     def write(self, step: int, measurements: Sequence[Measurement], pictures: Mapping[str, Picture]) -> None:
         """Writes what was measured and drawn at one step."""
         known = len(self._charts)
+        values: list[Any] = []
         for measurement in measurements:
             if len(measurement.axes) <= 1:
-                self._write_scalars(step, measurement)
+                values += self._scalars(measurement)
             elif len(measurement.axes) == 2:
-                self._write_histograms(step, measurement)
+                values += _histograms(measurement)
+        values += [Summary.Value(tag=tag, image=_image(pixels)) for tag, pixels in pictures.items()]
+        write_values(self._writer, step, values)
         if len(self._charts) > known:
             # One chart with all layers or tokens in it, beside the chart for each that TensorBoard makes by itself.
             layout = {name: ["Multiline", tags] for name, tags in self._charts.items()}
             self._writer.add_custom_scalars({"Probes": layout})
-        for tag, pixels in pictures.items():
-            self._writer.add_image(tag, pixels, step, dataformats="HWC")
         self._writer.flush()
 
     def write_points(
@@ -83,41 +96,58 @@ class TensorBoardSink:
         """Closes the event file; a later write opens another."""
         self._writer.close()
 
-    def _write_scalars(self, step: int, measurement: Measurement) -> None:
-        if not measurement.axes:
-            if not np.isnan(measurement.values):
-                self._writer.add_scalar(measurement.name, float(measurement.values), step)
-            return
-        tags = _tags(measurement)
-        self._charts.setdefault(measurement.name, tags)
-        for tag, value in zip(tags, measurement.values.tolist(), strict=True):
-            if not np.isnan(value):
-                self._writer.add_scalar(tag, value, step)
+    def _scalars(self, measurement: Measurement) -> list[Any]:
+        tags = _tags(measurement) if measurement.axes else [measurement.name]
+        if measurement.axes:
+            self._charts.setdefault(measurement.name, tags)
+        found = zip(tags, measurement.values.ravel().tolist(), strict=True)
+        return [Summary.Value(tag=tag, simple_value=value) for tag, value in found if not isnan(value)]
 
-    def _write_histograms(self, step: int, measurement: Measurement) -> None:
-        binned = measurement.axes[1].name == "bin"
-        for tag, row in zip(_tags(measurement), measurement.values, strict=True):
-            values = row[np.isfinite(row)]
-            if binned and len(values) == len(row):
-                self._write_counts(step, tag, measurement.axes[1], row)
-            elif not binned and len(values):
-                self._writer.add_histogram(tag, values, step)
 
-    def _write_counts(self, step: int, tag: str, axis: Axis, counts: npt.NDArray[np.floating]) -> None:
-        left = np.asarray(axis.labels, dtype=np.float64)
-        width = left[1] - left[0]
-        middle = left + width / 2
-        self._writer.add_histogram_raw(
-            tag,
-            min=float(left[0]),
-            max=float(left[-1] + width),
-            num=int(counts.sum()),
-            sum=float(counts @ middle),
-            sum_squares=float(counts @ middle**2),
-            bucket_limits=(left + width).tolist(),
-            bucket_counts=counts.tolist(),
-            global_step=step,
-        )
+def _histograms(measurement: Measurement) -> list[Any]:
+    axis, found = measurement.axes[1], []
+    for tag, row in zip(_tags(measurement), measurement.values.astype(np.float64), strict=True):
+        values = row[np.isfinite(row)]
+        if axis.name != "bin" and len(values):
+            found.append(Summary.Value(tag=tag, histo=_count(values)))
+        elif axis.name == "bin" and len(values) == len(row):
+            found.append(Summary.Value(tag=tag, histo=_give_counts(axis, row)))
+    return found
+
+
+def _count(values: npt.NDArray[np.float64]) -> HistogramProto:
+    places = np.searchsorted(_EDGES, values, side="right").clip(1, len(_EDGES) - 1)
+    first = int(places.min())
+    counts = np.bincount(places - first)
+    return HistogramProto(
+        min=values.min(),
+        max=values.max(),
+        num=len(values),
+        sum=values.sum(),
+        sum_squares=values @ values,
+        bucket_limit=_EDGES[first - 1 : first + len(counts)],  # the first bucket is empty, to say where the next begins
+        bucket=[0, *counts],
+    )
+
+
+def _give_counts(axis: Axis, counts: npt.NDArray[np.float64]) -> HistogramProto:
+    left = np.asarray(axis.labels, dtype=np.float64)
+    width = left[1] - left[0]
+    middle = left + width / 2
+    return HistogramProto(
+        min=left[0],
+        max=left[-1] + width,
+        num=int(counts.sum()),
+        sum=counts @ middle,
+        sum_squares=counts @ middle**2,
+        bucket_limit=left + width,
+        bucket=counts,
+    )
+
+
+def _image(pixels: Picture) -> Any:
+    height, width = pixels.shape[:2]
+    return Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=to_png(pixels))
 
 
 def _tags(measurement: Measurement) -> list[str]:

@@ -6,12 +6,15 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import lightning_emerge as le
+from lightning_emerge.figures.canvas import to_pixels
+from lightning_emerge.figures.frames import give_back
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "add-a-probe.md").read_text(encoding="utf-8")
@@ -42,6 +45,18 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _words(command: str) -> list[str]:
     return command.replace("\\\n", " ").split()[1:]
+
+
+def test_the_cheap_picture_is_drawn_anew_on_the_same_figure():
+    names: dict[str, Any] = {}
+    exec(_blocks("python")[-1], names)
+    layers, drawn = le.Axis("layer", ["conv1", "fc"]), []
+    for step, values in enumerate(np.array([[0.1, 0.9], [0.7, 0.2]])):
+        figure = names["draw_silence"](le.Measurement("silence", values, (layers,), step))
+        drawn.append((figure, to_pixels(figure)))
+        give_back(figure)
+    assert drawn[0][0] is drawn[1][0]
+    assert (drawn[0][1] != drawn[1][1]).any()
 
 
 @pytest.mark.slow
