@@ -590,7 +590,7 @@ def test_a_record_says_with_what_its_probe_was_made(make_data, make_model, make_
     settings = json.loads(le.open_run(tmp_path / "run").rdm.attrs["probe"])
     assert settings["class_path"] == "lightning_emerge.probes.similarity.SimilarityProbe"
     schedules = settings["init_args"]["schedule"]["init_args"]["schedules"]
-    assert [schedule["init_args"] for schedule in schedules] == [{"steps": [2]}, {"per_decade": 3}]
+    assert [schedule["init_args"] for schedule in schedules] == [{"steps": [2]}, {"per_decade": 3, "first": 1}]
     assert settings["init_args"]["layers"] == ["conv*"]
 
 
