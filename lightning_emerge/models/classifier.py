@@ -73,7 +73,6 @@ class TokenClassifier(LightningModule):
         if tokens == self.tokens:
             return
         self.tokens = tokens
-        self.train_accuracy = MulticlassAccuracy(len(self.tokens), average="micro")
         self.val_metrics, self.test_metrics = _make_metrics(len(self.tokens)), _make_metrics(len(self.tokens))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -83,11 +82,11 @@ class TokenClassifier(LightningModule):
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> torch.Tensor:
         logits, label = self(batch["image"]), batch["label"]
         loss = cross_entropy(logits, label)
-        self.train_accuracy(logits, label)
-        size = len(label)
-        self.log("train/loss", loss, batch_size=size)
-        self.log("train/accuracy", self.train_accuracy, prog_bar=True, batch_size=size)
-        self.log("learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"], batch_size=size)
+        if self._is_logged():
+            accuracy = (logits.detach().argmax(dim=1) == label).float().mean()
+            rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+            self.log_dict({"train/loss": loss, "learning_rate": rate}, batch_size=len(label))
+            self.log("train/accuracy", accuracy, prog_bar=True, batch_size=len(label))
         return loss
 
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
@@ -122,6 +121,13 @@ class TokenClassifier(LightningModule):
                 )
             settings["monitor"] = getattr(scheduler, "monitor", "val/loss")
         return {"optimizer": optimizer, "lr_scheduler": settings}
+
+    def _is_logged(self) -> bool:
+        """Whether a logger is going to ask for this step, or callbacks at the end of an epoch."""
+        # Lightning takes a millisecond for each value, and does so before it knows whether anyone wants it.
+        every: int = self.trainer.log_every_n_steps  # pyright: ignore[reportAttributeAccessIssue]
+        asked = every > 0 and (self.trainer.global_step + 1) % every == 0
+        return asked or self.trainer.is_last_batch or bool(self.trainer.fast_dev_run)  # pyright: ignore[reportAttributeAccessIssue]
 
     def _metrics(self, split: str) -> MetricCollection:
         return self.val_metrics if split == "val" else self.test_metrics
