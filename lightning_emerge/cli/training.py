@@ -11,34 +11,22 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
-from matplotlib.figure import Figure
 
-from lightning_emerge.analysis.embedding import last_scores
-from lightning_emerge.analysis.emergence import summarise_run
-from lightning_emerge.analysis.geometry import draw_run_fits
-from lightning_emerge.analysis.timeline import FILE as EMERGENCE
-from lightning_emerge.analysis.timeline import draw_timeline, run_timeline, write_timeline
 from lightning_emerge.cli.errors import UserError, forgive
 from lightning_emerge.cli.parser import Parser
 from lightning_emerge.data.datamodule import ExemplarDataModule
 from lightning_emerge.engine.checkpoints import read_checkpoint
-from lightning_emerge.figures.canvas import to_pixels, to_png
 from lightning_emerge.models.classifier import TokenClassifier
-from lightning_emerge.probe import Probe, find_bank, probes_of
+from lightning_emerge.probe import Probe, probes_of
 from lightning_emerge.probes.checkpoints import LAST
 from lightning_emerge.probes.contact import ContactSheet
-from lightning_emerge.probes.embedding import EmbeddingProbe
 from lightning_emerge.probes.frozen import FrozenLayers
 from lightning_emerge.sinks.arrays import STORE, check_store
 from lightning_emerge.sinks.predictions import write_predictions
-from lightning_emerge.sinks.storage import Folder
-from lightning_emerge.sinks.tensorboard import tensorboard_sinks
 
-_TIMELINE = "The timeline, which lightning_emerge.run_timeline would make again,"
 _DESCRIPTION = (
     "Train a network and watch how it comes to know what it knows. `lightning board DIR` opens the runs; "
     "`lightning replay` looks at checkpoints; `lightning sheet` draws the exemplars, `lightning data` writes them."
@@ -121,8 +109,13 @@ class EmergeCLI(LightningCLI):
         self._prepare("predict")
 
     def after_fit(self) -> None:
-        if not self.trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
-            self._summarise(self.trainer.log_dir or self.trainer.default_root_dir, time.monotonic() - self._began)
+        if self.trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
+            return
+        folder = self.trainer.log_dir or self.trainer.default_root_dir  # a collective: every process asks
+        if self.trainer.is_global_zero:
+            from lightning_emerge.cli.closing import close_fit
+
+            close_fit(self.trainer, folder, time.monotonic() - self._began)
 
     def after_predict(self) -> None:
         batches = self.trainer.predict_loop.predictions
@@ -191,71 +184,6 @@ class EmergeCLI(LightningCLI):
                 f"A fit goes on from a whole checkpoint, such as last.ckpt; {given} holds weights alone. "
                 "Look at them with `lightning replay`, or test them with `lightning test`."
             )
-
-    @rank_zero_only
-    def _summarise(self, folder: str, seconds: float) -> None:
-        accuracy = self.trainer.callback_metrics.get("val/accuracy")
-        print(f"\nRun       {folder}")
-        print(f"Trained   {self.trainer.global_step} optimizer steps in {seconds / 60:.1f} minutes", end="")
-        print(f"; validation accuracy {float(accuracy):.3f}" if accuracy is not None else "")
-        lines, picture = summarise_run(folder)
-        pictures = {"emergence": picture, "model_fit": draw_run_fits(folder) if lines else None}
-        for name, picture in pictures.items():
-            if picture is not None:
-                lines.append(self._show(folder, name, picture))
-        lines += self._afterwards(_TIMELINE, lambda: self._date(folder)) if lines else []
-        points = any(isinstance(probe, EmbeddingProbe) and probe.failed_at is None for probe in probes_of(self.trainer))
-        if points:
-            lines += self._afterwards("The projector's points", lambda: self._project(folder))
-        for line in [*lines, *self._failures()]:
-            print(line)
-        print(f"Look      lightning board {folder}")
-        if points:
-            print(f"Embed     lightning embed {folder}")
-        print(f"Report    lightning report {folder}")
-
-    def _show(self, folder: str, name: str, picture: Figure) -> str:
-        """Puts a picture of the whole run into its folder and into TensorBoard."""
-        Folder(folder).put(f"{name}.png", to_png(picture))
-        for sink in tensorboard_sinks(self.trainer.loggers):
-            sink.write(self.trainer.global_step, [], {name: to_pixels(picture)})
-            sink.close()
-        return f"Picture   {folder}/{name}.png"
-
-    def _afterwards(self, what: str, make: Callable[[], list[str]]) -> list[str]:
-        """Makes something of the records of a run that is over, which is not lost if that cannot be made."""
-        try:
-            return make()
-        except Exception as error:
-            kind = type(error).__name__
-            return [f"Failed    {what} could not be made. {kind}: {error}"]
-
-    def _date(self, folder: str) -> list[str]:
-        """Finds when all that was looked at emerged."""
-        events = run_timeline(folder)
-        picture = draw_timeline(folder, events)
-        if picture is None:
-            return []
-        write_timeline(folder, events)
-        return [f"Emerged   {folder}/{EMERGENCE}", self._show(folder, "timeline", picture)]
-
-    def _project(self, folder: str) -> list[str]:
-        """Gives the points of the last look to TensorBoard's projector, each with its token and its image."""
-        bank = find_bank(self.trainer, probes_of(self.trainer))
-        assert bank is not None
-        images = bank.images.float().cpu()
-        low, high = images.amin(), images.amax()
-        thumbnails = ((images - low) / (high - low).clamp(min=1e-9)).numpy()
-        tokens = [bank.tokens[label] for label in bank.labels.tolist()]
-        for sink in tensorboard_sinks(self.trainer.loggers):
-            for layer, scores in last_scores(folder).items():
-                sink.write_points(self.trainer.global_step, layer, scores, tokens, thumbnails)
-            sink.close()
-        return []
-
-    def _failures(self) -> list[str]:
-        failed = [probe for probe in probes_of(self.trainer) if probe.failed_at is not None]
-        return [f"Failed    {type(probe).__name__} is off since step {probe.failed_at}" for probe in failed]
 
 
 def find_last(loggers: Sequence[Logger], *, go_on: bool) -> str | None:
