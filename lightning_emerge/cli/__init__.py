@@ -21,7 +21,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.path.insert(0, os.getcwd())  # a user's own module lies where the command is given
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        if words[:1] == ["board"]:
+        if words[:1] in (["-h"], ["--help"]):
+            from lightning_emerge.cli.overview import say_commands
+
+            say_commands()
+        elif words[:1] == ["board"]:
             from lightning_emerge.cli.board import open_board
 
             open_board(words[1:])

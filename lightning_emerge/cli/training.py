@@ -17,11 +17,6 @@ from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from matplotlib.figure import Figure
 
-from lightning_emerge.analysis.embedding import draw_embedding, embed_run, last_scores
-from lightning_emerge.analysis.emergence import summarise_run
-from lightning_emerge.analysis.geometry import draw_run_fits
-from lightning_emerge.analysis.timeline import FILE as EMERGENCE
-from lightning_emerge.analysis.timeline import draw_timeline, run_timeline, write_timeline
 from lightning_emerge.cli.errors import UserError, forgive
 from lightning_emerge.cli.parser import Parser
 from lightning_emerge.data.datamodule import ExemplarDataModule
@@ -72,6 +67,9 @@ class EmergeCLI(LightningCLI):
 
     def __init__(self, held: Held, *args: Any, **kwargs: Any) -> None:
         self._held = held
+        commands, first = self.subcommands(), kwargs["args"][:1]
+        if first and first[0] in commands:  # a parser for each command would take as long as reading a configuration
+            self.subcommands = lambda: {first[0]: commands[first[0]]}
         super().__init__(*args, **kwargs)
 
     def _parse_ckpt_path(self) -> None:
@@ -193,6 +191,10 @@ class EmergeCLI(LightningCLI):
 
     @rank_zero_only
     def _summarise(self, folder: str, seconds: float) -> None:
+        # Here and below, as a fit begins sooner without what it needs when it is over.
+        from lightning_emerge.analysis.emergence import summarise_run
+        from lightning_emerge.analysis.geometry import draw_run_fits
+
         accuracy = self.trainer.callback_metrics.get("val/accuracy")
         print(f"\nRun       {folder}")
         print(f"Trained   {self.trainer.global_step} optimizer steps in {seconds / 60:.1f} minutes", end="")
@@ -228,21 +230,27 @@ class EmergeCLI(LightningCLI):
 
     def _date(self, folder: str) -> list[str]:
         """Finds when all that was looked at emerged."""
+        from lightning_emerge.analysis.timeline import FILE, draw_timeline, run_timeline, write_timeline
+
         events = run_timeline(folder)
         picture = draw_timeline(folder, events)
         if picture is None:
             return []
         write_timeline(folder, events)
-        return [f"Emerged   {folder}/{EMERGENCE}", self._show(folder, "timeline", picture)]
+        return [f"Emerged   {folder}/{FILE}", self._show(folder, "timeline", picture)]
 
     def _embed(self, folder: str) -> list[str]:
         """Lays the stimuli out as points, now that no training waits."""
+        from lightning_emerge.analysis.embedding import draw_embedding, embed_run
+
         line = self._show(folder, "embedding", draw_embedding(embed_run(folder)))
         self._project(folder)
         return [line]
 
     def _project(self, folder: str) -> None:
         """Gives the points of the last look to TensorBoard's projector, each with its token and its image."""
+        from lightning_emerge.analysis.embedding import last_scores
+
         bank = find_bank(self.trainer, probes_of(self.trainer))
         assert bank is not None
         images = bank.images.float().cpu()

@@ -9,11 +9,10 @@ from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import xarray as xr
 import zarr
 from numcodecs.zstd import Zstd  # pyright: ignore[reportMissingTypeStubs]
 from zarr.codecs import ZstdCodec
@@ -22,11 +21,14 @@ from lightning_emerge.records import Axis, Label, Measurement
 from lightning_emerge.sinks.layout import STORE
 from lightning_emerge.sinks.storage import Folder, Lock
 
+if TYPE_CHECKING:
+    import xarray as xr
+
 _METADATA = "zarr.json"
 _PACKAGE = "lightning_emerge"
-_KEYS: Any = {"name": "default", "separator": "."}  # a folder for each axis of a chunk takes longer than its numbers
-_LATE = 8
+_KEYS: Any = {"name": "default", "separator": "."}  # making a folder for each axis takes longer than packing the numbers
 _ZSTD = ZstdCodec(level=1)  # Zarr's own choice, level 3, packs a look by 4% more in three times the time
+_LATE = 8  # steps that readers without the group's metadata may be behind
 _ABOUT = (
     "Measurements of one training run. Every array has `step` (optimizer steps taken) as its first axis and one chunk "
     "a step; NaN fills the steps at which a measure was not taken."
@@ -432,6 +434,8 @@ def open_run(path: str | Path) -> xr.Dataset:
         FileNotFoundError: if there are no records.
         ValueError: if they are damaged, or not of this package.
     """
+    import xarray as xr  # a quarter of a second that a fit does not need before its first batch
+
     url = str(path).rstrip("/")
     folder = Folder(url if url.rsplit("/", 1)[-1] == STORE else f"{url}/{STORE}")
     if not folder.exists(_METADATA):
