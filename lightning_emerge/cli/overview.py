@@ -22,6 +22,6 @@ def say_commands() -> None:
     for name, about in _COMMANDS.items():
         print(f"  {name:11}{about}")
     print(
-        "\n`lightning COMMAND --help` lists the options of a command, `lightning --version` says which version this is.\n"
+        "\n`lightning COMMAND --help` lists a command's options; `lightning --version` says which version this is.\n"
         "Begin with: lightning fit --config configs/vgg5.yaml"
     )

@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 _METADATA = "zarr.json"
 _PACKAGE = "lightning_emerge"
-_KEYS: Any = {"name": "default", "separator": "."}  # making a folder for each axis takes longer than packing the numbers
+_KEYS: Any = {
+    "name": "default",
+    "separator": ".",
+}  # making a folder for each axis takes longer than packing the numbers
 _ZSTD = ZstdCodec(level=1)  # Zarr's own choice, level 3, packs a look by 4% more in three times the time
 _LATE = 8  # steps that readers without the group's metadata may be behind
 _ABOUT = (

@@ -14,7 +14,8 @@ _IMPORTED = "import sys; print('imported', *sys.modules)"
 
 
 def _imports(*lines: str) -> set[str]:
-    done = subprocess.run([sys.executable, "-c", "\n".join([*lines, _IMPORTED])], capture_output=True, text=True)
+    command = [sys.executable, "-c", "\n".join([*lines, _IMPORTED])]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return set(done.stdout.rsplit("imported", 1)[1].split())
 
@@ -48,7 +49,9 @@ def test_the_command_that_is_asked_for_has_a_parser_alone(monkeypatch):
     made: list[str] = []
     prepare = EmergeCLI._prepare_subcommand_parser
     monkeypatch.setattr(
-        EmergeCLI, "_prepare_subcommand_parser", lambda self, kind, name, **k: made.append(name) or prepare(self, kind, name, **k)
+        EmergeCLI,
+        "_prepare_subcommand_parser",
+        lambda self, kind, name, **k: made.append(name) or prepare(self, kind, name, **k),
     )
     for words in (["fit", "--help"], ["--version"]):
         with pytest.raises(SystemExit):
