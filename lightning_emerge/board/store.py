@@ -38,6 +38,7 @@ class Array:
         dtype: of its values; None for strings.
         packed: whether its chunks are compressed.
         attributes: what was written beside it.
+        separator: what stands between the numbers in a chunk's name.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Array:
     dtype: np.dtype[Any] | None
     packed: bool
     attributes: Mapping[str, Any]
+    separator: str
 
     @property
     def rest(self) -> tuple[int, ...]:
@@ -54,7 +56,7 @@ class Array:
 
     def chunk(self, number: int) -> str:
         """Path of a chunk in the store."""
-        return f"{self.name}/c/{'/'.join(map(str, (number, *(0 for _ in self.rest))))}"
+        return f"{self.name}/{self.separator.join(['c', str(number), *('0' for _ in self.rest)])}"
 
 
 class Store:
@@ -197,7 +199,15 @@ def _parse(name: str, meta: Any) -> Array:
         raise damaged(f"{name} is of the type {str(kind)[:80]}, which the board does not read")
     dtype = DTYPES.get(kind)
     _check_size(name, shape[1:] if stepped else shape, dtype)
-    return Array(name, shape, axes, dtype, "zstd" in codecs, dict(meta.get("attributes", {})))
+    return Array(name, shape, axes, dtype, "zstd" in codecs, dict(meta.get("attributes", {})), _separator(name, meta))
+
+
+def _separator(name: str, meta: Any) -> str:
+    keys = meta["chunk_key_encoding"]
+    separator = keys["configuration"]["separator"]
+    if keys["name"] != "default" or separator not in (".", "/"):
+        raise damaged(f"{name} names its chunks as {str(keys)[:80]}, which the board does not read")
+    return separator
 
 
 def _big_endian(meta: Any) -> bool:

@@ -33,13 +33,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.path.insert(0, os.getcwd())  # a user's own module lies where the command is given
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        if words and words[0] in _COMMANDS:
-            module, name = _COMMANDS[words[0]]
-            getattr(import_module(f"{__name__}.{module}"), name)(words[1:])
-        else:
-            from lightning_emerge.cli.training import run
-
-            run(words)
+        _run(words)
     except UserError as error:
         print(f"lightning: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+def _run(words: list[str]) -> None:
+    if words[:1] in (["-h"], ["--help"]):
+        from lightning_emerge.cli.overview import say_commands
+
+        say_commands()
+    elif words and words[0] in _COMMANDS:
+        module, name = _COMMANDS[words[0]]
+        getattr(import_module(f"{__name__}.{module}"), name)(words[1:])
+    else:
+        from lightning_emerge.cli.training import run
+
+        run(words)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lightning_emerge.analysis.biography import read_biography
-from lightning_emerge.cli.data import make_folder
 from lightning_emerge.cli.errors import PlainParser, forgive
+from lightning_emerge.cli.folders import make_folder
 from lightning_emerge.figures.biography import draw_biography
 
 

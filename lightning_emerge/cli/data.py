@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from argparse import SUPPRESS
 from collections.abc import Sequence
-from errno import EACCES
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ from lightning.pytorch import LightningDataModule
 from tqdm import tqdm
 
 from lightning_emerge.cli.errors import UserError, forgive
+from lightning_emerge.cli.folders import make_folder
 from lightning_emerge.cli.parser import Parser
 from lightning_emerge.data.datamodule import ExemplarDataModule
 from lightning_emerge.data.export import claim, export
@@ -54,22 +53,6 @@ def draw_sheet(arguments: Sequence[str]) -> None:
     make_folder(out.parent)
     forgive(lambda: contact_sheet(data).savefig(out))
     print(out)
-
-
-def make_folder(folder: Path) -> None:
-    """Makes the folder that --out lies in.
-
-    Raises:
-        UserError: if it cannot be made or written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):
-            raise PermissionError(EACCES, os.strerror(EACCES))
-    except OSError as error:
-        raise UserError(
-            f"--out lies where a folder can be made and written; {folder} cannot: {error.strerror}. Name another place."
-        ) from error
 
 
 def _read(command: str, about: str, out: str, arguments: Sequence[str]) -> tuple[LightningDataModule, Path]:

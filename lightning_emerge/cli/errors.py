@@ -12,9 +12,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import NoReturn, TypeVar
 
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-
-_MISTAKES = (ValueError, TypeError, OSError, ImportError, MisconfigurationException)
 _Made = TypeVar("_Made")
 
 
@@ -49,14 +46,17 @@ def forgive(step: Callable[[], _Made], *also: type[Exception]) -> _Made:
     Raises:
         UserError: if the step raises what the user can mend.
     """
-    mistakes = (*_MISTAKES, *also)
     try:
         return step()
-    except mistakes as error:
+    except Exception as error:
+        # Here, as importing Lightning takes seconds, which `lightning board` and the like do without.
+        from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+        mistakes = (ValueError, TypeError, OSError, ImportError, MisconfigurationException, *also)
         root: BaseException = error
         while root.__cause__ is not None:
             root = root.__cause__
-        if not isinstance(root, mistakes):
+        if not (isinstance(error, mistakes) and isinstance(root, mistakes)):
             raise
         raise UserError(explain(str(root), [])) from error
 

@@ -61,6 +61,9 @@ class EmergeCLI(LightningCLI):
 
     def __init__(self, held: Held, *args: Any, **kwargs: Any) -> None:
         self._held = held
+        commands, first = self.subcommands(), kwargs["args"][:1]
+        if first and first[0] in commands:  # a parser for each command would take as long as reading a configuration
+            self.subcommands = lambda: {first[0]: commands[first[0]]}
         super().__init__(*args, **kwargs)
 
     def _parse_ckpt_path(self) -> None:

@@ -53,10 +53,12 @@ class Folder:
         if not self.local:
             self._files.pipe_file(path, content)  # object stores show a file when all of it is there
             return
-        new = f"{os.path.dirname(path)}/.{os.path.basename(path)}.new"
+        home, name = os.path.split(path)
+        new = f"{home}/.{name}.new"
         try:
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            Path(new).write_bytes(content)
+            os.makedirs(home, exist_ok=True)
+            with open(new, "wb") as file:
+                file.write(content)
             os.replace(new, path)
         except OSError:
             with suppress(OSError):

@@ -52,19 +52,12 @@ def _grow(store: Path) -> None:
         if array["dimension_names"][0] == "step":
             array["shape"][0] = LOOKS
             (store / name / "zarr.json").write_text(json.dumps(array))
-            chunks = store / name / "c"
             for number in range(_DISTINCT, LOOKS) if name != "step" else ():
-                _link(chunks / str(number * _DISTINCT // LOOKS), chunks / str(number))
+                rest = ".0" * (len(array["shape"]) - 1)
+                os.link(store / name / f"c.{number * _DISTINCT // LOOKS}{rest}", store / name / f"c.{number}{rest}")
     steps: Any = zarr.open_array(store, path="step", mode="r+")
     steps[:] = np.arange(LOOKS)
     (store / "zarr.json").write_text(json.dumps(root))
-
-
-def _link(source: Path, copy: Path) -> None:
-    if source.is_dir():
-        shutil.copytree(source, copy, copy_function=os.link)
-    else:
-        os.link(source, copy)
 
 
 def _layers() -> le.Axis:

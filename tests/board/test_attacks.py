@@ -78,7 +78,7 @@ def _link(place: Path, target: Path) -> None:
     place.symlink_to(target)
 
 
-@pytest.mark.parametrize("name", ["zarr.json", "step/c/1", "token/c/0", "rdm/c/0/0/0/0"])
+@pytest.mark.parametrize("name", ["zarr.json", "step/c.1", "token/c.0", "rdm/c.0.0.0.0"])
 def test_links_in_a_store_that_lead_out_are_refused(name, ask, tmp_path):
     place = tmp_path / "runs" / RUN / "records.zarr" / name
     (tmp_path / "secret").write_bytes(place.read_bytes())
@@ -120,14 +120,14 @@ def test_folders_that_are_links_out_are_no_runs(make_ask, make_run, tmp_path):
 
 
 def test_a_link_that_stays_inside_is_followed(ask, tmp_path):
-    place = tmp_path / "runs" / RUN / "records.zarr" / "rdm" / "c" / "0" / "0" / "0" / "0"
+    place = tmp_path / "runs" / RUN / "records.zarr" / "rdm" / "c.0.0.0.0"
     place.rename(tmp_path / "runs" / "moved")
     place.symlink_to(tmp_path / "runs" / "moved")
     assert ask("values", **ROUTES["values"]).status_code == 200
 
 
 @pytest.mark.parametrize(
-    "name", ["stimuli.json", "emergence.json", "records.zarr/zarr.json", "records.zarr/rdm/c/0/0/0/0"]
+    "name", ["stimuli.json", "emergence.json", "records.zarr/zarr.json", "records.zarr/rdm/c.0.0.0.0"]
 )
 def test_a_pipe_holds_nothing_up(name, ask, tmp_path):
     place = tmp_path / "runs" / RUN / name
@@ -246,6 +246,8 @@ LIES = {
     "big-endian numbers": _set(
         "rdm", "codecs", [{"name": "bytes", "configuration": {"endian": "big"}}, {"name": "zstd"}]
     ),
+    "chunks elsewhere": _set("rdm", "chunk_key_encoding", {"name": "default", "configuration": {"separator": "/../"}}),
+    "chunks named otherwise": _set("rdm", "chunk_key_encoding", {"name": "v2", "configuration": {"separator": "."}}),
     "a name that climbs": _rename("../../../secret"),
     "a name of a folder above": _rename(".."),
     "an absolute name": _rename("/etc/passwd"),
@@ -318,7 +320,7 @@ CHUNKS = {
 
 @pytest.mark.parametrize("kind", CHUNKS)
 def test_chunks_that_lie(kind, ask, tmp_path):
-    (tmp_path / "runs" / RUN / "records.zarr" / "rdm" / "c" / "0" / "0" / "0" / "0").write_bytes(CHUNKS[kind])
+    (tmp_path / "runs" / RUN / "records.zarr" / "rdm" / "c.0.0.0.0").write_bytes(CHUNKS[kind])
     tracemalloc.start()
     try:
         answer = ask("values", **ROUTES["values"])
@@ -345,15 +347,15 @@ LABELS = {
 
 @pytest.mark.parametrize("kind", LABELS)
 def test_labels_that_lie(kind, ask, tmp_path):
-    (tmp_path / "runs" / RUN / "records.zarr" / "token" / "c" / "0").write_bytes(
+    (tmp_path / "runs" / RUN / "records.zarr" / "token" / "c.0").write_bytes(
         Zstd().encode(LABELS[kind]) if LABELS[kind] else b""
     )
     _refused(ask("run", run=RUN), 422)
 
 
 def test_steps_that_do_not_ascend(ask, tmp_path):
-    steps = tmp_path / "runs" / RUN / "records.zarr" / "step" / "c"
-    (steps / "1").write_bytes((steps / "4").read_bytes())
+    steps = tmp_path / "runs" / RUN / "records.zarr" / "step"
+    (steps / "c.1").write_bytes((steps / "c.4").read_bytes())
     _refused(ask("run", run=RUN), 422)
 
 

@@ -155,7 +155,7 @@ def _v3_array(store: Path, trap: Path) -> None:
         array = metadata.get("consolidated_metadata", {}).get("metadata", {}).get("thing", metadata)
         array["codecs"] = [{"name": "numcodecs.pickle", "configuration": {}}]
         path.write_text(json.dumps(metadata))
-    (store / "thing/c/0").write_bytes(pickle.dumps(_Payload(trap)))
+    (store / "thing/c.0").write_bytes(pickle.dumps(_Payload(trap)))
 
 
 def with_records(store: Path) -> None:

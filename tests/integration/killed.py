@@ -63,7 +63,7 @@ def writing(run: Path, what: str) -> bool:
     """Whether a checkpoint, or a look's records, is written in part: few questions, so that a short write is met."""
     if what == "checkpoint":
         return any(name.endswith(".part") for name in _names(run / "checkpoints"))
-    began = {name for name in _names(run / "records.zarr" / FIRST / "c") if name.isdigit()}
+    began = [name for name in _names(run / "records.zarr" / FIRST) if name.startswith("c.")]
     try:
         root = json.loads((run / "records.zarr" / "zarr.json").read_bytes())
     except FileNotFoundError:

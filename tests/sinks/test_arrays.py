@@ -21,6 +21,7 @@ import zarr
 from zarr.storage import LocalStore
 
 from lightning_emerge.records import Axis, FloatArray, Measurement
+from lightning_emerge.sinks import arrays
 from lightning_emerge.sinks.arrays import STORE, ArraySink, open_run
 from lightning_emerge.sinks.storage import Folder
 
@@ -111,7 +112,7 @@ def test_only_metadata_and_chunks_are_on_disk_and_none_is_a_pickle(store):
     files = [path for path in store.rglob("*") if path.is_file()]
     for path in files:
         place = path.relative_to(store).parts
-        assert path.name == "zarr.json" or place[1] == "c", path
+        assert path.name == "zarr.json" or place[1].startswith("c."), path
         start = path.read_bytes()[:2]
         assert not (start[:1] == b"\x80" and start[1:] <= b"\x05"), path
     for path in (path for path in files if path.name == "zarr.json"):
@@ -127,14 +128,46 @@ def test_a_step_is_a_chunk(store):
     group = zarr.open_group(store, mode="r")
     assert group["rdm"].chunks == (1, 2, 3, 3)
     assert group["size"].chunks == (1,)
-    chunks = sorted(path.relative_to(store / "rdm") for path in (store / "rdm" / "c").rglob("*") if path.is_file())
-    assert chunks == [Path(f"c/{k}/0/0/0") for k in range(3)]
+    assert sorted(path.name for path in (store / "rdm").iterdir()) == [*(f"c.{k}.0.0.0" for k in range(3)), "zarr.json"]
+
+
+@pytest.mark.parametrize("dtype", ["<f2", "<f4", "<f8", ">f4"])
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3, 4), (0, 2), (600, 700)], ids=str)
+def test_a_chunk_is_byte_for_byte_what_zarr_writes(store, tmp_path, shape, dtype):
+    random = np.random.default_rng(0)
+    looks = [random.normal(size=shape).astype(dtype), np.full(shape, NAN, dtype), np.zeros(shape, dtype)]
+    axes = [Axis(f"axis_{k}", range(size)) for k, size in enumerate(shape)]
+    with closing(ArraySink(store, None)) as sink:
+        for step, look in enumerate(looks):
+            sink.write(step, [Measurement("x", look.T.copy().T, tuple(axes), step)])  # in the order of Fortran
+    shutil.copytree(store, tmp_path / "other.zarr")
+    for chunk in (tmp_path / "other.zarr/x").glob("c.*"):
+        chunk.unlink()
+    other = zarr.open_group(tmp_path / "other.zarr", mode="r+")["x"]
+    assert isinstance(other, zarr.Array)
+    for step, look in enumerate(looks):
+        other[step] = look
+    ours, theirs = (
+        {path.name: path.read_bytes() for path in (home / "x").iterdir()} for home in (store, tmp_path / "other.zarr")
+    )
+    assert ours == theirs
+    assert len(ours) == (3 if np.prod(shape) else 1)
+    np.testing.assert_array_equal(zarr.open_array(store, path="x", mode="r")[:], np.stack(looks))
+
+
+def test_a_measure_that_is_measured_no_more_at_a_step_leaves_no_chunk(store):
+    with closing(ArraySink(store, None)) as sink:
+        sink.write(0, [ratio(0)])
+        sink.write(0, [make("ratio", [NAN, NAN], LAYER)])
+        sink.write(1, [ratio(1)])
+    assert not (store / "ratio/c.0.0").exists()
+    np.testing.assert_array_equal(read(store)["ratio"], [[NAN, NAN], [1.25, 1.5]])
 
 
 def test_a_later_step_leaves_the_chunks_of_earlier_ones_untouched(store):
     sink = ArraySink(store, 0)
     sink.write(1, [rdm(1)])
-    chunk = store / "rdm" / "c" / "0" / "0" / "0" / "0"
+    chunk = store / "rdm" / "c.0.0.0.0"
     before = chunk.stat().st_mtime_ns, chunk.stat().st_ino
     sink.write(2, [rdm(2)])
     assert (chunk.stat().st_mtime_ns, chunk.stat().st_ino) == before
@@ -299,9 +332,53 @@ def test_a_reader_in_the_middle_of_a_write_sees_the_steps_before_it(store, monke
     commit = Folder.put
     monkeypatch.setattr(Folder, "put", lambda *a: (seen.append(read(store)), commit(*a)))
     sink.write(1, [ratio(1), size(1)])
-    assert seen[0].step.values.tolist() == [0]
-    assert set(seen[0].data_vars) == {"ratio"}
-    np.testing.assert_array_equal(seen[0]["ratio"], [[0.25, 0.5]])
+    assert len(seen) > 3
+    for records in seen:
+        assert records.step.values.tolist() == [0]
+        assert set(records.data_vars) == {"ratio"}
+        np.testing.assert_array_equal(records["ratio"], [[0.25, 0.5]])
+
+
+def without_the_groups_copy(store: Path) -> xr.Dataset:
+    return xr.open_zarr(store, consolidated=False).load()
+
+
+def test_a_reader_that_does_not_know_the_groups_metadata_sees_whole_steps_too(store):
+    with closing(ArraySink(store, None)) as sink:
+        for step in range(20):
+            sink.write(step, [ratio(step), *([size(step)] if step > 2 else [])])
+            seen = without_the_groups_copy(store)
+            shown = len(seen.step)
+            assert step - 8 < shown - 1 <= step
+            assert seen.identical(read(store).isel(step=slice(shown)))
+    assert without_the_groups_copy(store).identical(read(store))
+
+
+def test_a_run_that_was_killed_is_shown_whole_when_it_goes_on(store, tmp_path):
+    with closing(ArraySink(tmp_path / "first.zarr", None)) as sink:
+        for step in range(4):
+            sink.write(step, [ratio(step), size(step)])
+        shutil.copytree(tmp_path / "first.zarr", store)
+    assert len(without_the_groups_copy(store).step) < 4
+    ArraySink(store, 3).close()
+    assert without_the_groups_copy(store).identical(read(store))
+
+
+def test_a_store_of_an_earlier_version_is_gone_on_with(store, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(arrays, "_KEYS", {"name": "default", "separator": "/"})
+        with closing(ArraySink(store, None)) as sink:
+            for step in range(4):
+                sink.write(step, [ratio(step), rdm(step)])
+    assert (store / "rdm/c/3/0/0/0").exists()
+    with closing(ArraySink(store, 1)) as sink:
+        sink.write(5, [ratio(5), rdm(5), size(5)])
+    assert sorted(path.name for path in (store / "rdm/c").iterdir()) == ["0", "1", "2"]
+    assert (store / "size/c.2").exists()
+    records = read(store)
+    assert records.step.values.tolist() == [0, 1, 5]
+    np.testing.assert_array_equal(records["rdm"], np.stack([rdm(step).values for step in (0, 1, 5)]))
+    np.testing.assert_array_equal(records["size"], [NAN, NAN, -6])
 
 
 def test_a_store_with_nothing_in_it_yet_has_no_steps(store):
@@ -426,11 +503,18 @@ def test_killed_at_any_moment_no_step_is_torn_and_going_on_gives_what_was_due(st
     assert not wrong, "\n".join(wrong)
 
 
+def killed_at_the_commit(put: Callable[..., None], folder: Folder, name: str, content: bytes) -> None:
+    if name == "zarr.json":
+        raise Killed
+    put(folder, name, content)
+
+
 def test_what_a_torn_write_left_is_not_a_record_of_another_step(store, monkeypatch):
     ArraySink(store, 0).write(0, [ratio(0), size(0)])
     with monkeypatch.context() as patch:
         sink = ArraySink(store, 0)
-        patch.setattr(Folder, "put", lambda *a: (_ for _ in ()).throw(Killed))
+        put = Folder.put
+        patch.setattr(Folder, "put", lambda self, name, content: killed_at_the_commit(put, self, name, content))
         with pytest.raises(Killed):
             sink.write(7, [ratio(7), size(7)])
         sink.close()
@@ -473,7 +557,9 @@ def test_a_check_touches_no_file(store, monkeypatch):
         sink.write(0, [ratio(0)])
     sink = ArraySink(store, 0)
     with killed(0) as changes:
-        monkeypatch.setattr(zarr.Group, "__getitem__", lambda *_: pytest.fail("it read the store"))
+        for reader in (Folder.read, Folder.names, Folder.exists):
+            monkeypatch.setattr(Folder, reader.__name__, lambda *_: pytest.fail("it read the store"))
+        monkeypatch.setattr(zarr, "open_array", lambda *_, **__: pytest.fail("it read the store"))
         sink.check(ratio(1))
         sink.check(rdm(1))
         with pytest.raises(ValueError, match="those of 'layer' of 'ratio' changed"):
@@ -481,6 +567,7 @@ def test_a_check_touches_no_file(store, monkeypatch):
         with pytest.raises(ValueError, match="the same axes at every step"):
             sink.check(make("rdm", [1.0], Axis("layer", ["a"])))  # declared, and not yet written
     assert changes == [0]
+    monkeypatch.undo()
     sink.close()
 
 
@@ -544,7 +631,7 @@ def committed(store: Path) -> None:
 
 def test_a_torn_chunk_of_a_step_costs_that_chunk_alone(store):
     committed(store)
-    chunk = store / "rdm/c/1/0/0/0"
+    chunk = store / "rdm/c.1.0.0.0"
     chunk.write_bytes(chunk.read_bytes()[:20])
     records = open_run(store)
     np.testing.assert_array_equal(records.rdm.isel(step=[0, 2]).values, np.stack([rdm(0).values, rdm(2).values]))
@@ -558,12 +645,19 @@ def test_a_torn_chunk_of_a_step_costs_that_chunk_alone(store):
 
 def test_what_a_killed_run_left_unfinished_is_swept(store):
     committed(store)
-    for path in ("rdm/c/7/0/0/0", "rdm/c/.3.partial", "half/zarr.json", ".zarr.json.new", "rdm/zarr.abc.partial"):
+    for path in (
+        "rdm/c.7.0.0.0",
+        "rdm/.c.3.0.0.0.new",
+        "rdm/c/1/0/0/0",
+        "half/zarr.json",
+        ".zarr.json.new",
+        "rdm/zarr.abc.partial",
+    ):
         (store / path).parent.mkdir(parents=True, exist_ok=True)
         (store / path).write_bytes(b"torn")
     ArraySink(store, 2).close()
     left = {path.name for path in store.rglob("*") if path.is_file()}
-    assert left == {"zarr.json", "0", "1", "2"}
+    assert left == {"zarr.json", "c.0", *(f"c.{k}{rest}" for k in range(3) for rest in ("", ".0", ".0.0.0"))}
     assert not (store / "half").exists()
     assert read(store).step.values.tolist() == [0, 1, 2]
 
@@ -574,9 +668,10 @@ def test_what_a_killed_run_left_unfinished_is_swept(store):
         (lambda store: (store / "zarr.json").write_bytes(b"{torn"), "are damaged"),
         (lambda store: (store / "zarr.json").write_text('{"attributes": {}}'), "did not write"),
         (lambda store: (store / "zarr.json").write_text("[]"), "did not write"),
-        (lambda store: (store / "step/c/1").write_bytes(b""), "are damaged"),
+        (lambda store: (store / "step/c.1").write_bytes(b""), "are damaged"),
         (lambda store: shutil.rmtree(store / "step"), "are damaged"),
         (lambda store: _lie(store, 9), "are damaged"),
+        (lambda store: _change(store, "rdm", codecs=[{"name": "blosc"}]), "rdm is stored as"),
     ],
 )
 def test_a_damaged_store_is_refused_and_left_as_it_is(store, damage, words):
@@ -593,6 +688,12 @@ def _lie(store: Path, steps: int) -> None:
     for metadata in root["consolidated_metadata"]["metadata"].values():
         if metadata["dimension_names"][0] == "step":
             metadata["shape"][0] = steps
+    (store / "zarr.json").write_text(json.dumps(root))
+
+
+def _change(store: Path, name: str, **changes: object) -> None:
+    root = json.loads((store / "zarr.json").read_text())
+    root["consolidated_metadata"]["metadata"][name].update(changes)
     (store / "zarr.json").write_text(json.dumps(root))
 
 
@@ -651,17 +752,24 @@ def test_a_disk_that_cannot_be_written_is_said_with_what_to_do(small_disk):
 
 
 def test_readers_beside_a_writer_never_see_half_a_step(store):
+    seen: set[int] = set()
     with closing(ArraySink(store, None)) as sink:
         sink.write(0, [ratio(0), rdm(0)])
-        writing = threading.Thread(target=lambda: [sink.write(step, [ratio(step), rdm(step)]) for step in range(1, 40)])
+
+        def write() -> None:
+            for step in range(1, 3000):
+                if len(seen) > 5:
+                    return
+                sink.write(step, [ratio(step), rdm(step)])
+
+        writing = threading.Thread(target=write)
         writing.start()
-        seen: list[int] = []
         while writing.is_alive():
             records = open_run(store).load()
             steps = records.step.values.tolist()
-            seen.append(len(steps))
+            seen.add(len(steps))
             assert steps == list(range(len(steps)))
             np.testing.assert_array_equal(records["ratio"][:, 0], np.arange(len(steps)) + 0.25)
             assert np.isfinite(records.rdm.values).all()
         writing.join()
-    assert len(set(seen)) > 3
+    assert len(seen) > 5

@@ -1,0 +1,59 @@
+"""What a command does not need it does not import: importing Lightning alone takes seconds."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from lightning_emerge.cli import main
+from lightning_emerge.cli.training import EmergeCLI
+
+_IMPORTED = "import sys; print('imported', *sys.modules)"
+
+
+def _imports(*lines: str) -> set[str]:
+    command = [sys.executable, "-c", "\n".join([*lines, _IMPORTED])]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.rsplit("imported", 1)[1].split())
+
+
+@pytest.mark.parametrize("words", [["--help"], ["board", "--help"]], ids=" ".join)
+def test_help_does_not_import_torch(words):
+    run = f"try: main({words})\nexcept SystemExit: pass"
+    assert not _imports("from lightning_emerge.cli import main", run) & {"torch", "lightning", "numpy"}
+
+
+@pytest.mark.slow
+def test_a_fit_begins_without_what_it_needs_when_it_is_over():
+    late = {"xarray", "umap", "networkx", "captum", "jinja2", "lightning_emerge.analysis", "lightning_emerge.board"}
+    found = _imports("import lightning_emerge.cli.training", "import lightning_emerge as le", "le.EmbeddingProbe")
+    assert "zarr" in found
+    assert not found & late
+
+
+def test_help_names_every_command(capsys):
+    main(["--help"])
+    said = capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["nonsense"])
+    named = capsys.readouterr().err.split("commands are ")[1].split(";")[0].split(", ")
+    assert len(named) == 10
+    for name in named:
+        assert f"\n  {name} " in said
+
+
+def test_the_command_that_is_asked_for_has_a_parser_alone(monkeypatch):
+    made: list[str] = []
+    prepare = EmergeCLI._prepare_subcommand_parser
+    monkeypatch.setattr(
+        EmergeCLI,
+        "_prepare_subcommand_parser",
+        lambda self, kind, name, **k: made.append(name) or prepare(self, kind, name, **k),
+    )
+    for words in (["fit", "--help"], ["--version"]):
+        with pytest.raises(SystemExit):
+            main(words)
+    assert made == ["fit", "fit", "validate", "test", "predict"]
