@@ -25,7 +25,8 @@ def draw_kernels(measurement: Measurement) -> Figure:
     values = measurement.values
     figure = _frame(values.shape, measurement.about)
     image, title, *_ = figure.moving
-    image.set_data(_lay_out((255 * kernel_colours(values)).round().astype(np.uint8))[0])
+    colours = np.nan_to_num(255 * kernel_colours(values), nan=255)  # a weight that is not a number is white
+    image.set_data(_lay_out(colours.round().astype(np.uint8))[0])
     title.set_text(_title(measurement.about, measurement.step))
     return figure
 
