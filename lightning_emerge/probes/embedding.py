@@ -40,7 +40,7 @@ class EmbeddingProbe(Probe):
         assert bank is not None
         squared = torch.stack([euclidean_rdm(activation_geometry(rows)) for rows in capture.activations.values()])
         count = min(_COMPONENTS, len(bank) - 1)
-        shares = torch.stack([principal_scores(layer, count)[1] for layer in squared])
+        scores, shares = map(torch.stack, zip(*(principal_scores(layer, count) for layer in squared), strict=True))
         layers, component = Axis("layer", capture.layers), Axis("component", range(1, count + 1))
         stimuli = Axis("stimulus", bank.ids, notes={"token": [bank.tokens[k] for k in bank.labels.tolist()]})
         yield Measurement(
@@ -51,6 +51,7 @@ class EmbeddingProbe(Probe):
             "RMS over units",
             source,
             "Euclidean distance of a layer's responses to two stimuli over the root of the number of units",
+            beside={"points": to_array(scores[..., :2]), "shares": to_array(shares[:, :2].sum(dim=1))},
         )
         about = "Share of the variance of a layer's responses that each principal component has"
         yield Measurement(
@@ -61,8 +62,10 @@ class EmbeddingProbe(Probe):
         if measurement.name != "distances":
             return None
         tokens = [str(token) for token in measurement.axes[1].notes["token"]]
-        panels: list[Panel] = []
-        for layer, distances in zip(measurement.axes[0].labels, measurement.values, strict=True):
-            points, shares = principal_scores(torch.from_numpy(distances).double().square(), 2)
-            panels.append(Panel(f"{layer}: {float(shares.sum()):.0%} of the variance", points.numpy()))
+        points, shares = measurement.beside["points"], measurement.beside["shares"].tolist()
+        titles = [
+            f"{layer}: {share:.0%} of the variance"
+            for layer, share in zip(measurement.axes[0].labels, shares, strict=True)
+        ]
+        panels = [Panel(title, plane) for title, plane in zip(titles, points, strict=True)]
         return draw_planes(panels, tokens, f"First two principal components, step {measurement.step}")
