@@ -15,11 +15,9 @@ from lightning_emerge.analysis.emergence import summarise_run
 from lightning_emerge.analysis.geometry import draw_run_fits
 from lightning_emerge.analysis.timeline import FILE as EMERGENCE
 from lightning_emerge.analysis.timeline import draw_timeline, run_timeline, write_timeline
-from lightning_emerge.figures.canvas import to_pixels
+from lightning_emerge.engine.pictures import keep_picture
 from lightning_emerge.probe import find_bank, probes_of
 from lightning_emerge.probes.embedding import EmbeddingProbe
-from lightning_emerge.sinks.png import to_png
-from lightning_emerge.sinks.storage import Folder
 from lightning_emerge.sinks.tensorboard import tensorboard_sinks
 
 
@@ -45,6 +43,8 @@ def close_fit(trainer: Trainer, folder: str, seconds: float) -> None:
     points = any(isinstance(probe, EmbeddingProbe) and probe.failed_at is None for probe in probes_of(trainer))
     if points:
         lines += _afterwards("The projector's points", lambda: _project(trainer, folder))
+    for sink in tensorboard_sinks(trainer.loggers):
+        sink.close()
     for line in [*lines, *_failures(trainer)]:
         print(line)
     print(f"Look      lightning board {folder}")
@@ -54,12 +54,7 @@ def close_fit(trainer: Trainer, folder: str, seconds: float) -> None:
 
 
 def _show(trainer: Trainer, folder: str, name: str, picture: Figure) -> str:
-    """Puts a picture of the whole run into its folder and into TensorBoard."""
-    pixels = to_pixels(picture)
-    Folder(folder).put(f"{name}.png", to_png(pixels))
-    for sink in tensorboard_sinks(trainer.loggers):
-        sink.write(trainer.global_step, [], {name: pixels})
-        sink.close()
+    keep_picture(trainer, folder, name, picture)
     return f"Picture   {folder}/{name}.png"
 
 
@@ -92,7 +87,6 @@ def _project(trainer: Trainer, folder: str) -> list[str]:
     for sink in tensorboard_sinks(trainer.loggers):
         for layer, scores in last_scores(folder).items():
             sink.write_points(trainer.global_step, layer, scores, tokens, thumbnails)
-        sink.close()
     return []
 
 

@@ -10,10 +10,8 @@ from matplotlib.figure import Figure
 from lightning_emerge.data.datamodule import ExemplarDataModule
 from lightning_emerge.data.nuisances import LIMITS, Nuisances
 from lightning_emerge.data.synthetic import TokenDataModule
-from lightning_emerge.figures.canvas import to_pixels, to_png
+from lightning_emerge.engine.pictures import keep_picture
 from lightning_emerge.figures.sheet import Sheet, Span, draw_sheet
-from lightning_emerge.sinks.storage import Folder
-from lightning_emerge.sinks.tensorboard import tensorboard_sinks
 
 _COLUMNS = 10
 
@@ -30,10 +28,7 @@ class ContactSheet(Callback):
         data: object = getattr(trainer, "datamodule", None)
         if not (isinstance(data, ExemplarDataModule) and trainer.is_global_zero and trainer.loggers and folder):
             return
-        figure = contact_sheet(data)
-        Folder(folder).put("exemplars.png", to_png(figure))
-        for sink in tensorboard_sinks(trainer.loggers):
-            sink.write(trainer.global_step, [], {"exemplars": to_pixels(figure)})
+        keep_picture(trainer, folder, "exemplars", contact_sheet(data))
 
 
 def contact_sheet(data: ExemplarDataModule) -> Figure:
