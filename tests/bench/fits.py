@@ -18,6 +18,9 @@ from rates import passing
 from table import Floor, Row, summarised, timed
 
 _HERE = Path(__file__).parent
+_BARE = ("--trainer.callbacks", "[]", "--trainer.enable_checkpointing", "false", "--trainer.accelerator", "cpu")
+"""Training and validating alone, as a bare loop does."""
+
 _EPOCHS = 2
 """Of runs in which the first steps are not what matters."""
 
@@ -35,7 +38,7 @@ def bench_bare_loop(rounds: int) -> Iterator[Row]:
     """`fit` without probes, over a loop of PyTorch alone on the same network, batches and order."""
     with TemporaryDirectory() as folder:
         config = without_probes(DEFAULT, Path(folder))
-        arguments = ["--config", str(config), "--trainer.callbacks", "[]", "--trainer.accelerator", "cpu"]
+        arguments = ["--config", str(config), *_BARE]
         arguments += ["--trainer.max_epochs", str(_EPOCHS)]
         found = [
             (_trained(["fit", *arguments], folder), _trained(["loop", *arguments], folder)) for _ in range(_few(rounds))
@@ -83,7 +86,7 @@ def bench_ranks(rounds: int) -> Iterator[Row]:
     """Two processes of one thread over one of two threads, each with the same batches in all."""
     with TemporaryDirectory() as folder:
         config = without_probes(DEFAULT, Path(folder))
-        arguments = ["fit", "--config", str(config), "--trainer.callbacks", "[]", "--trainer.accelerator", "cpu"]
+        arguments = ["fit", "--config", str(config), *_BARE]
         arguments += ["--trainer.max_epochs", str(_EPOCHS)]
         two = [*arguments, "--config", str(CONFIGS / "ddp.yaml")]
         found = [

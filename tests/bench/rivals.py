@@ -42,7 +42,7 @@ _ALIKE = replace(
 def bench_cockpit(rounds: int) -> Iterator[Row]:
     """A look over one of cockpit's."""
     if find_spec("cockpit") is None:
-        yield replace(_COCKPIT, note="not installed: pip install cockpit-for-pytorch 'setuptools<81'")
+        yield replace(_COCKPIT, note="not installed: pip install cockpit-for-pytorch 'setuptools<80'")
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -1,3 +1,4 @@
+import csv
 from functools import partial
 from types import SimpleNamespace
 
@@ -6,9 +7,11 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import ReduceLROnPlateau as LightningPlateau
+from lightning.pytorch.loggers import CSVLogger
 from scipy.special import softmax
 from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, recall_score
 from torch import nn
+from torch.nn.functional import cross_entropy
 from torch.optim import SGD, Adam
 from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
 from torch.utils.data import DataLoader
@@ -142,6 +145,20 @@ class TestFit:
         training = {"train/loss", "train/accuracy", "learning_rate"}
         validation = {"val/loss", "val/accuracy", *(f"val/accuracy/{name}" for name in NAMES)}
         assert set(trainer.callback_metrics) == training | validation
+
+    @pytest.mark.filterwarnings("ignore:You defined a `validation_step`")  # there is nothing to validate here
+    def test_loggers_get_each_value_of_the_batch_at_their_step(self, tmp_path):
+        torch.manual_seed(0)
+        batches = [{"image": torch.randn(4, 3, 8, 8), "label": torch.arange(4), "id": [f"{k}"] * 4} for k in range(5)]
+        module = TokenClassifier(vgg(tokens=4, width=4), partial(SGD, lr=0.0))
+        trainer = make_trainer(limit_train_batches=5, log_every_n_steps=2, logger=CSVLogger(tmp_path, "", ""))
+        trainer.fit(module, train_dataloaders=whole(batches))
+        with torch.no_grad():
+            losses = [float(cross_entropy(module(batch["image"]), batch["label"])) for batch in batches]
+        with (tmp_path / "metrics.csv").open() as file:
+            logged = {int(row["step"]): float(row["train/loss"]) for row in csv.DictReader(file)}
+        assert logged == pytest.approx({1: losses[1], 3: losses[3]})
+        assert float(trainer.callback_metrics["train/loss"]) == pytest.approx(losses[4])  # what callbacks see
 
     def test_a_test_logs_its_own(self, data):
         (found,) = make_trainer().test(TokenClassifier(vgg()), datamodule=data, verbose=False)
