@@ -170,6 +170,9 @@ class EmergeCLI(LightningCLI):
 
     def _check_budget(self) -> None:
         probes = probes_of(self.trainer)
+        if not any(True for _ in self.model.parameters()):  # a module may make its layers later
+            return
+        self.trainer.datamodule = self.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         found = find_budget(self.model, probes, find_bank(self.trainer, probes), self.trainer.world_size)
         if found is not None:
             refuse(found, memory_of(self.trainer.strategy.root_device))

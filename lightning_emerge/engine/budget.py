@@ -19,8 +19,8 @@ from lightning_emerge.records import Measurement, Needs, StimulusBank
 MOST_NAMED = 32
 """Tokens that a picture has room for."""
 
-FEWEST = 5
-"""Stimuli of each token that read-outs are cross-validated with."""
+FEWEST = 3
+"""Stimuli of a token, below which read-outs are fitted to one of them or none."""
 
 MOST_COMPARED = 2000
 """Stimuli, beyond which comparing each with each takes longer than passing them."""
@@ -47,7 +47,7 @@ class Budget:
     Attributes:
         stimuli: in the bank.
         tokens: of the bank.
-        fewest: stimuli of the token that has the fewest.
+        fewest: stimuli of the token that has the fewest, of those that have any.
         memory: by what takes it, in words.
         comparing: the probes that compare every stimulus with every other.
     """
@@ -94,7 +94,8 @@ def plan_look(module: nn.Module, asked: Sequence[Asked], bank: StimulusBank, pro
     comparing = [a for a in asked if a.needs.pairs]
     if comparing:
         memory["comparisons of stimuli"] = 8.0 * stimuli**2 * len(layers(comparing)) * _COMPARING
-    fewest = int(torch.bincount(bank.labels, minlength=tokens).min())
+    counts = torch.bincount(bank.labels, minlength=tokens)
+    fewest = int(counts[counts > 0].min()) if len(bank) else 0
     return Budget(stimuli, tokens, fewest, memory, tuple(a.name for a in comparing))
 
 
@@ -138,10 +139,11 @@ def warn(budget: Budget, room: float) -> list[str]:
             f"are {budget.stimuli:,}, so that {', '.join(budget.comparing)} take longer than several passes of the "
             "bank. Give the bank fewer exemplars, or these probes a sparser schedule."
         )
-    if budget.fewest < FEWEST:
+    if budget.comparing and budget.fewest < FEWEST:
         said.append(
-            f"Read-outs are cross-validated in {FEWEST} folds, which takes {FEWEST} stimuli of each token; a token of "
-            f"this bank has {budget.fewest}. Their figures are of fewer folds or NaN; give the bank more exemplars."
+            f"Read-outs are fitted to some stimuli of each token and tested on others, which takes {FEWEST} of each at "
+            f"least; a token of this bank has {budget.fewest}, so that they are fitted to "
+            f"{'one of it' if budget.fewest > 1 else 'none of it'}. Give the bank more exemplars."
         )
     if budget.tokens > MOST_NAMED:
         said.append(

@@ -69,7 +69,7 @@ Figures = dict[str, Any]
 
 def make_data(tokens: int, exemplars: int, pixels: int) -> le.TokenDataModule:
     """A bank of rendered tokens; of as few other exemplars as there can be."""
-    grammar = None if tokens == 5 else Grammar.sample(tokens, parts=9, arity=5, shared=2, seed=0)
+    grammar = None if tokens == 5 else Grammar.sample(tokens, parts=9, arity=7, shared=2, seed=0)
     data = le.TokenDataModule(
         exemplars=2,
         min_exemplars=2,
@@ -315,7 +315,7 @@ def case(axis: str, value: int) -> tuple[le.TokenClassifier, le.StimulusBank]:
         return model, make_data(5, 20, 32).stimulus_bank()
     if axis == "pixels":
         return make_model(image_size=value), make_data(5, 10, value).stimulus_bank()
-    return make_model(tokens=value, image_size=32), make_data(value, 5, 32).stimulus_bank()
+    return make_model(tokens=value, image_size=32), make_data(value, 2, 32).stimulus_bank()
 
 
 def measure_axis(axis: str, kinds: Sequence[type[le.Probe]], seconds: float) -> Figures:
