@@ -22,7 +22,7 @@ MOST_NAMED = 32
 FEWEST = 3
 """Stimuli of a token, below which read-outs are fitted to one of them or none."""
 
-MOST_COMPARED = 2000
+MOST_COMPARED = 1000
 """Stimuli, beyond which comparing each with each takes longer than passing them."""
 
 LARGE_RECORDS = 20e9

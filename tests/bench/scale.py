@@ -36,7 +36,8 @@ from lightning_emerge.engine.conductor import Conductor, Sinks
 from lightning_emerge.figures.canvas import new_figure, to_png
 from lightning_emerge.probe import find_budget
 
-PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
+PAGE = Path(__file__).parents[2] / "docs" / "scale.md"
+PICTURES = PAGE.parent / "pictures"
 WORLDS, HELD_OUT, FURTHEST, STIMULI = (1, 2, 4), 4, 512, 250
 SECONDS, MIB = 6.0, 6000.0  # of one point at most
 DEFAULT = (le.CategoryProbe, le.GradientProbe, le.FilterProbe, le.TopExemplarProbe, le.SimilarityProbe)
@@ -342,6 +343,8 @@ def allowed(points: Figures, value: int, seconds: float) -> bool:
     if not points:
         return True
     last = max(map(int, points))
+    if len(points) == 1 and points[str(last)]["seconds"] < 2 * seconds:  # one point says nothing of how it grows
+        return True
     grown = (value / last) ** 1.2
     return all(
         points[str(last)][key] * (grown if points[str(last)][key] > floor else 1) < most
@@ -423,31 +426,37 @@ _COLUMNS = (
 )
 
 
-def tell(found: Figures) -> None:
-    """Prints the tables of docs/scale.md."""
-    if "ranks" in found:
-        tell_ranks(found["ranks"])
-    for axis in AXES:
-        if axis in found:
-            tell_axis(axis, found[axis])
+def write_tables(found: Figures) -> None:
+    """Puts the tables into docs/scale.md, each between its two comments."""
+    text = PAGE.read_text()
+    for part in ("ranks", *AXES):
+        if part in found:
+            lines = tell_ranks(found["ranks"]) if part == "ranks" else tell_axis(part, found[part])
+            begin, end = f"<!-- {part} -->\n", f"<!-- end of {part} -->"
+            head, rest = text.split(begin)
+            text = "\n".join([head + begin, *lines, "", end + rest.split(end)[1]])
+    PAGE.write_text(text)
 
 
-def tell_ranks(ranks: Figures) -> None:
+def tell_ranks(ranks: Figures) -> list[str]:
     model, rows = ranks["model"], []
     for world in (1, 2, 4, 8, 32, 128, 512):
         for kind, row in (("measured", ranks.get(str(world))), ("modelled", predict(model, world))):
             if row is not None and (kind == "measured" or world > 2):
                 parts = [f"{row[part]:.3f}" for part in ("pass", "gather", "measures")]
                 rows.append([str(world), kind, *parts, f"{_total(row):.2f}", f"{row['bytes'] / 1e6:,.1f}"])
-    table(["processes", "", "pass, s", "gather, s", "measures, s", "look, s", "MB to process zero"], rows)
-    print(
-        f"\nBetween two processes: {model['latency'] * 1e6:.0f} us a tensor, {model['bandwidth'] / 1e9:.2f} GB/s; "
-        f"{model['tensors']} tensors and {model['row_bytes'] / 1e3:,.0f} kB a stimulus. Bytes on the loopback device: "
-        + ", ".join(f"{ranks[str(w)]['loopback'] / 1e6:,.1f} MB with {w}" for w in WORLDS[1:])
-    )
+    lines = table(["processes", "", "pass, s", "gather, s", "measures, s", "look, s", "MB to process zero"], rows)
+    carried = " and ".join(f"{ranks[str(w)]['loopback'] / 1e6:,.1f} MB with {w} processes" for w in WORLDS[1:])
+    return [
+        *lines,
+        "",
+        f"Measured between two processes: {model['latency'] * 1e6:.0f} µs a tensor, and {model['bandwidth'] / 1e9:.2f} "
+        f"GB/s into memory on process zero; {model['tensors']} tensors a look, {model['row_bytes'] / 1e3:,.0f} kB a "
+        f"stimulus. The loopback device itself counted {carried}.",
+    ]
 
 
-def tell_axis(axis: str, series: Figures) -> None:
+def tell_axis(axis: str, series: Figures) -> list[str]:
     rows = []
     for name, points in series.items():
         if not points:
@@ -455,23 +464,12 @@ def tell_axis(axis: str, series: Figures) -> None:
         first, last = min(map(int, points)), max(map(int, points))
         low, high = points[str(first)], points[str(last)]
         powers = [exponent(points, key, floor) for key, floor in (("seconds", 0.02), ("mib", 20), ("bytes", 1e4))]
-        shown = ["-" if power is None else f"{power:.1f}" for power in powers]
-        rows.append(
-            [
-                name,
-                f"{low['seconds']:.2f}",
-                f"{last:,}",
-                f"{high['seconds']:.2f}",
-                shown[0],
-                f"{high['mib']:,.0f}",
-                shown[1],
-                f"{high['bytes'] / 1e6:,.2f}",
-                shown[2],
-            ]
-        )
-    print(f"\n{axis}, memory that is foretold over what was taken: {_foretold(series)}")
-    head = [f"s at {AXES[axis][0]}", f"furthest {axis}", "s", "power", "MiB", "power", "MB of records", "power"]
-    table(["a look of", *head], rows)
+        shown = ["-" if power is None else f"{power + 0:.1f}".replace("-0.0", "0.0") for power in powers]
+        cells = [f"{low['seconds']:.2f}", f"{last:,}", f"{high['seconds']:.2f}", shown[0], f"{high['mib']:,.0f}"]
+        rows.append([name, *cells, shown[1], f"{high['bytes'] / 1e6:,.2f}", shown[2]])
+    head = [f"s at {AXES[axis][0]}", f"furthest, {axis}", "s", "power", "MiB", "power", "MB of records", "power"]
+    lines = table(["a look of", *head], rows)
+    return [*lines, "", f"Memory that was foretold, over what was taken at the furthest: {_foretold(series)}."]
 
 
 def _foretold(series: Figures) -> str:
@@ -481,10 +479,8 @@ def _foretold(series: Figures) -> str:
     return ", ".join(f"{name} {row['planned'] / row['mib']:.2f}" for name, row in told.items())
 
 
-def table(head: list[str], rows: list[list[str]]) -> None:
-    print()
-    for cells in (head, ["---"] * len(head), *rows):
-        print(f"| {' | '.join(cells)} |")
+def table(head: list[str], rows: list[list[str]]) -> list[str]:
+    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
 
 
 def draw(found: Figures) -> None:
@@ -501,7 +497,7 @@ def main() -> None:
     parser.add_argument("--only", choices=["ranks", *AXES], help="what to measure; the rest is kept as it is")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of one point at most (default: 6)")
     parser.add_argument("--rounds", type=int, default=3, help="looks with each number of processes (default: 3)")
-    parser.add_argument("--tables", action="store_true", help="measure nothing; draw and print what was measured")
+    parser.add_argument("--tables", action="store_true", help="measure nothing; draw and tell what was measured")
     wanted = parser.parse_args()
     warnings.simplefilter("ignore")
     found: Figures = json.loads(wanted.json.read_text()) if wanted.json.exists() else {}
@@ -515,7 +511,8 @@ def main() -> None:
             wanted.json.write_text(json.dumps(found, indent=2))
             print(f"{part}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
     draw(found)
-    tell(found)
+    write_tables(found)
+    print(f"{wanted.json}, {PICTURES}/scale_*.png, {PAGE}")
 
 
 def _alone(axis: str, seconds: float) -> Figures:

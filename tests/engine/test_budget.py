@@ -91,7 +91,7 @@ def test_nothing_is_said_of_a_run_of_ordinary_size():
     ("changes", "room", "words"),
     [
         ({}, 1.5e9, ["less than half of the memory", "1.0 GB", "of 1.5 GB"]),
-        ({"stimuli": MOST_COMPARED + 1}, inf, ["banks of up to 2,000", "2,001", "Similar", "sparser schedule"]),
+        ({"stimuli": MOST_COMPARED + 1}, inf, ["banks of up to 1,000", "1,001", "Similar", "sparser schedule"]),
         ({"fewest": 2}, inf, ["takes 3 of each", "has 2", "fitted to one of it"]),
         ({"fewest": 1}, inf, ["has 1", "fitted to none of it"]),
         ({"tokens": MOST_NAMED + 1}, inf, ["room for 32 tokens", "here are 33", "left out"]),
