@@ -20,6 +20,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -429,13 +430,21 @@ _COLUMNS = (
 def write_tables(found: Figures) -> None:
     """Puts the tables into docs/scale.md, each between its two comments."""
     text = PAGE.read_text()
-    for part in ("ranks", *AXES):
+    tellers = {"conditions": tell_conditions, "ranks": tell_ranks, **{axis: partial(tell_axis, axis) for axis in AXES}}
+    for part, say in tellers.items():
         if part in found:
-            lines = tell_ranks(found["ranks"]) if part == "ranks" else tell_axis(part, found[part])
+            lines = say(found[part])
             begin, end = f"<!-- {part} -->\n", f"<!-- end of {part} -->"
             head, rest = text.split(begin)
             text = "\n".join([head + begin, *lines, "", end + rest.split(end)[1]])
     PAGE.write_text(text)
+
+
+def tell_conditions(conditions: Figures) -> list[str]:
+    return [
+        f"Measured on {conditions['date']} on {conditions['machine']}, torch {conditions['torch']}, at a load of "
+        f"{conditions['load']}: at a load above the number of cores, seconds are longer than on a quiet machine."
+    ]
 
 
 def tell_ranks(ranks: Figures) -> list[str]:
@@ -528,6 +537,7 @@ def _conditions() -> dict[str, str]:
         "date": time.strftime("%Y-%m-%d"),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         "peak_mib": f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f}",
+        "load": f"{os.getloadavg()[1]:.1f}",
         **{name: version(name) for name in packages},
     }
 
