@@ -9,7 +9,7 @@ VENV := .venv
 BIN  := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fit test unit lint format types layers docs pictures presets construction bench board clean
+.PHONY: help setup fit test unit lint format types layers docs pictures presets construction bench scale board clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ construction: $(VENV)/.dev ## make the tables and pictures of docs/construction.
 
 bench: $(VENV)/.dev ## measure speed, as ratios in one run
 	$(BIN)/python tests/bench/bench.py $(ARGS)
+
+scale: $(VENV)/.dev ## measure how the cost of looks grows, and draw it (ten minutes); ARGS=--tables only draws
+	$(BIN)/python tests/bench/scale.py $(ARGS)
 
 clean: ## remove what was built; keeps .venv and runs
 	rm -rf build dist docs/_build .pytest_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info

@@ -14,13 +14,17 @@ from math import ceil
 from typing import Any, ClassVar, Literal
 
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.seed import isolate_rng
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 from matplotlib.figure import Figure
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from lightning_emerge import capture as looking
 from lightning_emerge.data.stimuli import Stimuli
+from lightning_emerge.engine import budget
 from lightning_emerge.engine.conductor import Conductor, Sinks
 from lightning_emerge.engine.fitted import keep_fit
 from lightning_emerge.engine.thumbnails import keep_thumbnails
@@ -31,6 +35,10 @@ from lightning_emerge.sinks.tensorboard import tensorboard_sinks
 
 _PAST = "lightning_emerge_probes"
 """Where a checkpoint has what the probes' earlier looks left."""
+
+_SHARDED = ("fsdp", "deepspeed", "modelparallel")
+_COUNTED = 100_000
+"""Steps in which looks are counted."""
 
 
 class Probe(Callback, ABC):
@@ -104,8 +112,8 @@ class Probe(Callback, ABC):
         return json.dumps(_plain(self))
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if "FSDP" in type(trainer.strategy).__name__:
-            raise ValueError("Probes look at whole weights, which FSDP does not keep; use the strategy ddp instead.")
+        if stage == "fit":
+            refuse_sharding(kind.__name__ for kind in type(trainer.strategy).__mro__)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # Not in setup: a module may make its layers in setup or in configure_model.
@@ -116,7 +124,9 @@ class Probe(Callback, ABC):
         probes = probes_of(trainer)
         if probes[0] is self:
             self._conductor = _make_conductor(trainer, pl_module, probes, self._past)
+            _check_budget(trainer, self._conductor)
             self._conductor.begin(trainer.global_step)
+            _check_records(trainer, self._conductor)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         if self._conductor:
@@ -165,6 +175,34 @@ def probes_of(trainer: Trainer) -> list[Probe]:
     """Finds the probes among a trainer's callbacks, in their order."""
     callbacks: list[Callback] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
     return [callback for callback in callbacks if isinstance(callback, Probe)]
+
+
+def refuse_sharding(strategies: Iterable[str]) -> None:
+    """Compares names of a strategy, or of its classes, with those that give no process whole weights.
+
+    Raises:
+        ValueError: if it is one of them.
+    """
+    for name in strategies:
+        if any(word in name.lower() for word in _SHARDED):
+            raise ValueError(
+                f"Probes look at whole weights, which each process has with one device or with ddp; {name} splits them "
+                "between processes. Use --trainer.strategy ddp (see configs/ddp.yaml), or train without probes."
+            )
+
+
+def find_budget(
+    module: nn.Module, probes: Sequence[Probe], bank: StimulusBank | None, processes: int
+) -> budget.Budget | None:
+    """Works out what a look needs; None if no probe needs the bank, or if that cannot be told before the first look."""
+    if bank is None or any(is_lazy(parameter) for parameter in module.parameters()):
+        return None
+    asked = [budget.Asked(type(probe).__name__, probe.needs, probe.check(module)) for probe in probes]
+    try:
+        with isolate_rng():
+            return budget.plan_look(module, asked, bank, processes)
+    except Exception:  # the look will say what is wrong, and with which probe
+        return None
 
 
 def find_bank(trainer: Trainer, probes: Sequence[Probe]) -> StimulusBank | None:
@@ -216,6 +254,52 @@ def _make_conductor(
         steps_per_epoch=ceil(batches) if batches < float("inf") else batches,
         past=past,
     )
+
+
+def _check_budget(trainer: Trainer, conductor: Conductor) -> None:
+    """Says what looks will need, and stops all processes if process zero has not enough memory for it."""
+    probes, failure = [member.probe for member in conductor.members], None
+    found = find_budget(conductor.module, probes, conductor.bank, trainer.world_size)  # pyright: ignore[reportArgumentType]
+    if found is not None and trainer.is_global_zero:
+        room = budget.memory_of(conductor.device)
+        try:
+            budget.refuse(found, room)
+        except ValueError as error:
+            failure = error
+        for line in budget.warn(found, room) if failure is None else ():
+            rank_zero_warn(line)
+    if looking.agree([failure is not None], conductor.device)[0]:
+        raise failure or ValueError("process zero has not enough memory for a look")
+
+
+def _check_records(trainer: Trainer, conductor: Conductor) -> None:
+    """Says how large the records of the run will be, now that those of one look are known."""
+    folder = trainer.log_dir or trainer.default_root_dir  # a collective: every process asks
+    if conductor.writer is None or not conductor.writer.records:
+        return
+    sizes = {member.name: member.size for member in conductor.members if member.size}
+    steps, disk = _steps(trainer), budget.free_space(folder)
+    if sum(sizes.values()) * (steps + 1) <= min(disk, budget.LARGE_RECORDS):  # even if they looked at every step
+        return
+    looks = {member.name: _count_looks(member.schedule, steps) for member in conductor.members}
+    for line in budget.warn_of_records(sizes, looks, disk):
+        rank_zero_warn(line)
+
+
+def _steps(trainer: Trainer) -> int:
+    """How many optimizer steps a fit will take, as far as looks are counted."""
+    try:
+        steps = trainer.estimated_stepping_batches
+    except MisconfigurationException:  # batches of more than one size
+        return _COUNTED
+    return int(min(steps, _COUNTED)) if steps >= 0 else _COUNTED
+
+
+def _count_looks(schedule: Schedule, steps: int) -> int:
+    try:
+        return sum(bool(schedule(step)) for step in range(steps + 1))
+    except Exception:  # the look at that step will say so
+        return 0
 
 
 def _open_sinks(trainer: Trainer, module: LightningModule) -> Sinks:

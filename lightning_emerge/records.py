@@ -76,6 +76,8 @@ class Needs:
             asks for these looks at training batches, at the same steps, and not at the bank.
         past: what the weights were at the probe's first look, and they and the gradients of a training batch at the
             look before. Checkpoints to go on from hold them.
+        pairs: room for a matrix (stimulus, stimulus) of each of its layers, as it compares every stimulus with every
+            other. The capture has nothing of it; it counts in what is said before training of a bank that is too large.
 
     Raises:
         ValueError: if a probe asks for training batches and for the bank.
@@ -94,6 +96,7 @@ class Needs:
     latents: bool = False
     training: bool = False
     past: bool = False
+    pairs: bool = False
 
     def __post_init__(self) -> None:
         if self.training and (self.bank or self.network):

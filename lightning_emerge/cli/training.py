@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from errno import EACCES, EDQUOT, ENOSPC, EROFS
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,10 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning_emerge.cli.errors import UserError, forgive
 from lightning_emerge.cli.parser import Parser
 from lightning_emerge.data.datamodule import ExemplarDataModule
+from lightning_emerge.engine.budget import memory_of, refuse
 from lightning_emerge.engine.checkpoints import read_checkpoint
 from lightning_emerge.models.classifier import TokenClassifier
-from lightning_emerge.probe import Probe, probes_of
+from lightning_emerge.probe import Probe, find_bank, find_budget, probes_of, refuse_sharding
 from lightning_emerge.probes.checkpoints import LAST
 from lightning_emerge.probes.contact import ContactSheet
 from lightning_emerge.probes.frozen import FrozenLayers
@@ -79,6 +81,7 @@ class EmergeCLI(LightningCLI):
         return {name: {*skipped, "weights_only"} for name, skipped in LightningCLI.subcommands().items()}
 
     def instantiate_classes(self) -> None:
+        forgive(self._check_strategy)
         # A data set of torchvision that is not on disk raises a RuntimeError.
         forgive(super().instantiate_classes, RuntimeError)
 
@@ -152,6 +155,24 @@ class EmergeCLI(LightningCLI):
         self._check_layers()
         if stage == "fit":
             self._check_records()
+            self._check_budget()
+
+    def _check_strategy(self) -> None:
+        """Refuses what probes cannot look at before Lightning asks for what that would need."""
+        settings: Any = self._get(self.config, "trainer")
+        named = [getattr(callback, "class_path", "") for callback in settings.callbacks or ()]
+        if self.config.subcommand == "fit" and any(issubclass(_find(path), Probe) for path in named):
+            strategy = settings.strategy
+            refuse_sharding([getattr(strategy, "class_path", str(strategy)).rpartition(".")[2]])
+
+    def _check_budget(self) -> None:
+        probes = probes_of(self.trainer)
+        if not any(True for _ in self.model.parameters()):  # a module may make its layers later
+            return
+        self.trainer.datamodule = self.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        found = find_budget(self.model, probes, find_bank(self.trainer, probes), self.trainer.world_size)
+        if found is not None:
+            refuse(found, memory_of(self.trainer.strategy.root_device))
 
     def _check_layers(self) -> None:
         if any(True for _ in self.model.parameters()):  # a module may make its layers later
@@ -221,6 +242,13 @@ def find_last(loggers: Sequence[Logger], *, go_on: bool) -> str | None:
     if go_on:
         logger._version = version
     return str(last)
+
+
+def _find(class_path: str) -> type:
+    """The class that a path names, which the parser has imported already."""
+    module, _, name = class_path.rpartition(".")
+    found = getattr(import_module(module), name, object) if module else object
+    return found if isinstance(found, type) else object
 
 
 def _newest_fit(home: Path) -> int | None:

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from lightning_emerge import capture as looking
+from lightning_emerge.engine.budget import drawable
 from lightning_emerge.engine.costs import CAPTURE, WAIT, Costs
 from lightning_emerge.engine.device import full_precision, settle
 from lightning_emerge.engine.writer import Findings, Writer
@@ -61,6 +62,7 @@ class _Member:
     first: Past | None = None
     latest: tuple[Past, ...] = ()  # its last two looks: a run that goes on in another folder takes the last one again
     broken: Exception | None = None  # what its schedule raised
+    size: int = 0  # bytes of the records of its last look
 
     @property
     def name(self) -> str:
@@ -335,7 +337,9 @@ class Conductor:
         named = [replace(found, name=found.name + member.suffix, probe=member.settings) for found in measurements]
         for measurement in named:
             self._check(member, measurement, writer)
-        drawings = {new.name: partial(member.probe.draw, old) for new, old in zip(named, measurements, strict=True)}
+        member.size = sum(measurement.values.nbytes for measurement in named)
+        pairs = [(new, old) for new, old in zip(named, measurements, strict=True) if drawable(old)]
+        drawings = {new.name: partial(member.probe.draw, old) for new, old in pairs}
         return Findings(member.name, named, drawings, member.probe.on_error == "raise")
 
     def _check(self, member: _Member, measurement: Measurement, writer: Writer) -> None:

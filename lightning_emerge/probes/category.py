@@ -44,7 +44,7 @@ class CategoryProbe(Probe):
         on_error: as for any probe.
     """
 
-    needs: ClassVar = Needs(outputs=True, activations=True, weights=True)
+    needs: ClassVar = Needs(outputs=True, activations=True, weights=True, pairs=True)
 
     def __init__(
         self,

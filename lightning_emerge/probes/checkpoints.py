@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from contextlib import suppress
 from math import ceil, inf
 from pathlib import Path
@@ -15,6 +14,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 
 from lightning_emerge.capture import weight_names
+from lightning_emerge.engine.budget import free_space
 from lightning_emerge.engine.checkpoints import random_states, restore_random_state
 from lightning_emerge.probe import probes_of
 from lightning_emerge.schedules import LogSpaced, Schedule
@@ -157,7 +157,7 @@ class Checkpoints(Checkpoint):
             return
         count = sum(step in (0, steps) or bool(self._bound(step)) for step in range(int(steps) + 1))
         total = count * weights + 2 * whole  # the last one is written before the one before it goes
-        free = _free(self._folder)
+        free = free_space(self._folder)
         room = "" if free == inf else f"; {_mb(free)} are free"
         rank_zero_info(
             f"Checkpoints: {count} of weights, {_mb(weights)} each, and one to go on from, about {_mb(whole)}: "
@@ -187,13 +187,6 @@ def _past(trainer: Trainer, module: LightningModule) -> int:
 
 def _size(tensors: Any) -> int:
     return sum(value.numel() * value.element_size() for value in tensors if isinstance(value, torch.Tensor))
-
-
-def _free(folder: str) -> float:
-    if "://" in folder:
-        return inf
-    path = Path(folder).absolute()
-    return shutil.disk_usage(next(home for home in (path, *path.parents) if home.exists())).free
 
 
 def _mb(size: float) -> str:

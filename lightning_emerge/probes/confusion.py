@@ -6,6 +6,7 @@ from typing import final
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from lightning_emerge.engine.budget import drawable
 from lightning_emerge.figures.canvas import to_pixels
 from lightning_emerge.figures.confusion import draw_confusion
 from lightning_emerge.figures.frames import give_back
@@ -18,7 +19,7 @@ class ConfusionPicture(Callback):
     """Draws the confusion matrix of each validation and test into TensorBoard.
 
     It reads `confusion` and `tokens` of the LightningModule, which `TokenClassifier` has; a module without them gets no
-    picture.
+    picture, and neither has one with more tokens than a picture has room for.
     """
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -43,6 +44,8 @@ class ConfusionPicture(Callback):
             type(self).__name__,
             {"val": "Validation", "test": "Test"}[split],
         )
+        if not drawable(measurement):
+            return
         figure = draw_confusion(measurement)
         pixels = to_pixels(figure)
         give_back(figure)

@@ -33,7 +33,7 @@ class EmbeddingProbe(Probe):
         on_error: as for any probe.
     """
 
-    needs: ClassVar = Needs(activations=True)
+    needs: ClassVar = Needs(activations=True, pairs=True)
 
     def measure(self, capture: Capture) -> Iterable[Measurement]:
         bank, source = capture.bank, type(self).__name__

@@ -63,7 +63,7 @@ class SimilarityProbe(Probe):
         ValueError: if there is no such metric or comparison.
     """
 
-    needs: ClassVar = Needs(activations=True)
+    needs: ClassVar = Needs(activations=True, pairs=True)
 
     def __init__(
         self,

@@ -50,12 +50,24 @@ def _fails(
         (["--model.network.init_args.tokens", "4"], ["4", "5 tokens", "tokens=5"]),
         (["--ckpt_path", "nowhere.ckpt"], ["nowhere.ckpt"]),
         (["--trainer.accelerator", "gpuu"], ["gpuu"]),
+        (["--trainer.strategy", "fsdp"], ["whole weights", "fsdp splits them", "--trainer.strategy ddp"]),
+        (["--trainer.strategy", "deepspeed_stage_2"], ["whole weights", "deepspeed_stage_2", "--trainer.strategy ddp"]),
+        (
+            ["--trainer.strategy.class_path", "lightning.pytorch.strategies.ModelParallelStrategy"],
+            ["whole weights", "ModelParallelStrategy", "--trainer.strategy ddp"],
+        ),
         (["--config", "smok.yaml"], ["--config names a file", "smok.yaml"]),
     ],
 )
 def test_an_option(arguments, words, tmp_path, monkeypatch, capfd):
     said = _fails(["fit", "--config", SMOKE, *arguments], tmp_path, monkeypatch, capfd)
     assert [word for word in words if word not in said] == [], said
+
+
+def test_a_look_that_does_not_fit_into_memory(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr("lightning_emerge.cli.training.memory_of", lambda device: 1e6)
+    said = _fails(["fit", "--config", SMOKE], tmp_path, monkeypatch, capfd)
+    assert [word for word in ("A look fits into memory", "1 MB", "data.bank_exemplars") if word not in said] == [], said
 
 
 @pytest.mark.parametrize(
