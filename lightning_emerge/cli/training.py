@@ -18,6 +18,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from lightning_emerge.cli.errors import UserError, forgive
 from lightning_emerge.cli.parser import Parser
+from lightning_emerge.cli.process import keep_memory
 from lightning_emerge.data.datamodule import ExemplarDataModule
 from lightning_emerge.engine.budget import memory_of, refuse
 from lightning_emerge.engine.checkpoints import read_checkpoint
@@ -42,6 +43,7 @@ def run(arguments: Sequence[str]) -> None:
         UserError: if the arguments, the configuration or the data are not as they have to be.
     """
     silence_warnings()
+    keep_memory()
     EmergeCLI(
         hold_messages(),
         LightningModule,
