@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 
 from lightning_emerge.analysis.embedding import last_scores
 from lightning_emerge.analysis.emergence import summarise_run
-from lightning_emerge.analysis.geometry import draw_run_fits
 from lightning_emerge.analysis.timeline import FILE as EMERGENCE
 from lightning_emerge.analysis.timeline import draw_timeline, run_timeline, write_timeline
 from lightning_emerge.engine.pictures import keep_picture
@@ -34,10 +33,8 @@ def close_fit(trainer: Trainer, folder: str, seconds: float) -> None:
     print(f"Trained   {trainer.global_step} optimizer steps in {seconds / 60:.1f} minutes", end="")
     print(f"; validation accuracy {float(accuracy):.3f}" if accuracy is not None else "")
     lines, picture = summarise_run(folder)
-    pictures = {"emergence": picture, "model_fit": draw_run_fits(folder) if lines else None}
-    for name, picture in pictures.items():
-        if picture is not None:
-            lines.append(_show(trainer, folder, name, picture))
+    if picture is not None:
+        lines.append(_show(trainer, folder, "emergence", picture))
     if lines:
         lines += _afterwards("The timeline", lambda: _date(trainer, folder))
     points = any(isinstance(probe, EmbeddingProbe) and probe.failed_at is None for probe in probes_of(trainer))

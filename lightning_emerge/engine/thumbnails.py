@@ -43,7 +43,7 @@ def keep_thumbnails(folder: str, bank: StimulusBank) -> None:
     tiles = to_rgb(pictures.permute(0, 2, 3, 1).numpy())
     columns = ceil(sqrt(len(tiles)))
     content = BytesIO()
-    Image.fromarray(mosaic(tiles, columns, 0)[0]).save(content, format="png", optimize=True)
+    Image.fromarray(mosaic(tiles, columns, 0)[0]).save(content, format="png")
     table = {"columns": columns, "width": tiles.shape[2], "height": tiles.shape[1], "stimuli": list(bank.ids)}
     Folder(folder).put(THUMBNAILS, content.getvalue())
     Folder(folder).put(THUMBNAIL_TABLE, json.dumps(table).encode())
