@@ -11,7 +11,7 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 def keep_memory() -> None:
     """Lets memory that is freed stay with the process, where the C library is glibc.
 
-    By default what a layer's output took goes back to the system and comes again, page by page, at each pass, which takes
+    By default what a layer's output took goes back to the system and comes again, page by page, at each pass, which is
     an eighth of a training step on a CPU, and a fifth of a pass of the stimulus bank.
     """
     with suppress(AttributeError, OSError, TypeError):  # another C library

@@ -100,5 +100,5 @@ def test_a_run_behind_a_url_leaves_its_pictures_there(tmp_path, monkeypatch, cap
     monkeypatch.chdir(tmp_path / "here")
     fit(1, "--trainer.logger.init_args.save_dir", (tmp_path / "there").as_uri())
     pictures = {path.name for path in (tmp_path / "there").rglob("*.png")}
-    assert pictures == {"exemplars.png", "stimuli.png", "emergence.png", "model_fit.png", "timeline.png"}
+    assert pictures == {"exemplars.png", "stimuli.png", "emergence.png", "timeline.png"}
     assert not list((tmp_path / "here").iterdir())
