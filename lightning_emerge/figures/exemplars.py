@@ -46,7 +46,8 @@ def _frame(
     """All but the crops of `draw_top_exemplars`; those of one filter have one shape (y, x, channel)."""
     height, width, _ = shape
     sheet, corners = _lay_out(np.full((len(layers), len(filters), *shape), 255, np.uint8))
-    figure = Frame(0.9 + sheet.shape[1] / 100, 1.3 + sheet.shape[0] / 100)
+    words_wide = 0.3 + 0.075 * max(8, *map(len, layers))
+    figure = Frame(words_wide + sheet.shape[1] / 100, 1.3 + sheet.shape[0] / 100)
     axes = figure.subplots()
     image = axes.imshow(sheet, interpolation="nearest")
     words = [axes.text(x + width / 2, y + height / 2, "", ha="center", va="center", fontsize=8) for x, y in corners]

@@ -40,7 +40,7 @@ def test_the_probes_are_those_of_the_configurations(gpu):
     kinds = [le.CategoryProbe, le.GradientProbe, le.FilterProbe, le.TopExemplarProbe, le.SimilarityProbe]
     assert [type(probe) for probe in default] == [*kinds, le.EmbeddingProbe]
     assert {probe.on_error for probe in default} == {"raise"}
-    assert default[3].schedule.per_decade == 5
+    assert default[3].schedule.per_decade == 4
     more = gpu.read_probes([gpu.DEFAULT, gpu.CONFIGS / "probes" / "gradients.yaml"])
     assert [type(probe) for probe in more[:6]] == [type(probe) for probe in default]
     assert len(more) == 9

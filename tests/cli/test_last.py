@@ -13,7 +13,7 @@ from lightning_emerge.sinks.arrays import ArraySink
 SMOKE = str(Path(__file__).parents[2] / "configs" / "smoke.yaml")
 SMALL = [
     *("--data.image_size", "16", "--model.network.init_args.image_size", "16", "--trainer.limit_train_batches", "3"),
-    *("--model.network.init_args.plan", "[1]", "--data.bank_exemplars", "2", "--trainer.enable_progress_bar", "false"),
+    *("--model.network.init_args.plan", "[1]", "--data.bank_exemplars", "3", "--trainer.enable_progress_bar", "false"),
     *("--trainer.enable_model_summary", "false"),
 ]
 
