@@ -162,7 +162,9 @@ class EmergeCLI(LightningCLI):
     def _check_strategy(self) -> None:
         """Refuses what probes cannot look at before Lightning asks for what that would need."""
         settings: Any = self._get(self.config, "trainer")
-        named = [getattr(callback, "class_path", "") for callback in settings.callbacks or ()]
+        given = settings.callbacks or []
+        callbacks = given if isinstance(given, list) else [given]  # one may be named by itself
+        named = [getattr(callback, "class_path", "") for callback in callbacks]
         if self.config.subcommand == "fit" and any(issubclass(_find(path), Probe) for path in named):
             strategy = settings.strategy
             refuse_sharding([getattr(strategy, "class_path", str(strategy)).rpartition(".")[2]])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -57,3 +58,11 @@ def test_the_command_that_is_asked_for_has_a_parser_alone(monkeypatch):
         with pytest.raises(SystemExit):
             main(words)
     assert made == ["fit", "fit", "validate", "test", "predict"]
+
+
+def test_one_callback_is_named_by_itself(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    smoke = str(Path(__file__).parents[2] / "configs" / "smoke.yaml")
+    few = ["--trainer.max_steps", "1", "--trainer.limit_val_batches", "0", "--trainer.enable_progress_bar", "false"]
+    main(["fit", "--config", smoke, "--trainer.callbacks", "lightning_emerge.CategoryProbe", *few])
+    assert (tmp_path / "runs/smoke/version_0/records.zarr/bank_accuracy").is_dir()
