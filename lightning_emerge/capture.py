@@ -20,7 +20,7 @@ from torch.nn.functional import cross_entropy, pad, unfold
 from torch.nn.modules.loss import _Loss  # pyright: ignore[reportPrivateUsage]
 from torchmetrics import Metric, MetricCollection
 
-from lightning_emerge.records import Convolution, ReceptiveField, StimulusBank, widest
+from lightning_emerge.records import Convolution, ReceptiveField, StimulusBank, as_stored, pool, widest
 
 _CHUNK = 32
 
@@ -201,7 +201,7 @@ def run_bank(
             _check_reached(fed, given)
             found = {layer: _tensor(f"layer {layer!r}", outputs[layer][0]) for layer in watched}
             rows = {"": answers, **{f"whole {layer}": found[layer] for layer in layers}}
-            rows |= {f"pooled {layer}": _pool(found[layer]) for layer in pooled}
+            rows |= {f"pooled {layer}": pool(found[layer]) for layer in pooled}
             rows |= {f"given {layer}": _tensor(f"what comes before {layer!r}", given[layer][0]) for layer in inputs}
             kept = kept or _room(rows, len(images))
             for name, own in rows.items():
@@ -383,17 +383,12 @@ def _room(rows: Mapping[str, torch.Tensor], total: int) -> dict[str, torch.Tenso
 
     Joining parts in the end would take it twice, and a piece for each layer would leave holes in the heap.
     """
-    shapes = {name: (total, *_as_stored(part).shape[1:]) for name, part in rows.items()}
+    stored = {name: as_stored(part) for name, part in rows.items()}
+    shapes = {name: (total, *part.shape[1:]) for name, part in stored.items()}
     pieces = torch.empty(sum(map(prod, shapes.values())), device=next(iter(rows.values())).device)
     split = pieces.split([prod(shape) for shape in shapes.values()])
     room = {name: piece.view(shape) for (name, shape), piece in zip(shapes.items(), split, strict=True)}
-    return {name: room[name] if part is _as_stored(part) else room[name].movedim(-1, 1) for name, part in rows.items()}
-
-
-def _as_stored(part: torch.Tensor) -> torch.Tensor:
-    """Gives images whose channels lie side by side in memory as (stimulus, y, x, channel), all else as it is."""
-    last = part.dim() == 4 and not part.is_contiguous() and part.is_contiguous(memory_format=torch.channels_last)
-    return part.movedim(1, -1) if last else part
+    return {name: piece if stored[name] is rows[name] else piece.movedim(-1, 1) for name, piece in room.items()}
 
 
 def _check_reached(watched: Mapping[str, nn.Module], outputs: Mapping[str, tuple[Any, int]]) -> None:
@@ -403,10 +398,6 @@ def _check_reached(watched: Mapping[str, nn.Module], outputs: Mapping[str, tuple
         output, version = outputs[layer]
         if getattr(output, "_version", version) != version:
             raise ValueError(f"A probe looks at outputs that are not overwritten; {layer!r}'s is, in place.")
-
-
-def _pool(rows: torch.Tensor) -> torch.Tensor:
-    return rows.flatten(2).mean(dim=2) if rows.dim() > 2 else rows
 
 
 def _parameters(module: nn.Module, layers: Sequence[str]) -> dict[str, nn.Parameter]:

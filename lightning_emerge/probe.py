@@ -118,7 +118,9 @@ class Probe(Callback, ABC):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # Not in setup: a module may make its layers in setup or in configure_model.
         self.check(pl_module)
-        find_bank(trainer, [self])
+        probes = probes_of(trainer)
+        if probes[0] is self:
+            find_bank(trainer, probes)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         probes = probes_of(trainer)

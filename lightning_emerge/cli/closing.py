@@ -36,10 +36,12 @@ def close_fit(trainer: Trainer, folder: str, seconds: float) -> None:
     if picture is not None:
         lines.append(_show(trainer, folder, "emergence", picture))
     if lines:
-        lines += _afterwards("The timeline", lambda: _date(trainer, folder))
+        lines += _afterwards(
+            "The timeline", "; lightning_emerge.run_timeline tries again", lambda: _date(trainer, folder)
+        )
     points = any(isinstance(probe, EmbeddingProbe) and probe.failed_at is None for probe in probes_of(trainer))
     if points:
-        lines += _afterwards("The projector's points", lambda: _project(trainer, folder))
+        lines += _afterwards("The projector's points", "", lambda: _project(trainer, folder))
     for sink in tensorboard_sinks(trainer.loggers):
         sink.close()
     for line in [*lines, *_failures(trainer)]:
@@ -55,12 +57,12 @@ def _show(trainer: Trainer, folder: str, name: str, picture: Figure) -> str:
     return f"Picture   {folder}/{name}.png"
 
 
-def _afterwards(what: str, make: Callable[[], list[str]]) -> list[str]:
+def _afterwards(what: str, again: str, make: Callable[[], list[str]]) -> list[str]:
     """Makes something of the records of a run that is over, which is not lost if that cannot be made."""
     try:
         return make()
     except Exception as error:
-        return [f"Failed    {what} could not be made. {type(error).__name__}: {error}"]
+        return [f"Failed    {what} could not be made{again}. {type(error).__name__}: {error}"]
 
 
 def _date(trainer: Trainer, folder: str) -> list[str]:
@@ -81,8 +83,9 @@ def _project(trainer: Trainer, folder: str) -> list[str]:
     low, high = images.amin(), images.amax()
     thumbnails = ((images - low) / (high - low).clamp(min=1e-9)).numpy()
     tokens = [bank.tokens[label] for label in bank.labels.tolist()]
+    layers = last_scores(folder)
     for sink in tensorboard_sinks(trainer.loggers):
-        for layer, scores in last_scores(folder).items():
+        for layer, scores in layers.items():
             sink.write_points(trainer.global_step, layer, scores, tokens, thumbnails)
     return []
 

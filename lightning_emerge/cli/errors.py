@@ -12,6 +12,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import NoReturn, TypeVar
 
+from lightning_emerge.cli.overview import COMMANDS
+
 _Made = TypeVar("_Made")
 
 
@@ -149,8 +151,7 @@ def _missing_file(found: re.Match[str], _message: str, _options: Sequence[str]) 
 
 
 def _unknown_command(found: re.Match[str], _message: str, _options: Sequence[str]) -> str:
-    names = [*re.findall(r"'(\w+)'", found[2]), "biography", "board", "data", "embed", "replay", "report", "sheet"]
-    return f"The commands are {', '.join(names)}; got {found[1]!r}.{nearest(found[1], names)}"
+    return f"The commands are {', '.join(COMMANDS)}; got {found[1]!r}.{nearest(found[1], list(COMMANDS))}"
 
 
 _NEEDED = {
@@ -173,7 +174,7 @@ _RULES: tuple[tuple[str, _Say], ...] = (
     (r"Option '([^']+)' is not accepted", _unknown_argument),
     (r"module '([\w.]+)' has no attribute '(\w+)'", _unknown_attribute),
     (r"No module named '([\w.]+)'", _unknown_module),
-    (r"invalid choice: '(\w*)' \(choose from (.*)\)", _unknown_command),
+    (r"invalid choice: '(\w*)' \(choose from .*\)", _unknown_command),
     (r"arguments are required: (.*)", _missing),
     (r"File does not exist: '([^']+)'", _missing_file),
     (r"Expected a ([^\n]*?)\. Got value: ([^\n]*)", _wrong_value),

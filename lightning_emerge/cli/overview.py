@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-_COMMANDS = {
+COMMANDS = {
     "fit": "train a network and watch how it comes to know what it knows",
     "validate": "measure a network on the validation exemplars",
     "test": "measure it on the test exemplars",
@@ -15,12 +15,13 @@ _COMMANDS = {
     "sheet": "draw exemplars, parts and nuisances",
     "data": "write the exemplars as an image folder",
 }
+"""What each command does."""
 
 
 def say_commands() -> None:
     """Prints the commands."""
     print("usage: lightning COMMAND ...\n\nTrain a network and watch how it comes to know what it knows.\n")
-    for name, about in _COMMANDS.items():
+    for name, about in COMMANDS.items():
         print(f"  {name:11}{about}")
     print(
         "\n`lightning COMMAND --help` lists a command's options; `lightning --version` says which version this is.\n"

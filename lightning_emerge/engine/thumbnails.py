@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from io import BytesIO
 from math import ceil, sqrt
 
 import torch
-from PIL import Image
 from torch.nn.functional import interpolate
 
 from lightning_emerge.figures.canvas import mosaic, to_rgb
 from lightning_emerge.records import StimulusBank
 from lightning_emerge.sinks.layout import THUMBNAIL_TABLE, THUMBNAILS
+from lightning_emerge.sinks.png import to_png
 from lightning_emerge.sinks.storage import Folder
 
 _SIDE = 64
@@ -42,8 +41,6 @@ def keep_thumbnails(folder: str, bank: StimulusBank) -> None:
     pictures = ((images - low) / (high - low).clamp(min=1e-9) * 255).round().nan_to_num(0).to(torch.uint8)
     tiles = to_rgb(pictures.permute(0, 2, 3, 1).numpy())
     columns = ceil(sqrt(len(tiles)))
-    content = BytesIO()
-    Image.fromarray(mosaic(tiles, columns, 0)[0]).save(content, format="png")
     table = {"columns": columns, "width": tiles.shape[2], "height": tiles.shape[1], "stimuli": list(bank.ids)}
-    Folder(folder).put(THUMBNAILS, content.getvalue())
+    Folder(folder).put(THUMBNAILS, to_png(mosaic(tiles, columns, 0)[0]))
     Folder(folder).put(THUMBNAIL_TABLE, json.dumps(table).encode())

@@ -9,6 +9,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
+from lightning_emerge.records import pool
+
 
 def filter_norms(weight: Float[Tensor, "filter ..."]) -> Float[Tensor, " filter"]:
     """Computes the Euclidean norm of each filter's weights (its bias apart), or of their gradient."""
@@ -30,11 +32,6 @@ def stack_layers(rows: Iterable[Float[Tensor, ...]]) -> Float[Tensor, "layer fil
     rows = list(rows)
     widest = max(len(row) for row in rows)
     return torch.stack([pad(row, (*(0, 0) * (row.dim() - 1), 0, widest - len(row)), value=torch.nan) for row in rows])
-
-
-def pool(activations: Float[Tensor, "stimulus filter ..."]) -> Float[Tensor, "stimulus filter"]:
-    """Averages each filter's activation over all places."""
-    return activations.mean(dim=tuple(range(2, activations.dim()))) if activations.dim() > 2 else activations
 
 
 def mean_responses(

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from lightning_emerge.measures.linear import wide
+from lightning_emerge.records import as_stored
 
 _ROOM = 2**19  # entries: what stays in the processor's cache
 _BLOCKS = 4
@@ -115,19 +116,17 @@ def activation_geometry(activations: Float[Tensor, "stimulus ..."]) -> Geometry:
     measured anew, and what is known of one goes with it.
     """
     if activations.is_inference():
-        return layer_geometry(_flat(activations))
+        return layer_geometry(_features(activations))
     version = activations._version
     known = _KNOWN.get(activations)
     if known is None or known[0] != version:
-        known = _KNOWN[activations] = version, layer_geometry(_flat(activations))
+        known = _KNOWN[activations] = version, layer_geometry(_features(activations))
     return known[1]
 
 
-def _flat(activations: Float[Tensor, "stimulus ..."]) -> Float[Tensor, "stimulus feature"]:
-    """Features in the order in which they lie in memory, which no product over features depends on."""
-    if activations.dim() == 4 and activations.is_contiguous(memory_format=torch.channels_last):
-        return activations.movedim(1, -1).flatten(1)
-    return activations.flatten(1)
+def _features(activations: Float[Tensor, "stimulus ..."]) -> Float[Tensor, "stimulus feature"]:
+    """Features in the order in which they lie in memory, which needs no copy and which no product depends on."""
+    return as_stored(activations).flatten(1)
 
 
 def centred_gram(squared: Float[Tensor, "*batch stimulus stimulus"]) -> Float[Tensor, "*batch stimulus stimulus"]:

@@ -73,7 +73,7 @@ def held_out_scores(
     Returns:
         Fitted values; NaN if the layer answers all stimuli alike.
     """
-    inverse = positive_inverse(gram + _penalty(gram))
+    inverse = positive_inverse(_penalised(gram, gram))
     rows = inverse.sum(dim=1, keepdim=True)
     inverse = inverse - rows @ rows.T / rows.sum()
     weights, scores = inverse @ wanted, wanted.clone()
@@ -102,7 +102,7 @@ def ridge_scores(
     mean = train.mean(dim=0)
     inner = train - mean - mean[:, None] + mean.mean()
     target = wanted[chosen]
-    weights = solve(inner + _penalty(gram)[chosen][:, chosen], target - target.mean(dim=0))
+    weights = solve(_penalised(inner, gram), target - target.mean(dim=0))
     about = across - across.mean(dim=1, keepdim=True) - mean + mean.mean()
     return about @ weights + target.mean(dim=0)
 
@@ -169,8 +169,10 @@ def _to_means(
     return far.nan_to_num(torch.inf)
 
 
-def _penalty(gram: Tensor) -> Tensor:
-    return RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+def _penalised(products: Tensor, gram: Tensor) -> Tensor:
+    """Products of some of a layer's stimuli, with its ridge penalty on their diagonal."""
+    penalty = RIDGE * gram.diagonal().mean()
+    return products + penalty * torch.eye(len(products), dtype=gram.dtype, device=gram.device)
 
 
 def _or_nan(value: Tensor, squared: Tensor) -> Tensor:

@@ -17,12 +17,11 @@ from lightning_emerge.measures.collapse import (
     self_duality,
     variability_ratio,
 )
-from lightning_emerge.measures.filters import pool
 from lightning_emerge.measures.geometry import Geometry, activation_geometry, deal_folds
 from lightning_emerge.measures.readout import nearest_mean_accuracy, participation_ratio, ridge_accuracy, silhouette
 from lightning_emerge.measures.selectivity import class_selectivity, selective_share
 from lightning_emerge.probe import Probe
-from lightning_emerge.records import Axis, Capture, Measurement, Needs, to_array
+from lightning_emerge.records import Axis, Capture, Measurement, Needs, pool, to_array
 from lightning_emerge.schedules import Schedule
 
 _FOLDS = 5

@@ -13,14 +13,10 @@ from lightning_emerge.figures.maximised import draw_maximised
 from lightning_emerge.measures.filters import stack_layers
 from lightning_emerge.measures.maximise import Palette, find_palette, maximise
 from lightning_emerge.probe import Probe
-from lightning_emerge.records import Axis, Capture, Measurement, Needs, StimulusBank, to_array
+from lightning_emerge.records import Axis, Capture, Measurement, Needs, StimulusBank, pool, to_array
 from lightning_emerge.schedules import LogSpaced, Schedule
 
 _CHUNK = 32
-
-
-def _channel(outputs: Tensor) -> Tensor:
-    return outputs if outputs.dim() == 2 else outputs.flatten(2).mean(dim=2)
 
 
 def _unit(outputs: Tensor) -> Tensor:
@@ -29,7 +25,7 @@ def _unit(outputs: Tensor) -> Tensor:
     return outputs
 
 
-_TARGETS: Mapping[str, Callable[[Tensor], Tensor]] = {"channel": _channel, "unit": _unit}
+_TARGETS: Mapping[str, Callable[[Tensor], Tensor]] = {"channel": pool, "unit": _unit}
 
 
 @final
