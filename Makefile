@@ -47,7 +47,7 @@ docs: $(VENV)/.docs ## build the documentation into docs/_build/html
 	@echo "docs/_build/html/index.html"
 
 pictures: $(VENV)/.dev ## draw the documentation's pictures from a run in RUNS (needs Chromium)
-	$(BIN)/python docs/pictures.py $(RUNS)
+	PYTHONPATH=tests/bench $(BIN)/python docs/pictures.py $(RUNS)
 
 presets: $(VENV)/.dev ## measure how hard the tokens are, and draw it (a quarter of an hour)
 	$(BIN)/python docs/presets.py

@@ -10,7 +10,6 @@ says which run its own are of.
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -44,8 +43,6 @@ from lightning_emerge.probes.contact import contact_sheet
 
 FOLDER = Path(__file__).parent / "pictures"
 LAYERS = ("conv1_1", "conv2_2", "conv3_3", "conv4_3", "conv5_3", "fc2", "fc3")
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
-FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
 
 
 def save(name: str, figure: Figure) -> None:
@@ -160,7 +157,7 @@ def draw_exemplars() -> None:
 
 def shoot_board(run: Path) -> None:
     """Takes a picture of TensorBoard's time series on the run."""
-    from playwright.sync_api import sync_playwright
+    from browser import open_browser  # of tests/bench, which only this picture needs
 
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -174,8 +171,7 @@ def shoot_board(run: Path) -> None:
                 break
             except OSError:
                 time.sleep(0.5)
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+        with open_browser() as browser:
             page = browser.new_page(viewport={"width": 1500, "height": 1000})
             page.goto(f"{address}/?smoothing=0&tagFilter=^(exemplars|emergence|rdm|kernels|val/confusion)$#timeseries")
             page.locator("image-card img").nth(4).wait_for(timeout=120_000)
@@ -183,7 +179,6 @@ def shoot_board(run: Path) -> None:
             time.sleep(3)
             page.screenshot(path=str(FOLDER / "tensorboard.png"))
             print(FOLDER / "tensorboard.png")
-            browser.close()
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(20)

@@ -7,25 +7,22 @@ all of the time from the first kernel to the last.
 from __future__ import annotations
 
 import json
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
-from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
+from parts import DEFAULT, FULL, make_model, read_probes
+from table import medians
 from torch.nn.functional import cross_entropy
 
 import lightning_emerge as le
 
-CONFIGS = Path(__file__).parents[2] / "configs"
-DEFAULT, FULL = CONFIGS / "vgg5.yaml", CONFIGS / "probes" / "full.yaml"
 Figures = dict[str, dict[str, float]]
 
 
@@ -45,8 +42,7 @@ class Case:
         )
 
     def model(self) -> le.TokenClassifier:
-        seed_everything(0, verbose=False)
-        return le.TokenClassifier(le.VGG(image_size=self.image_size))
+        return make_model(image_size=self.image_size)
 
     def fit(self, callbacks: Iterable[Callback], data: le.TokenDataModule) -> int:
         """Trains, and gives the number of optimizer steps."""
@@ -72,12 +68,12 @@ def bench_fit(rounds: int, case: Case, configs: Iterable[Path] = (DEFAULT,)) -> 
     case.fit([], data)  # kernels are chosen and images are rendered
     pairs = [
         (
-            _seconds(lambda: case.fit(read_probes(configs), data), case.device),
+            _seconds(lambda: case.fit(read_probes(*configs), data), case.device),
             _seconds(lambda: case.fit([], data), case.device),
         )
         for _ in range(rounds)
     ]
-    return {f"GPU: fit, probes of {configs[-1].stem} / none": _row(pairs)}
+    return {f"GPU: fit, probes of {configs[-1].stem} / none": medians(pairs)}
 
 
 def bench_waiting(_rounds: int, case: Case) -> Figures:
@@ -86,7 +82,7 @@ def bench_waiting(_rounds: int, case: Case) -> Figures:
     case.fit([], data)
     return {
         f"GPU: waiting, {name}": waiting(_kernels(lambda callbacks=callbacks: case.fit(callbacks, data)))
-        for name, callbacks in (("no probes", []), ("default probes", read_probes([DEFAULT])))
+        for name, callbacks in (("no probes", []), ("default probes", read_probes(DEFAULT)))
     }
 
 
@@ -101,17 +97,7 @@ def bench_constant_batch(rounds: int, case: Case) -> Figures:
             step()
 
     pairs = [(_seconds(lambda: case.fit([], data), case.device), _seconds(floor, case.device)) for _ in range(rounds)]
-    return {"GPU: fit without probes / one batch as a CUDA graph": _row(pairs)}
-
-
-def read_probes(configs: Iterable[Path]) -> list[le.Probe]:
-    """Makes the probes of configurations that are put on top of each other, each to raise when it fails."""
-    entries: list[dict[str, Any]] = []
-    for config in configs:
-        trainer = yaml.safe_load(config.read_text())["trainer"]
-        entries = [*(trainer.get("callbacks") or entries), *(trainer.get("callbacks+") or ())]
-    kinds = [(_named(entry), _build(entry.get("init_args", {}))) for entry in entries]
-    return [kind(**{**given, "on_error": "raise"}) for kind, given in kinds if issubclass(kind, le.Probe)]
+    return {"GPU: fit without probes / one batch as a CUDA graph": medians(pairs)}
 
 
 def waiting(kernels: Iterable[tuple[float, float]]) -> dict[str, float]:
@@ -123,17 +109,6 @@ def waiting(kernels: Iterable[tuple[float, float]]) -> dict[str, float]:
         idle += max(start - end, 0)
         end = max(end, stop)
     return {"ms": idle / 1000, "floor_ms": (end - begin) / 1000, "ratio": idle / (end - begin)}
-
-
-def _named(entry: dict[str, Any]) -> Any:
-    module, name = entry["class_path"].rsplit(".", 1)
-    return getattr(import_module(module), name)
-
-
-def _build(value: Any) -> Any:
-    if isinstance(value, dict) and "class_path" in value:
-        return _named(value)(**_build(value.get("init_args", {})))
-    return {key: _build(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def _training_step(case: Case) -> Callable[[], Any]:
@@ -191,14 +166,6 @@ def _seconds(work: Callable[[], Any], device: str) -> float:
     return time.perf_counter() - begin
 
 
-def _row(pairs: list[tuple[float, float]]) -> dict[str, float]:
-    return {
-        "ms": 1000 * statistics.median(a for a, _ in pairs),
-        "floor_ms": 1000 * statistics.median(b for _, b in pairs),
-        "ratio": statistics.median(a / b for a, b in pairs),
-    }
-
-
 def bench_gpu(rounds: int) -> Figures:
     """All figures on a GPU; none without one."""
     if not torch.cuda.is_available():
@@ -206,7 +173,7 @@ def bench_gpu(rounds: int) -> Figures:
         return {}
     case = Case()
     figures = {**bench_fit(rounds, case), **bench_waiting(rounds, case), **bench_constant_batch(rounds, case)}
-    return {**figures, **(bench_fit(1, case, (DEFAULT, FULL)) if FULL.exists() else {})}
+    return {**figures, **bench_fit(1, case, (DEFAULT, FULL))}
 
 
 if __name__ == "__main__":

@@ -67,12 +67,14 @@ class Watch:
 
 def bench_look(rounds: int) -> Iterator[Row]:
     """All default probes in one look, sharing one pass."""
-    yield _look("a look of all default probes", read_probes(DEFAULT), rounds, bar=4, why=_SHARED)
+    yield _look(
+        "a look of all default probes", read_probes(DEFAULT, schedule=le.EverySteps(1)), rounds, bar=4, why=_SHARED
+    )
 
 
 def bench_looks(rounds: int) -> Iterator[Row]:
     """A look of each probe alone."""
-    for probe in read_probes(DEFAULT, FULL):
+    for probe in read_probes(DEFAULT, FULL, schedule=le.EverySteps(1)):
         name = type(probe).__name__
         yield _look(f"a look of {name} alone", [probe], rounds, why=_WHY.get(name, ""))
 

@@ -45,7 +45,7 @@ def _fit(kind: str) -> None:
             max_steps=6,
             limit_val_batches=0,
             logger=TensorBoardLogger(folder),
-            callbacks=[*(read_probes(DEFAULT) if kind == "default" else ())],
+            callbacks=[*(read_probes(DEFAULT, schedule=le.EverySteps(1)) if kind == "default" else ())],
             enable_progress_bar=False,
             enable_model_summary=False,
             enable_checkpointing=False,

@@ -41,14 +41,21 @@ def forward(network: nn.Module, images: torch.Tensor) -> None:
             network(some)
 
 
-def read_probes(*configs: Path) -> list[le.Probe]:
-    """Makes the probes of configurations put on top of each other, to look at every step and to raise if they fail."""
+def read_probes(*configs: Path, **settings: Any) -> list[le.Probe]:
+    """Makes the probes of configurations put on top of each other, to raise if they fail.
+
+    Args:
+        configs: files, the first as it is.
+        settings: of all of them, in place of what the configurations say.
+    """
     entries: list[Mapping[str, Any]] = []
     for config in configs:
         trainer = yaml.safe_load(config.read_text())["trainer"]
-        entries = [*trainer.get("callbacks", entries), *trainer.get("callbacks+", ())]
-    settings = {"on_error": "raise", "schedule": le.EverySteps(1)}
-    return [_class_of(entry)(**{**entry.get("init_args", {}), **settings}) for entry in entries if _is_probe(entry)]
+        entries = [*(trainer.get("callbacks") or entries), *(trainer.get("callbacks+") or ())]
+    given = {"on_error": "raise", **settings}
+    return [
+        _class_of(entry)(**{**_build(entry.get("init_args", {})), **given}) for entry in entries if _is_probe(entry)
+    ]
 
 
 def without_probes(config: Path, folder: Path) -> Path:
@@ -64,6 +71,13 @@ def without_probes(config: Path, folder: Path) -> Path:
 def _class_of(entry: Mapping[str, Any]) -> Any:
     module, name = entry["class_path"].rsplit(".", 1)
     return getattr(import_module(module), name)
+
+
+def _build(value: Any) -> Any:
+    """What a value of a configuration stands for, with the classes that it names made."""
+    if isinstance(value, dict) and "class_path" in value:
+        return _class_of(value)(**_build(value.get("init_args", {})))
+    return {key: _build(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def _is_probe(entry: Mapping[str, Any]) -> bool:

@@ -18,6 +18,8 @@ from table import Row, timed
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+import lightning_emerge as le
+
 _COCKPIT = Row(
     "rivals",
     "a look of all default probes",
@@ -62,7 +64,8 @@ def bench_wandb(rounds: int) -> Iterator[Row]:
 def _compared(row: Row, wanted: Sequence[str], theirs: Callable[[], None], rounds: int) -> Row:
     """Times our look, their step and a plain step in turn."""
     plain = _plain_step()
-    with Watch([probe for probe in read_probes(DEFAULT) if type(probe).__name__ in wanted]) as watch:
+    looking = read_probes(DEFAULT, schedule=le.EverySteps(1))
+    with Watch([probe for probe in looking if type(probe).__name__ in wanted]) as watch:
         for warm in (watch, theirs, plain):
             warm()
         times = [(timed(watch), timed(theirs), timed(plain)) for _ in range(max(rounds, 3))]

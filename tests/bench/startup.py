@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback
+from table import medians
 
 from lightning_emerge.engine.conductor import Conductor
 
@@ -48,15 +48,11 @@ def _paired(command: tuple[str, ...], rounds: int) -> dict[str, float]:
     ended = _BEGAN if command[: len(_FIT)] == _FIT else 0
     _time(command, ended)  # what is compiled is kept on disk
     times = [(_time(command, ended), _time(("-c", "import lightning"), 0)) for _ in range(rounds)]
-    return {
-        "ms": statistics.median(work for work, _ in times),
-        "floor_ms": statistics.median(floor for _, floor in times),
-        "ratio": statistics.median(work / floor for work, floor in times),
-    }
+    return medians(times)
 
 
 def _time(command: tuple[str, ...], ended: int) -> float:
-    """Milliseconds that a command takes in a process of its own, which has to end as it is to."""
+    """Seconds that a command takes in a process of its own, which has to end as it is to."""
     paths = os.pathsep.join([str(_HERE), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     with tempfile.TemporaryDirectory() as folder:
         begin = time.perf_counter()
@@ -68,7 +64,7 @@ def _time(command: tuple[str, ...], ended: int) -> float:
             text=True,
             check=False,
         )
-        taken = 1000 * (time.perf_counter() - begin)
+        taken = time.perf_counter() - begin
     assert done.returncode == ended, done.stderr[-2000:]
     return taken
 

@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 import statistics
 import time
 from typing import Any
 
-from playwright.sync_api import Page, sync_playwright
-
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+from browser import open_browser
+from playwright.sync_api import Page
 
 # From the browser's own event to the end of the drawing in which all views that are in sight show the step.
 _TIMES = """root => {
@@ -46,8 +35,7 @@ def bench_tab(address: str, run: str, moves: int = 40) -> dict[str, float]:
     Returns:
         Milliseconds: `first_view`, and `cached` and `cold` moves, each as a median and a 95th percentile.
     """
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+    with open_browser() as browser:
         page = browser.new_page(viewport={"width": 1400, "height": 1000})
         page.goto(address)  # what TensorBoard itself needs is not ours
         page.wait_for_timeout(3000)
@@ -63,7 +51,6 @@ def bench_tab(address: str, run: str, moves: int = 40) -> dict[str, float]:
         near = [0.5 + 0.01 * (k % 10) for k in range(moves)]
         _drag(page, root, near)
         cached = _drag(page, root, near)
-        browser.close()
     return {"first_view": first_view, **_summary("cached", cached), **_summary("cold", cold)}
 
 

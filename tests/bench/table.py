@@ -105,14 +105,19 @@ def pairs(work: Callable[[], Any], against: Callable[[], Any], rounds: int) -> l
     return [(timed(work), timed(against)) for _ in range(rounds)]
 
 
+def medians(times: Sequence[tuple[float, float]]) -> dict[str, float]:
+    """The medians of pairs of seconds, in milliseconds, and of their ratios."""
+    return {
+        "ms": 1000 * statistics.median(a for a, _ in times),
+        "floor_ms": 1000 * statistics.median(b for _, b in times),
+        "ratio": statistics.median(a / b for a, b in times),
+    }
+
+
 def summarised(row: Row, times: Sequence[tuple[float, float]]) -> Row:
     """Gives a row the medians of pairs of seconds."""
-    return replace(
-        row,
-        value=statistics.median(a / b for a, b in times),
-        ms=1000 * statistics.median(a for a, _ in times),
-        against_ms=1000 * statistics.median(b for _, b in times),
-    )
+    found = medians(times)
+    return replace(row, value=found["ratio"], ms=found["ms"], against_ms=found["floor_ms"])
 
 
 def compared(row: Row, work: Callable[[], Any], against: Callable[[], Any], rounds: int) -> Row:

@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
-from types import ModuleType
-
+import gpu
 import pytest
 import torch
+from parts import CONFIGS, DEFAULT, read_probes
 
 import lightning_emerge as le
-
-
-@pytest.fixture(scope="module")
-def gpu() -> ModuleType:
-    spec = spec_from_file_location("bench_gpu", Path(__file__).with_name("gpu.py"))
-    module = sys.modules["bench_gpu"] = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize(
@@ -31,23 +20,23 @@ def gpu() -> ModuleType:
         ([(500, 1500), (1500, 2500)], 0, 2),
     ],
 )
-def test_waiting_is_what_no_kernel_covers(kernels, idle, span, gpu):
+def test_waiting_is_what_no_kernel_covers(kernels, idle, span):
     assert gpu.waiting(kernels) == {"ms": idle, "floor_ms": span, "ratio": idle / span}
 
 
-def test_the_probes_are_those_of_the_configurations(gpu):
-    default = gpu.read_probes([gpu.DEFAULT])
+def test_the_probes_are_those_of_the_configurations():
+    default = read_probes(DEFAULT)
     kinds = [le.CategoryProbe, le.GradientProbe, le.FilterProbe, le.TopExemplarProbe, le.SimilarityProbe]
     assert [type(probe) for probe in default] == [*kinds, le.EmbeddingProbe]
     assert {probe.on_error for probe in default} == {"raise"}
     assert default[3].schedule.per_decade == 4
-    more = gpu.read_probes([gpu.DEFAULT, gpu.CONFIGS / "probes" / "gradients.yaml"])
+    more = read_probes(DEFAULT, CONFIGS / "probes" / "gradients.yaml")
     assert [type(probe) for probe in more[:6]] == [type(probe) for probe in default]
     assert len(more) == 9
 
 
 @pytest.mark.filterwarnings("ignore:.*number of training batches.*", "ignore:GPU available but not used.*")
-def test_a_fit_is_compared_with_steps_on_one_batch(gpu):
+def test_a_fit_is_compared_with_steps_on_one_batch():
     case = gpu.Case("cpu", image_size=32, batch_size=25, exemplars=10, epochs=1)
     (row,) = gpu.bench_constant_batch(1, case).values()
     assert row["ratio"] == row["ms"] / row["floor_ms"]
@@ -56,13 +45,13 @@ def test_a_fit_is_compared_with_steps_on_one_batch(gpu):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*number of training batches.*", "ignore:GPU available but not used.*")
-def test_a_fit_with_probes_is_compared_with_one_without(gpu):
+def test_a_fit_with_probes_is_compared_with_one_without():
     case = gpu.Case("cpu", image_size=32, batch_size=25, exemplars=10, epochs=1)
     (row,) = gpu.bench_fit(1, case).values()
     assert row["ratio"] > 1
 
 
-def test_nothing_is_said_to_be_measured_without_a_gpu(gpu, monkeypatch, capsys):
+def test_nothing_is_said_to_be_measured_without_a_gpu(monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert gpu.bench_gpu(1) == {}
     assert "not measured: no GPU" in capsys.readouterr().out

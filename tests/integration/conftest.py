@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-
-_FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+from browser import open_browser
 
 # The contrast of two colours (WCAG 2.2), of each text against what lies behind it; the least of all, with its words.
 _LEAST_CONTRAST = """selectors => {
@@ -40,12 +29,8 @@ _LEAST_CONTRAST = """selectors => {
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """Headless Chromium, for the tests of a module."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=_FLAGS)
+    with open_browser() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
