@@ -34,7 +34,7 @@ import lightning_emerge as le
 from lightning_emerge import capture as looking
 from lightning_emerge.data.tokens import Grammar
 from lightning_emerge.engine.conductor import Conductor, Sinks
-from lightning_emerge.figures.canvas import new_figure, to_png
+from lightning_emerge.figures.canvas import TOKEN_COLOURS, TOKEN_MARKERS, new_figure, to_png
 from lightning_emerge.probe import find_budget
 
 PAGE = Path(__file__).parents[2] / "docs" / "scale.md"
@@ -405,12 +405,15 @@ def draw_axis(axis: str, series: Figures) -> None:
         for number, (name, points) in enumerate(series.items()):
             x, y = [int(value) for value in points], [max(row[key] * scale, floor) for row in points.values()]
             if name != "pass":
-                style, colour = _STYLES[(number - 1) // 10], f"C{(number - 1) % 10}"
-                axes.plot(x, y, style, color=colour, label=name, markersize=4)
+                lap, place = divmod(number - 1, len(TOKEN_COLOURS))
+                looks = {"color": TOKEN_COLOURS[place], "marker": TOKEN_MARKERS[place], "linestyle": _STYLES[lap]}
+                axes.plot(x, y, label=name, markersize=4, **looks)
             elif key == "seconds":
                 axes.plot(x, y, "--", color="black", label="pass of the bank alone")
         axes.set_xscale("log")
         axes.set_yscale("log")
+        axes.minorticks_off()
+        axes.set_xticks(AXES[axis], [f"{value:,}" for value in AXES[axis]], rotation=45)
         axes.set_xlabel(axis)
         axes.set_ylabel(label)
         axes.spines[["top", "right"]].set_visible(False)
@@ -419,7 +422,7 @@ def draw_axis(axis: str, series: Figures) -> None:
     (PICTURES / f"scale_{axis}.png").write_bytes(to_png(figure))
 
 
-_STYLES = ("o-", "s:")
+_STYLES = ("-", ":")
 _COLUMNS = (
     ("seconds", 1, "seconds of the processor a look", 1e-3),
     ("mib", 1, "MiB at the peak of a look", 1),
