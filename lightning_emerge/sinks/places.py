@@ -14,7 +14,7 @@ _FILE = "file://"
 def is_url(path: str | Path) -> bool:
     """Whether a path begins as a URL does; `file://` is only another way to name a local one.
 
-    Names of folders may hold `::` and `:`, for which fsspec has other uses: `runs/vgg5::lr0.1` is a folder of that name.
+    Names of folders may hold `::` and `:`, for which fsspec has other uses: `runs/vgg5::lr0.1` is such a folder.
     """
     return _URL.match(str(path)) is not None and not str(path).startswith(_FILE)
 
