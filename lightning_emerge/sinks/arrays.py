@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -18,24 +20,33 @@ from numcodecs.zstd import Zstd  # pyright: ignore[reportMissingTypeStubs]
 from zarr.codecs import ZstdCodec
 
 from lightning_emerge.records import Axis, Label, Measurement
+from lightning_emerge.sinks.checks import check_measurement
+from lightning_emerge.sinks.format import CHECK, METADATA, TAKEN, Ranges, add_row, before, is_whole, rows_of, seal
 from lightning_emerge.sinks.layout import STORE
 from lightning_emerge.sinks.storage import Folder, Lock
+from lightning_emerge.sinks.whole import WholeStore
 
 if TYPE_CHECKING:
     import xarray as xr
 
-_METADATA = "zarr.json"
 _PACKAGE = "lightning_emerge"
 _KEYS: Any = {
     "name": "default",
     "separator": ".",
 }  # making a folder for each axis takes longer than packing the numbers
-_ZSTD = ZstdCodec(level=1)  # Zarr's own choice, level 3, packs a look by 4% more in three times the time
+# Zarr's own choice, level 3, packs a look by 4% more in three times the time; a checksum is 4 bytes a chunk.
+_ZSTD = ZstdCodec(level=1, checksum=True)
 _LATE = 8  # steps that readers without the group's metadata may be behind
 _ABOUT = (
     "Measurements of one training run. Every array has `step` (optimizer steps taken) as its first axis and one chunk "
-    "a step; NaN fills the steps at which a measure was not taken."
+    "a step; NaN fills the steps at which a measure was not taken. `taken` says at which rows each was taken."
 )
+_OURS = re.compile(
+    r"zarr\.json|c(\.\d+)*|c(/\d+)+|"  # metadata and chunks, those of version 0.1.0 in folders of their own
+    r"(c/(\d+/)*)?\.(zarr\.json|c[.\d]*|\d+)\.([0-9a-f]+\.)?new|"  # what a killed run left half written
+    r"(c/(\d+/)*)?(zarr|c[.\d]*|\d+)\.\w+\.partial"
+)
+"""Paths in an array's folder that a run may have left, so that a later one may remove them."""
 
 
 class ArraySink:
@@ -50,8 +61,8 @@ class ArraySink:
             for a run that begins anew.
 
     Raises:
-        ValueError: if there is a store that this class did not write, one that is damaged, one that another run is
-            writing, or, for a new run, one with records of an earlier run.
+        ValueError: if there is a link, files of others, a store that this class did not write, one that is damaged, one
+            that another run is writing, or, for a new run, one with records of an earlier run. All is left as it is.
         OSError: if the folder cannot be written.
     """
 
@@ -66,24 +77,33 @@ class ArraySink:
 
     def _open(self, step: int | None) -> None:
         folder = self._folder
-        if step is None and folder.exists(_METADATA):
+        _check_ours(folder)
+        if not folder.exists(METADATA):
+            with _said(folder):
+                _create(folder)
+        elif step is None:
             _check_empty(folder)
-            folder.remove()
-        if not folder.exists(_METADATA):
             with _said(folder):
                 _create(folder)
         self._root = _read_root(folder)
         committed = self._read_steps()
         self._steps = committed if step is None else [done for done in committed if done <= step]
         self._known_labels: dict[str, npt.NDArray[Any]] = {}
+        with _said(folder):
+            if len(self._steps) < len(committed):
+                self._forget_later()
+                folder.put(METADATA, seal(self._root))
+            self._sweep()
+        self._left = folder.read(METADATA)
+        self._declared = self._read_declared()
+
+    def _forget_later(self) -> None:
         for metadata in self._arrays.values():
             if _is_stepped(metadata):
                 metadata["shape"][0] = len(self._steps)
-        with _said(folder):
-            if len(self._steps) < len(committed):
-                folder.put(_METADATA, _encode(self._root))
-            self._sweep()
-        self._declared = self._read_declared()
+        taken = self._taken
+        for name in taken or ():
+            taken[name] = before(taken[name], len(self._steps))
 
     @property
     def steps(self) -> tuple[int, ...]:
@@ -94,6 +114,7 @@ class ArraySink:
         """Lets other runs write to the store."""
         try:
             if self._shown < len(self._steps):
+                self._check_there()
                 self._show()
         finally:
             self._release()
@@ -103,41 +124,59 @@ class ArraySink:
         if lock is not None:
             lock.release()
 
-    def write(self, step: int, measurements: Sequence[Measurement]) -> None:
+    def write(self, step: int, measurements: Sequence[Measurement]) -> dict[str, Exception]:
         """Stores what was measured at one step and commits it.
+
+        Returns:
+            By name, what could not be stored and why; all else is.
 
         Raises:
             ValueError: if the step lies before one that is committed and is not committed itself, or if `check` refuses
                 a measurement; nothing is stored then.
-            OSError: if the disk is full or cannot be written; the store is as it was before then.
+            OSError: if the disk is full or cannot be written, or somebody has removed the store meanwhile; the store is
+                as it was before then.
         """
         if step not in self._steps and self._steps and step < self._steps[-1]:
             raise ValueError(f"Records are written in the order of steps; got step {step} after {self._steps[-1]}.")
         for measurement in measurements:
             self.check(measurement)
-        before = list(self._steps)
-        if step not in before:
+        self._check_there()
+        steps = list(self._steps)
+        if step not in steps:
             self._steps.append(step)
         try:
-            for measurement in measurements:
-                self._put(self._steps.index(step), measurement)
+            refused = self._put(self._steps.index(step), measurements)
             self._commit()
         except BaseException:
-            self._steps = before
+            self._steps = steps
             self._root = _read_root(self._folder)
             with suppress(OSError):
                 self._sweep()
             raise
+        return refused
+
+    def _check_there(self) -> None:
+        """Notices that somebody, such as a cleaner of full disks, has removed the store under a run."""
+        try:
+            if not self._folder.local or self._folder.read(METADATA) == self._left:
+                return
+        except FileNotFoundError:
+            pass
+        raise OSError(
+            errno.ENOENT,
+            f"A run's records stay where they are while it goes on; those in {self._folder} were removed or replaced. "
+            "Nothing more is written there.",
+        )
 
     def check(self, measurement: Measurement) -> None:
         """Compares a measurement with the first of its name. It reads nothing, so another thread may write meanwhile.
 
         Raises:
-            ValueError: if its axes are not those of an earlier step, or its name cannot be that of an array.
+            ValueError: if its axes are not those of an earlier step, or `check_measurement` refuses it.
         """
         name = measurement.name
-        if not name or "/" in name:
-            raise ValueError(f"The name of a measurement is a word without '/'; got {name!r}.")
+        if name not in self._declared:
+            check_measurement(measurement)
         axes = tuple((axis.name, list(axis.labels)) for axis in measurement.axes)
         named = {"step", *(axis for declared in [axes, *self._declared.values()] for axis, _ in declared)}
         longer = (f"{axis}_of_{measure}" for measure in self._declared for axis in named)
@@ -178,43 +217,67 @@ class ArraySink:
             raise _damaged(self._folder, error) from error
         return declared
 
-    def _put(self, row: int, measurement: Measurement) -> None:
-        name, values = measurement.name, measurement.values
+    def _put(self, row: int, measurements: Sequence[Measurement]) -> dict[str, Exception]:
+        """Encodes everything before it writes anything, so that what cannot be encoded costs nobody else."""
+        files: dict[str, bytes] = {}
+        refused: dict[str, Exception] = {}
+        for measurement in measurements:
+            arrays, labels = dict(self._arrays), dict(self._known_labels)
+            coordinates = self._root["attributes"]["coordinates"]
+            try:
+                files |= self._encode(row, measurement)
+            except OSError:
+                raise
+            except Exception as error:  # what odd values and labels make Zarr raise is not known
+                self._root["consolidated_metadata"]["metadata"], self._known_labels = arrays, labels
+                self._root["attributes"]["coordinates"] = coordinates
+                refused[measurement.name] = error
+        for path, content in files.items():
+            self._folder.put(path, content)
+        return refused
+
+    def _encode(self, row: int, measurement: Measurement) -> dict[str, bytes]:
+        """The files of one measurement by their paths, with those of arrays that are new."""
+        name, values, files = measurement.name, measurement.values, dict[str, bytes]()
         if name not in self._arrays:
-            self._add(
+            files |= self._add(
                 name,
-                ["step", *(self._axis(axis, name) for axis in measurement.axes)],
+                ["step", *(self._axis(axis, name, files) for axis in measurement.axes)],
                 _attributes(measurement),
                 shape=(self._shown, *values.shape),
                 chunks=(1, *(max(1, size) for size in values.shape)),
                 dtype=values.dtype,
                 fill_value=np.nan,
             )
-        path = f"{name}/{_chunk(self._arrays[name], row)}"
-        if not _is_nan(values):
-            self._folder.put(path, _encode_chunk(self._arrays[name], values))
-        elif self._folder.exists(path):  # Zarr, too, writes no chunk of nothing but the fill value
-            self._folder.remove(path)
+        if values.size:
+            files[f"{name}/{_chunk(self._arrays[name], row)}"] = _encode_chunk(self._arrays[name], values)
+        if self._taken is not None:
+            add_row(self._taken.setdefault(name, []), row)
+        return files
 
-    def _add(self, name: str, axes: Sequence[str], attributes: Mapping[str, str], **settings: Any) -> None:
-        """Makes an array; the next commit makes it one of the store."""
+    def _add(self, name: str, axes: Sequence[str], attributes: Mapping[str, str], **settings: Any) -> dict[str, bytes]:
+        """Makes an array, and gives its files, its metadata last; the next commit makes it one of the store."""
+        if _is_others(self._folder, name):
+            raise ValueError(
+                f"Records have their folders for themselves; in {self._folder} somebody else has put {name!r}. "
+                "Move that away, or rename the measurement."
+            )
         files = _declare(name, axes, attributes, **settings)
-        for path, content in sorted(files.items()):  # its metadata come last
-            self._folder.put(path, content)
-        self._arrays[name] = json.loads(files[f"{name}/{_METADATA}"])
+        self._arrays[name] = json.loads(files[f"{name}/{METADATA}"])
+        return dict(sorted(files.items()))
 
-    def _axis(self, axis: Axis, measure: str) -> str:
-        """Finds or stores an axis' labels; an axis with other labels than its namesake gets a longer name."""
+    def _axis(self, axis: Axis, measure: str, files: dict[str, bytes]) -> str:
+        """Finds or adds an axis' labels; an axis with other labels than its namesake gets a longer name."""
         labels = _as_array(axis.labels)
         name = axis.name
         if name in self._arrays and not np.array_equal(self._labels(name), labels):
             name = f"{name}_of_{measure}"
         if name not in self._arrays:
-            self._store(name, name, labels, {"units": axis.unit} if axis.unit else {})
+            files |= self._store(name, name, labels, {"units": axis.unit} if axis.unit else {})
         attributes = self._root["attributes"]
         for note, values in axis.notes.items():
             if f"{name}_{note}" not in self._arrays:
-                self._store(f"{name}_{note}", name, _as_array(values), {})
+                files |= self._store(f"{name}_{note}", name, _as_array(values), {})
                 attributes["coordinates"] = f"{attributes['coordinates']} {name}_{note}".strip()
         return name
 
@@ -223,9 +286,11 @@ class ArraySink:
             self._known_labels[axis] = _read_array(self._folder, axis)
         return self._known_labels[axis]
 
-    def _store(self, name: str, axis: str, labels: npt.NDArray[Any], attributes: Mapping[str, str]) -> None:
-        self._add(name, [axis], attributes, data=labels, chunks=(max(1, len(labels)),))
+    def _store(self, name: str, axis: str, labels: npt.NDArray[Any], attributes: Mapping[str, str]) -> dict[str, bytes]:
+        own = {**attributes, "version": version(_PACKAGE)}
+        files = self._add(name, [axis], own, data=labels, chunks=(max(1, len(labels)),))
         self._known_labels[name] = labels
+        return files
 
     def _commit(self) -> None:
         """Gives every array its length and puts that of all of them in force at once."""
@@ -238,7 +303,9 @@ class ArraySink:
         self._root["consolidated_metadata"]["metadata"] = arrays
         if not self._shown or count >= self._shown + _LATE:
             self._show()
-        self._folder.put(_METADATA, _encode(self._root))
+        content = seal(self._root)
+        self._folder.put(METADATA, content, make=False)
+        self._left = content
 
     def _show(self) -> None:
         """Writes every array's length beside it, for readers that do not know the group's copy of the metadata.
@@ -247,7 +314,7 @@ class ArraySink:
         """
         for name, metadata in self._arrays.items():
             if _is_stepped(metadata):
-                self._folder.put(f"{name}/{_METADATA}", _encode(metadata))
+                self._folder.put(f"{name}/{METADATA}", _encode(metadata))
         self._shown = len(self._steps)
 
     @property
@@ -255,23 +322,29 @@ class ArraySink:
         """Metadata of every array as they are committed, or in `write` as they are going to be."""
         return self._root["consolidated_metadata"]["metadata"]
 
+    @property
+    def _taken(self) -> dict[str, Ranges] | None:
+        """At which rows each measure was taken; None in stores of version 0.1.0, which do not say."""
+        return self._root["attributes"].get(TAKEN)
+
+    def _rows(self, name: str, array: Mapping[str, Any]) -> set[int]:
+        """The rows of an array that have a chunk."""
+        if not _is_stepped(array):
+            return {0}
+        known = name != "step" and self._taken is not None
+        return rows_of(self._taken.get(name, [])) if known and self._taken else set(range(len(self._steps)))
+
     def _sweep(self) -> None:
-        """Removes what is there beyond what is committed."""
+        """Removes what a run has left there beyond what is committed, and nothing that no run writes."""
         self._known_labels.clear()
         folder, committed = self._folder, self._arrays
         for name in folder.names():
-            if name != _METADATA and name not in committed:
-                folder.remove(name)
+            if name not in committed and not _is_others(folder, name):
+                _clear(folder, name, set())
         for name, metadata in committed.items():
             if _read_metadata(folder, name) != metadata:
-                folder.put(f"{name}/{_METADATA}", _encode(metadata))
-            rows = range(metadata["shape"][0] if _is_stepped(metadata) else 1)
-            # In stores of version 0.1.0 a chunk lies in folders of its own, as c/7/0/0.
-            kept = {_METADATA, "c", *("/".join(_chunk(metadata, row).split("/")[:2]) for row in rows)}
-            found = folder.names(name)
-            for path in [*found, *(f"c/{row}" for row in folder.names(f"{name}/c") if "c" in found)]:
-                if path not in kept:
-                    folder.remove(f"{name}/{path}")
+                folder.put(f"{name}/{METADATA}", _encode(metadata))
+            _clear(folder, name, {METADATA, *(_chunk(metadata, row) for row in self._rows(name, metadata))})
         self._shown = len(self._steps)
 
 
@@ -283,11 +356,12 @@ def check_store(path: str | Path, *, new: bool) -> None:
         new: whether the run begins anew.
 
     Raises:
-        ValueError: if another run writes there now, the store is damaged or not of this package, or a new run would
-            meet records of an earlier one.
+        ValueError: if another run writes there now, the store is damaged or not of this package, a link or files of
+            others lie where it would be, or a new run would meet records of an earlier one.
     """
     folder = Folder(path)
-    if not folder.exists(_METADATA):
+    _check_ours(folder)
+    if not folder.exists(METADATA):
         return
     lock = _take(folder)
     try:
@@ -329,19 +403,52 @@ def _attributes(measurement: Measurement) -> dict[str, Any]:
     return attributes | ({"probe": measurement.probe} if measurement.probe else {})
 
 
+def _check_ours(folder: Folder) -> None:
+    """Refuses a folder that is not ours to write to: a link, one with links in it, or neither empty nor a store."""
+    names = folder.names()
+    for link in [name for name in ("", *names) if folder.is_link(name)]:
+        raise ValueError(
+            f"A run's records lie in a folder of their own, without links; {folder}{'/' if link else ''}{link} is a "
+            "link, and was left as it is. Move it away, or give the run another folder."
+        )
+    if METADATA not in names and not all(_OURS.fullmatch(name) for name in names):
+        raise ValueError(
+            f"A run's records begin in an empty folder; {folder} has {METADATA} no more, or never had, and holds "
+            f"{len(names)} other files or folders, which were left as they are. Move them away, or give the run "
+            "another folder."
+        )
+
+
 def _create(folder: Folder) -> None:
-    """Makes a store with no steps in it; the group's metadata come last, so that it is there whole or not at all."""
-    for name in folder.names():
-        folder.remove(name)
-    for path, content in _declare(
-        "step", ["step"], {"units": "optimizer steps"}, shape=(0,), chunks=(1,), dtype=np.int64
-    ).items():
-        folder.put(path, content)
-    attributes = {"package": _PACKAGE, "version": version(_PACKAGE), "about": _ABOUT, "coordinates": ""}
-    members = {"step": _read_metadata(folder, "step")}
+    """Makes a store with no steps in it, whole as soon as its only file is there; what it needs else is swept in."""
+    files = _declare("step", ["step"], {"units": "optimizer steps"}, shape=(0,), chunks=(1,), dtype=np.int64)
+    about = {"package": _PACKAGE, "version": version(_PACKAGE), "about": _ABOUT, "coordinates": "", TAKEN: {}}
+    members = {"step": json.loads(files[f"step/{METADATA}"])}
     consolidated = {"kind": "inline", "must_understand": False, "metadata": members}
-    root = {"zarr_format": 3, "node_type": "group", "attributes": attributes, "consolidated_metadata": consolidated}
-    folder.put(_METADATA, _encode(root))
+    folder.put(METADATA, seal({"attributes": about, "consolidated_metadata": consolidated}))
+
+
+def _is_others(folder: Folder, name: str) -> bool:
+    """Whether somebody else has put what lies in a store under a name."""
+    if not folder.exists(f"{name}/{METADATA}"):
+        return folder.is_link(name)
+    try:
+        found = json.loads(folder.read(f"{name}/{METADATA}"))
+        return "version" not in found["attributes"] and found["attributes"].get("units") != "optimizer steps"
+    except (OSError, ValueError, KeyError, TypeError):  # a torn one, of a run that was killed
+        return False
+
+
+def _clear(folder: Folder, name: str, kept: set[str]) -> None:
+    """Removes an array's files but for some, and its folder if it is empty then."""
+    if name == METADATA or _OURS.fullmatch(name):
+        if name != METADATA and folder.exists(name):
+            folder.remove(name)
+        return
+    for path in folder.files(name):
+        if path not in kept and _OURS.fullmatch(path):
+            folder.remove(f"{name}/{path}")
+    folder.prune(name)
 
 
 def _declare(name: str, axes: Sequence[str], attributes: Mapping[str, str], **settings: Any) -> dict[str, bytes]:
@@ -358,6 +465,7 @@ def _declare(name: str, axes: Sequence[str], attributes: Mapping[str, str], **se
             chunk_key_encoding=_KEYS,
             dimension_names=axes,
             attributes=dict(attributes),
+            config={"write_empty_chunks": True},  # a chunk that is not there is a loss
             **settings,
         )
     return {path: content.to_bytes() for path, content in made.items() if path.startswith(f"{name}/")}
@@ -390,14 +498,15 @@ def _check_codecs(name: str, array: Mapping[str, Any]) -> None:
 
 def _read_array(folder: Folder, name: str) -> npt.NDArray[Any]:
     with _quiet():
-        group = zarr.open_group(folder.store(read_only=True), mode="r", use_consolidated=True)
-        array: Any = group[name]
+        store = WholeStore(folder.store(read_only=True), folder.read(METADATA))
+        array: Any = zarr.open_group(store, mode="r", use_consolidated=True)[name]
         return np.asarray(array[:])
 
 
 def _read_root(folder: Folder) -> dict[str, Any]:
+    raw = folder.read(METADATA)
     try:
-        root = json.loads(folder.read(_METADATA))
+        root = json.loads(raw)
     except ValueError as error:
         raise _damaged(folder, error) from error
     ours = isinstance(root, dict) and isinstance(root.get("attributes"), dict)
@@ -405,12 +514,14 @@ def _read_root(folder: Folder) -> dict[str, Any]:
         raise ValueError(
             f"Records lie in a store that {_PACKAGE} wrote; it did not write {folder}. Move that away, or name another."
         )
+    if not is_whole(raw, root):
+        raise _damaged(folder, f"{METADATA} was changed since")
     return root
 
 
 def _read_metadata(folder: Folder, name: str) -> dict[str, Any] | None:
     try:
-        return json.loads(folder.read(f"{name}/{_METADATA}"))
+        return json.loads(folder.read(f"{name}/{METADATA}"))
     except (FileNotFoundError, ValueError):
         return None
 
@@ -441,14 +552,21 @@ def open_run(path: str | Path) -> xr.Dataset:
 
     url = str(path).rstrip("/")
     folder = Folder(url if url.rsplit("/", 1)[-1] == STORE else f"{url}/{STORE}")
-    if not folder.exists(_METADATA):
+    if not folder.exists(METADATA):
         raise FileNotFoundError(f"A run's folder holds {STORE}, which its probes write; there is none in {path}.")
     _read_root(folder)
     try:
         with _quiet():
-            return xr.open_zarr(folder.store(read_only=True), zarr_format=3, consolidated=True)
+            store = WholeStore(folder.store(read_only=True), folder.read(METADATA))
+            records = xr.open_zarr(store, zarr_format=3, consolidated=True)
     except Exception as error:  # what a damaged store raises is not known
         raise _damaged(folder, error) from error
+    steps = records.step.values if "step" in records.coords else np.empty(0)
+    if not (np.diff(steps) > 0).all():
+        raise _damaged(folder, f"its steps are {steps.tolist()}")
+    for key in (TAKEN, CHECK):
+        records.attrs.pop(key, None)
+    return records
 
 
 @contextmanager
@@ -466,18 +584,14 @@ def _said(folder: Folder) -> Iterator[None]:
         ) from error
 
 
-def _is_nan(values: npt.NDArray[Any]) -> bool:
-    """Whether there is nothing but NaN, which the first value tells in most cases."""
-    return bool(np.isnan(values.flat[:1]).all() and np.isnan(values).all())
-
-
 def _are_same(labels: list[Label], others: list[Label]) -> bool:
     return labels == others or np.array_equal(_as_array(labels), _as_array(others))  # 1 and "1" are, beside words
 
 
 def _as_array(labels: Sequence[Label]) -> npt.NDArray[Any]:
     values = np.asarray(labels)
-    return values.astype(np.dtypes.StringDType()) if values.dtype.kind == "U" else values
+    kinds: dict[str, Any] = {"U": np.dtypes.StringDType(), "i": np.int64, "u": np.int64, "f": np.float64}
+    return values.astype(kinds[values.dtype.kind]) if len(values) else values
 
 
 @contextmanager

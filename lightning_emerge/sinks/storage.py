@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import errno
 import os
-from contextlib import suppress
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
-from fsspec.core import url_to_fs  # pyright: ignore[reportMissingTypeStubs]
-from fsspec.implementations.local import LocalFileSystem  # pyright: ignore[reportMissingTypeStubs]
 from zarr.abc.store import Store
 from zarr.storage import FsspecStore, LocalStore
 
+from lightning_emerge.sinks.places import is_url, open_place
+
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Lock(Protocol):
@@ -24,17 +29,15 @@ class Lock(Protocol):
 
 
 class Folder:
-    """Reads and writes whole files of one folder.
+    """Reads and writes whole files of one folder, and none that a link in it leads to.
 
     Args:
-        path: of the folder, or an fsspec URL such as `s3://bucket/run/records.zarr`.
+        path: of the folder, taken literally, or an fsspec URL such as `s3://bucket/run/records.zarr`.
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.url = str(path)
-        self._files, root = url_to_fs(self.url)
-        self.root = str(root)
-        self.local = isinstance(self._files, LocalFileSystem)
+        self.url, self.local = str(path), not is_url(path)
+        self._files, self.root = open_place(path)
 
     def __str__(self) -> str:
         return self.root if self.local else self.url
@@ -44,43 +47,106 @@ class Folder:
 
         Raises:
             FileNotFoundError: if it is not there.
+            OSError: if it is no plain file, such as a pipe, or cannot be read.
         """
-        return bytes(self._files.cat_file(self._at(name)))
-
-    def put(self, name: str, content: bytes) -> None:
-        """Writes a file so that a reader finds either the old one or the new one, whole."""
-        path = self._at(name)
         if not self.local:
-            self._files.pipe_file(path, content)  # object stores show a file when all of it is there
+            return bytes(self._files.cat_file(self._at(name)))
+        # Not blocking, as opening a pipe would wait for its writer.
+        number = os.open(self._at(name), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(number, "rb") as file:
+            if not stat.S_ISREG(os.fstat(number).st_mode):
+                raise OSError(errno.EINVAL, "it is no plain file", self._at(name))
+            return file.read()
+
+    def put(self, name: str, content: bytes, *, make: bool = True) -> None:
+        """Writes a file so that a reader finds either the old one or the new one, whole.
+
+        Args:
+            name: its path in the folder.
+            content: what it is to hold.
+            make: whether folders that it lies in are made if they are not there.
+
+        Raises:
+            OSError: if it cannot be written, or a folder in this one that it lies in is a link.
+        """
+        if not self.local:
+            self._files.pipe_file(self._at(name), content)  # object stores show a file when all of it is there
             return
-        home, name = os.path.split(path)
-        new = f"{home}/.{name}.new"
+        *within, name = name.split("/")
+        new = f".{name}.{token_hex(8)}.new"
+        with self._opened(within, make) as home:
+            try:
+                with open(os.open(new, _NEW, 0o666, dir_fd=home), "wb") as file:
+                    file.write(content)
+                os.replace(new, name, src_dir_fd=home, dst_dir_fd=home)
+            except BaseException:
+                with suppress(OSError):
+                    os.unlink(new, dir_fd=home)
+                raise
+
+    @contextmanager
+    def _opened(self, within: Sequence[str], make: bool) -> Iterator[int]:
+        """Opens a folder in this one, link by link, so that nobody can lead it astray."""
+        if make:
+            os.makedirs(self.root, exist_ok=True)
+        number = os.open(self.root, _FOLDER)
         try:
-            os.makedirs(home, exist_ok=True)
-            with open(new, "wb") as file:
-                file.write(content)
-            os.replace(new, path)
-        except OSError:
-            with suppress(OSError):
-                os.unlink(new)
-            raise
+            for part in within:
+                if make:
+                    with suppress(FileExistsError):
+                        os.mkdir(part, dir_fd=number)
+                inner = os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=number)
+                os.close(number)
+                number = inner
+            yield number
+        finally:
+            os.close(number)
 
     def names(self, name: str = "") -> list[str]:
         """Names of what lies in the folder, or in one in it; none if it is not there."""
         try:
+            if self.local:
+                return sorted(os.listdir(self._at(name)))
             self._files.invalidate_cache()
             found = self._files.ls(self._at(name), detail=False)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
         return sorted(str(path).rstrip("/").rsplit("/", 1)[-1] for path in found)
 
+    def files(self, name: str) -> list[str]:
+        """Paths in a folder in this one of all files below it; links count as files and are not followed."""
+        home = self._at(name)
+        if not self.local:
+            self._files.invalidate_cache()
+            return sorted(str(path).removeprefix(home).strip("/") for path in self._files.find(home))
+        found: list[str] = []
+        for place, folders, files in os.walk(home):
+            links = [folder for folder in folders if os.path.islink(os.path.join(place, folder))]
+            found += [os.path.relpath(os.path.join(place, file), home) for file in (*files, *links)]
+        return sorted(found)
+
     def exists(self, name: str) -> bool:
         """Whether there is a file of this name."""
-        return bool(self._files.isfile(self._at(name)))
+        return os.path.isfile(self._at(name)) if self.local else bool(self._files.isfile(self._at(name)))
 
-    def remove(self, name: str = "") -> None:
-        """Removes a file, a folder with all that is in it, or this folder."""
-        self._files.rm(self._at(name), recursive=True)
+    def is_link(self, name: str = "") -> bool:
+        """Whether a name in the folder, or the folder's own, is that of a link."""
+        return self.local and os.path.islink(self._at(name))
+
+    def remove(self, name: str) -> None:
+        """Removes a file; of a link, the link."""
+        if self.local:
+            os.unlink(self._at(name))
+        else:
+            self._files.rm_file(self._at(name))
+
+    def prune(self, name: str) -> None:
+        """Removes the folders below one in this one, and that, as far as there is nothing in them."""
+        if not self.local:  # folders that are empty are none there
+            return
+        for place, _, _ in os.walk(self._at(name), topdown=False):
+            with suppress(OSError):
+                os.rmdir(place)
 
     def store(self, *, read_only: bool = False) -> Store:
         """The folder as Zarr sees it."""

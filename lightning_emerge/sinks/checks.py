@@ -1,0 +1,95 @@
+"""What a measurement has to be so that it can be stored and read again, whoever measured it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from lightning_emerge.records import Measurement
+
+_NAME = re.compile(r"(?!\.|__|zarr\.json$)[^/\\\x00-\x1f\x7f]+")
+_LONGEST = 200
+"""Bytes of the name of an array's folder; file systems take 255, some of which go to what is half written."""
+
+_FLOATS = ("float16", "float32", "float64")
+
+
+def check_measurement(measurement: Measurement) -> None:
+    """Looks whether a measurement can be stored: its names, its labels and its kind of numbers.
+
+    Raises:
+        ValueError: if it cannot.
+    """
+    for axis in measurement.axes:
+        _check_labels(axis.name, axis.labels)
+        for note, labels in axis.notes.items():
+            _check_labels(f"{axis.name}_{note}", labels)
+    for name in _names(measurement):
+        _check_name(measurement.name, name)
+    for text in (measurement.unit, measurement.source, measurement.about, *(axis.unit for axis in measurement.axes)):
+        if not _is_text(text):
+            raise ValueError(
+                f"Units and what is said of a measurement are text; {measurement.name!r} has {text!r:.80}."
+            )
+    if measurement.values.dtype.name not in _FLOATS:
+        raise ValueError(
+            f"Measurements are stored as {', '.join(_FLOATS)}; {measurement.name!r} has {measurement.values.dtype}. "
+            "Convert the values."
+        )
+
+
+def _names(measurement: Measurement) -> Iterator[str]:
+    """Names of all arrays that a measurement may need; an axis that has a namesake gets a longer one."""
+    yield measurement.name
+    for axis in measurement.axes:
+        yield axis.name
+        longer = f"{axis.name}_of_{measurement.name}"
+        yield from (longer, *(f"{longer}_{note}" for note in axis.notes))
+
+
+def _check_name(measure: str, name: Any) -> None:
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or not _is_text(name):
+        raise ValueError(
+            "The names of a measurement, its axes and their notes are words without '/', '\\' and control characters "
+            f"that do not begin with '.' or '__'; {measure!r:.80} has {name!r:.80}. Rename it."
+        )
+    if len(name.encode()) > _LONGEST:
+        raise ValueError(
+            f"The names of a measurement, its axes and their notes make no more than {_LONGEST} bytes together; "
+            f"{name!r:.80} has {len(name.encode())}. Shorten them."
+        )
+    if name == "step":
+        raise ValueError(f"Each record has an axis of steps already; {measure!r} has another. Rename it.")
+
+
+def _check_labels(name: str, labels: Sequence[Any]) -> None:
+    try:
+        found = np.asarray(labels)
+    except ValueError:  # sequences of different lengths
+        found = np.empty((0, 0), object)
+    if not len(labels):
+        return
+    whole = found.ndim == 1 and found.dtype.kind in "Uiuf"
+    if not whole or (found.dtype.kind == "f" and np.isnan(found).any()):
+        raise ValueError(
+            f"Labels of an axis are all words or all numbers, none of them NaN; {name!r:.80} has {_some(labels)}. "
+            "Write them as text."
+        )
+    for label in labels if found.dtype.kind == "U" else ():
+        if not _is_text(str(label)) or "\0" in str(label):
+            raise ValueError(f"Labels of an axis are text without NUL; {name!r:.80} has {label!r:.80}. Escape it.")
+
+
+def _some(labels: Sequence[Any]) -> str:
+    return ", ".join(f"{label!r:.40}" for label in list(labels)[:3])
+
+
+def _is_text(text: Any) -> bool:
+    """Whether it can be written as UTF-8."""
+    try:
+        return isinstance(text, str) and bool(text.encode() or True)
+    except UnicodeEncodeError:
+        return False
