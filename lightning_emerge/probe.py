@@ -36,6 +36,9 @@ from lightning_emerge.sinks.tensorboard import tensorboard_sinks
 _PAST = "lightning_emerge_probes"
 """Where a checkpoint has what the probes' earlier looks left."""
 
+_UNWRITTEN = "lightning_emerge_unwritten"
+"""Where it has the names of probes whose look at its step is not in the records yet."""
+
 _SHARDED = ("fsdp", "deepspeed", "modelparallel")
 _COUNTED = 100_000
 """Steps in which looks are counted."""
@@ -78,6 +81,7 @@ class Probe(Callback, ABC):
         self.failed_at: int | None = None
         self._conductor: Conductor | None = None
         self._past: dict[str, Any] | None = None
+        self._unwritten: list[str] = []
 
     @abstractmethod
     def measure(self, capture: Capture) -> Iterable[Measurement]:
@@ -127,7 +131,7 @@ class Probe(Callback, ABC):
         if probes[0] is self:
             self._conductor = _make_conductor(trainer, pl_module, probes, self._past)
             _check_budget(trainer, self._conductor)
-            self._conductor.begin(trainer.global_step)
+            self._conductor.begin(trainer.global_step, self._unwritten)
             _check_records(trainer, self._conductor)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -148,11 +152,13 @@ class Probe(Callback, ABC):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         # What was found before a checkpoint is on disk before it, so that who goes on from there misses nothing.
         if self._conductor:
-            self._conductor.settle()
+            self._conductor.settle(trainer.global_step)
             checkpoint[_PAST] = self._conductor.remember()
+            checkpoint[_UNWRITTEN] = self._conductor.unwritten()
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         self._past = checkpoint.get(_PAST)
+        self._unwritten = checkpoint.get(_UNWRITTEN, [])
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._conductor:

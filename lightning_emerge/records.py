@@ -258,6 +258,13 @@ class Capture:
     previous: Past | None = None
 
 
+def _kept(labels: Sequence[Label]) -> Sequence[Label]:
+    """A copy of labels that could be changed."""
+    if isinstance(labels, str | tuple | range):
+        return labels
+    return labels.tolist() if isinstance(labels, np.ndarray) else list(labels)
+
+
 @dataclass(frozen=True)
 class Axis:
     """One named axis of a measurement.
@@ -275,6 +282,8 @@ class Axis:
     notes: Mapping[str, Sequence[Label]] = field(default_factory=dict[str, Sequence[Label]])
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", _kept(self.labels))
+        object.__setattr__(self, "notes", {name: _kept(labels) for name, labels in self.notes.items()})
         for name, labels in self.notes.items():
             if len(labels) != len(self.labels):
                 raise ValueError(
@@ -286,6 +295,8 @@ class Axis:
 @dataclass(frozen=True)
 class Measurement:
     """A named array with named axes, a unit, the step it was taken at and where it came from.
+
+    It keeps copies of what it is given, so that a probe may use an array again.
 
     Attributes:
         name: what was measured, unique among the probes of a run: "rdm" for one.
@@ -314,6 +325,8 @@ class Measurement:
     beside: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict[str, npt.NDArray[Any]])
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "values", self.values.copy())
+        object.__setattr__(self, "beside", {name: values.copy() for name, values in self.beside.items()})
         names = [axis.name for axis in self.axes]
         shape = tuple(len(axis.labels) for axis in self.axes)
         if self.values.shape != shape:

@@ -20,10 +20,12 @@ from lightning_emerge import capture as looking
 from lightning_emerge.engine.budget import drawable
 from lightning_emerge.engine.costs import CAPTURE, WAIT, Costs
 from lightning_emerge.engine.device import full_precision, settle
+from lightning_emerge.engine.lent import ChangedError, is_foreign, same_streams, unchanged
 from lightning_emerge.engine.writer import Findings, Writer
 from lightning_emerge.records import Capture, Convolution, Measurement, Needs, Past, StimulusBank
 from lightning_emerge.schedules import Schedule
 from lightning_emerge.sinks.arrays import ArraySink
+from lightning_emerge.sinks.checks import check_measurement
 from lightning_emerge.sinks.tensorboard import TensorBoardSink
 
 
@@ -61,8 +63,9 @@ class _Member:
     last: int = -1  # step of its last look at the bank or the weights
     first: Past | None = None
     latest: tuple[Past, ...] = ()  # its last two looks: a run that goes on in another folder takes the last one again
-    broken: Exception | None = None  # what its schedule raised
+    broken: BaseException | None = None  # what its schedule raised
     size: int = 0  # bytes of the records of its last look
+    drawn: set[str] = field(default_factory=set[str])  # measurements that were drawn once under guard
 
     @property
     def name(self) -> str:
@@ -80,7 +83,7 @@ class _Member:
         """Whether it is to look at one of these steps; a schedule that fails is reported by the look."""
         try:
             return any(list(map(self.schedule, steps)))  # all of them, so that the same ones fail in every process
-        except Exception as error:
+        except _FAILURES as error:
             self.broken = error
             return True
 
@@ -98,6 +101,18 @@ class _Before:
 
 _Taken = tuple[Capture, Exception | None]
 """A capture, and what went wrong if the bank could not be run."""
+
+_FAILURES = (Exception, SystemExit)
+"""What a probe's own code may raise; it may call sys.exit."""
+
+
+@dataclass
+class _Held:
+    """What was found at a step whose training batch is still to be looked at: a step is committed at once."""
+
+    step: int
+    findings: list[Findings]
+    probes: list[str]
 
 
 class Conductor:
@@ -151,6 +166,7 @@ class Conductor:
         self.recorded = {done for sink in sinks.records for done in sink.steps}
         self.firing: looking.Firing | None = None
         self.before: _Before | None = None
+        self.held: _Held | None = None
         self.owners: dict[str, _Member] = {}
         self.axes: set[str] = {"step"}
         self.finite = True
@@ -160,37 +176,47 @@ class Conductor:
             Writer(sinks.records, sinks.boards, self.costs, strict=strict) if looking.is_process_zero() else None
         )
 
-    def begin(self, step: int) -> None:
-        """Looks before the first step, unless the run goes on from a step that was looked at before it stopped."""
+    def begin(self, step: int, again: Sequence[str] = ()) -> None:
+        """Looks before the first step, unless the run goes on from a step that was looked at before it stopped.
+
+        Args:
+            step: where the run stands.
+            again: names of probes whose look at this step was not written yet when the run was saved.
+        """
         known = looking.agree([step in self.recorded], self.device)[0]
         if known:
             self.step = step
         else:
-            self.look(step)
+            self.look(step, again=again)
 
-    def look(self, step: int, *, last: bool = False) -> None:
+    def look(self, step: int, *, last: bool = False, again: Sequence[str] = ()) -> None:
         """Looks at the bank and the weights with every probe that is due since the last look, or with all of them."""
         steps = range(self.step + 1, step + 1)
         self.step = step
         due = [m for m in self.members if m.on and not m.probe.needs.training and m.last != step]
-        due = [m for m in due if last or m.asks(steps)]
+        due = [m for m in due if last or m.asks(steps) or m.name in again]
         if not due:
             return
         for member in due:
             member.last = step
+        more = not last and bool(self._training(step))
         with isolate_rng(), full_precision():
-            self._report(step, due, lambda: self._capture(step, due))
+            self._report(step, due, lambda waiting: self._capture(step, waiting), more=more)
+
+    def _training(self, step: int) -> list[_Member]:
+        """The probes that are to look at the batches that a step's update is made from."""
+        return [m for m in self.members if m.on and m.probe.needs.training and m.asks([step])]
 
     def before_batch(self, step: int) -> None:
         """Watches which units fire in the batches that the next update is made from, if a probe is due then."""
-        due = [m for m in self.members if m.on and m.probe.needs.training and m.asks([step])]
+        due = self._training(step)
         if due and self.firing is None:
             self.firing = looking.Firing(self.module, self._union(due))
 
     def before_update(self, step: int) -> None:
         """Keeps the training batch's gradients, and the weights they are for, if a probe that is due needs them."""
         self.after_update()  # a second optimizer's step in the same batch ends that of the first
-        due = [m for m in self.members if m.on and m.probe.needs.training and m.asks([step])]
+        due = self._training(step)
         if not due:
             return
         self.before = _Before(step, due)
@@ -210,19 +236,31 @@ class Conductor:
         if before is None:
             return
 
-        def finish() -> _Taken:
-            weights = {layer: self.parameters[self.weight_names[layer]].detach() for layer in before.weights}
-            updates = {layer: weights[layer] - old for layer, old in before.weights.items()}
-            layers = tuple(before.weights)
-            capture = Capture(before.step, layers, weights=before.weights, gradients=before.gradients, updates=updates)
-            return replace(capture, fired=before.fired), None
+        def finish(waiting: Sequence[_Member]) -> _Taken:
+            layers = self._union(waiting)
+            now = {layer: self.parameters[self.weight_names[layer]].detach() for layer in layers}
+            kept = {layer: before.weights[layer].clone() for layer in layers}
+            capture = Capture(
+                before.step,
+                layers,
+                weights=kept,
+                gradients={layer: before.gradients[layer].clone() for layer in layers},
+                updates={layer: now[layer] - kept[layer] for layer in layers},
+                fired={layer: fired.clone() for layer, fired in before.fired.items()},
+            )
+            return capture, None
 
         with isolate_rng(), full_precision():
             self._report(before.step, before.members, finish)
 
-    def settle(self, *, show: bool = False) -> None:
-        """Waits until all that was found is written; every process calls it."""
+    def settle(self, step: int | None = None, *, show: bool = False) -> None:
+        """Waits until all that was found before a step, or at all if none is given, is written; every process calls it.
+
+        What is found at the step itself is written with what the batch that follows will add to it.
+        """
         if self.writer is not None:
+            if self.held is not None and (step is None or self.held.step < step):
+                self._let_go(self.writer)
             with self.costs.spend(WAIT):
                 self.writer.drain(show=show)
         self._agree_on([])
@@ -233,8 +271,13 @@ class Conductor:
         if self.firing is not None:
             self.firing.close()
         if self.writer is not None:
+            self._let_go(self.writer)
             self.writer.close()
             self._say()
+
+    def unwritten(self) -> list[str]:
+        """Names of the probes whose last look is not written yet, for a checkpoint."""
+        return [] if self.held is None else self.held.probes
 
     def remember(self) -> dict[str, Any]:
         """What the probes' earlier looks left, as tensors and plain values, for a checkpoint."""
@@ -254,7 +297,7 @@ class Conductor:
         """Runs the bank through the network once, for all that is asked for. Empty of activations but on rank zero."""
         weighed = self._union([m for m in due if m.probe.needs.weights or m.probe.needs.past])
         weights = {layer: self.parameters[self.weight_names[layer]].detach().clone() for layer in weighed}
-        capture = Capture(step, self._union(due), self.bank, weights=weights)
+        capture = Capture(step, self._union(due), self._lend(due), weights=weights)
         if not any(m.probe.needs.passes for m in due):
             return capture, None
         assert self.bank is not None
@@ -291,30 +334,78 @@ class Conductor:
             return capture, None
         return replace(capture, outputs=outputs, **found), None  # pyright: ignore[reportArgumentType]
 
-    def _report(self, step: int, due: Sequence[_Member], take: Callable[[], _Taken]) -> None:
-        """Takes a capture, measures it and leaves it to the writer; what fails anywhere is switched off everywhere."""
-        settle(self.device)
-        with self.costs.spend(CAPTURE):
-            capture, bank_failure = take()
+    def _lend(self, due: Sequence[_Member]) -> StimulusBank | None:
+        """The stimuli, or a copy of them if somebody's own probe is to see them, which later passes are not to show."""
+        bank = self.bank
+        if bank is None or not any(m.probe.needs.bank and is_foreign(m.probe.measure) for m in due):
+            return bank
+        latents = None if bank.latents is None else bank.latents.copy()
+        return replace(bank, images=bank.images.clone(), labels=bank.labels.clone(), latents=latents)
+
+    def _report(
+        self, step: int, due: Sequence[_Member], take: Callable[[Sequence[_Member]], _Taken], *, more: bool = False
+    ) -> None:
+        """Takes a capture, measures it and leaves it to the writer; what fails anywhere is switched off everywhere.
+
+        If a probe changes what it is lent, those after it get another capture.
+        """
+        waiting, findings = list(due), list[Findings]()
+        while waiting:
             settle(self.device)
-        failures: dict[int, Exception] = {}
-        findings: list[Findings] = []
+            with self.costs.spend(CAPTURE):
+                capture, bank_failure = take(waiting)
+                settle(self.device)
+            found, failures = self._measure_all(waiting, capture, bank_failure)
+            findings += found
+            count = len(waiting)
+            spoiled = [isinstance(failures.get(number), ChangedError) for number in range(count)]
+            flags = self._agree_on([*(number in failures for number in range(count)), *spoiled])
+            self._switch_off(step, waiting, flags[:count], failures)
+            waiting = waiting[flags[count:].index(True) + 1 :] if any(flags[count:]) else []
+            if self.writer is not None:
+                self._look_for_nan(capture)
+        settle(self.device)
+        if self.writer is not None:
+            self._hand_over(self.writer, step, findings, [m.name for m in due], more=more)
+        self._say()
+
+    def _measure_all(
+        self, due: Sequence[_Member], capture: Capture, bank_failure: Exception | None
+    ) -> tuple[list[Findings], dict[int, BaseException]]:
+        """Measures with one probe after the other, up to one that changes what it is lent."""
+        found, failures = list[Findings](), dict[int, BaseException]()
         for number, member in enumerate(due):
             try:
                 if member.broken or (bank_failure and member.probe.needs.passes):
                     raise member.broken or bank_failure or RuntimeError
                 if self.writer is not None:
                     with self.costs.spend(member.name):
-                        findings.append(self._measure(member, capture, self.writer))
-            except Exception as error:
+                        found.append(self._measure(member, capture, self.writer))
+            except ChangedError as error:
                 failures[number] = error
-        failed = self._agree_on([number in failures for number in range(len(due))])
-        self._switch_off(step, due, failed, failures)
-        settle(self.device)
-        if self.writer is not None:
-            self._look_for_nan(capture)
-            self.writer.put(step, findings)
-        self._say()
+                break
+            except _FAILURES as error:
+                failures[number] = error
+        return found, failures
+
+    def _hand_over(
+        self, writer: Writer, step: int, findings: Sequence[Findings], probes: list[str], *, more: bool
+    ) -> None:
+        """Leaves all that was found at a step to the writer at once, so that no reader sees a part of it."""
+        held = self.held
+        if held is not None and held.step == step:
+            held.findings.extend(findings)
+            held.probes.extend(probes)
+        else:
+            self._let_go(writer)
+            self.held = _Held(step, list(findings), probes)
+        if not more:
+            self._let_go(writer)
+
+    def _let_go(self, writer: Writer) -> None:
+        held, self.held = self.held, None
+        if held is not None:
+            writer.put(held.step, held.findings)
 
     def _agree_on(self, failed: Sequence[bool]) -> list[bool]:
         """Tells all processes what failed on one of them, and stops them all if the writer met what is to stop them."""
@@ -330,6 +421,7 @@ class Conductor:
         with ExitStack() as stack:
             if member.probe.needs.network:
                 own = replace(own, network=stack.enter_context(looking.open_network(self.module, member.layers)))
+            stack.enter_context(unchanged(self.module, own, mend=is_foreign(member.probe.measure)))
             measurements = list(member.probe.measure(own))
         if member.probe.needs.past:
             member.latest = (*member.before(own.step)[-1:], Past(own.step, own.weights, own.gradients))
@@ -339,8 +431,26 @@ class Conductor:
             self._check(member, measurement, writer)
         member.size = sum(measurement.values.nbytes for measurement in named)
         pairs = [(new, old) for new, old in zip(named, measurements, strict=True) if drawable(old)]
+        drawings: dict[str, Callable[[], Figure | None]]
         drawings = {new.name: partial(member.probe.draw, old) for new, old in pairs}
+        if writer.boards and is_foreign(member.probe.draw):
+            self._try_out(member, drawings, writer)
         return Findings(member.name, named, drawings, member.probe.on_error == "raise")
+
+    def _try_out(self, member: _Member, drawings: dict[str, Callable[[], Figure | None]], writer: Writer) -> None:
+        """Has each kind of somebody's own drawings made once while training waits, so that it is seen what it touches.
+
+        Later ones are made beside training, where nobody could tell its random numbers from theirs.
+        """
+        for name in [name for name in drawings if name not in member.drawn]:
+            member.drawn.add(name)
+            try:
+                with same_streams(), unchanged(self.module, Capture(0, ()), mend=True):
+                    figure = writer.artist.make(drawings[name])
+                drawings[name] = lambda figure=figure: figure
+            except Exception as error:
+                writer.undraw(member.name, name, error, raises=member.probe.on_error == "raise")
+                return
 
     def _check(self, member: _Member, measurement: Measurement, writer: Writer) -> None:
         self.axes |= {axis.name for axis in measurement.axes}
@@ -352,11 +462,12 @@ class Conductor:
                 f"Each measurement of a run has a name of its own; {measurement.name!r} comes from {owner.name} "
                 f"and from {member.name}. Rename one."
             )
+        check_measurement(measurement)
         for sink in list(writer.records):
             sink.check(measurement)
 
     def _switch_off(
-        self, step: int, due: Sequence[_Member], failed: Sequence[bool], failures: dict[int, Exception]
+        self, step: int, due: Sequence[_Member], failed: Sequence[bool], failures: Mapping[int, BaseException]
     ) -> None:
         for number, member in enumerate(due):
             if not failed[number]:

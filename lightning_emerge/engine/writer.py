@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from queue import Queue
+from functools import partial
+from queue import Full, Queue
 from threading import Thread
 from typing import Any
 
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
+from lightning_emerge.engine.artist import Artist, TooSlowError
 from lightning_emerge.engine.costs import WAIT, WRITE, Costs
 from lightning_emerge.figures.canvas import to_pixels
 from lightning_emerge.figures.frames import give_back
@@ -20,6 +23,8 @@ from lightning_emerge.sinks.arrays import ArraySink
 from lightning_emerge.sinks.tensorboard import TensorBoardSink
 
 _WAITING = 4
+_LAST, _END = 5.0, 30.0
+"""Seconds that a drawing, and all that is left to write, may take once the run ends."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,8 @@ class Writer:
     """Writes findings to sinks, and draws them if any sink is looked at, in a thread of its own.
 
     What fails is told to the training thread, which asks for it: `reports` for what training survives, `error` for what
-    is to stop it. A sink that fails gets nothing more; a probe whose drawing fails is not drawn any more.
+    is to stop it. A sink that fails gets nothing more; a probe whose drawing fails or takes too long is not drawn any
+    more.
 
     Args:
         records: where measurements go.
@@ -60,9 +66,12 @@ class Writer:
     ) -> None:
         self.records, self.boards = list(records), list(boards)
         self.error: Exception | None = None
+        self.artist = Artist()
+        self._sinks = [*records, *boards]
         self._costs, self._strict = costs, strict
         self._reports: list[str] = []
         self._undrawn: set[str] = set()
+        self._refused: set[str] = set()
         self._queue: Queue[_Job | None] = Queue(_WAITING)
         self._thread = Thread(target=self._work, name="lightning_emerge writer", daemon=True)
         self._thread.start()
@@ -82,10 +91,19 @@ class Writer:
                     bar.update(left - self._queue.unfinished_tasks - bar.n)
 
     def close(self) -> None:
-        """Writes what is left and closes the sinks."""
-        self._queue.put(None)
-        self._thread.join()
-        for sink in (*self.records, *self.boards):
+        """Writes what is left and closes the sinks, or says that it could not in time."""
+        self.artist.patience = min(self.artist.patience, _LAST)
+        began = time.monotonic()
+        with suppress(Full):
+            self._queue.put(None, timeout=_END)
+        self._thread.join(max(0.1, _END - (time.monotonic() - began)))
+        if self._thread.is_alive():
+            self._reports.append(
+                f"What was found is written within {_END:g} s of a run's end; the disk took longer, and "
+                f"{self._queue.unfinished_tasks} looks may be lost."
+            )
+            return
+        for sink in self._sinks:
             with suppress(OSError):
                 sink.close()
 
@@ -94,10 +112,22 @@ class Writer:
         reports, self._reports = self._reports, []
         return reports
 
+    def undraw(self, probe: str, what: str, error: Exception, *, raises: bool) -> None:
+        """Draws nothing more of a probe, and says why."""
+        self._undrawn.add(probe)
+        if raises:
+            self.error = self.error or error
+        self._reports.append(
+            f"{probe} could not draw {what}, so nothing more of it is drawn; it goes on measuring. "
+            f"{type(error).__name__}: {error}"
+        )
+
     def _work(self) -> None:
         while (job := self._queue.get()) is not None:
             try:
                 self._write(*job)
+            except Exception as error:  # what waits for this thread would wait for ever
+                self._reports.append(f"Step {job[0]} could not be written. {type(error).__name__}: {error}")
             finally:
                 self._queue.task_done()
         self._queue.task_done()
@@ -105,13 +135,22 @@ class Writer:
     def _write(self, step: int, findings: Sequence[Findings]) -> None:
         measurements = [measurement for found in findings for measurement in found.measurements]
         for sink in list(self.records):
-            self._try(self.records, sink, step, lambda sink=sink: sink.write(step, measurements))
+            self._try(self.records, sink, step, lambda sink=sink: self._store(sink, step, measurements))
         if not self.boards:
             return
         pictures = {name: pixels for found in findings for name, pixels in self._draw(step, found).items()}
         shown = [*measurements, *self._costs.measure(step)]
         for board in list(self.boards):
             self._try(self.boards, board, step, lambda board=board: board.write(step, shown, pictures))
+
+    def _store(self, sink: ArraySink, step: int, measurements: Sequence[Measurement]) -> None:
+        for name, error in (sink.write(step, measurements) or {}).items():
+            if name not in self._refused:
+                self._refused.add(name)
+                self._reports.append(
+                    f"{name} could not be stored at step {step}; all else is, and training goes on. "
+                    f"{type(error).__name__}: {error}"
+                )
 
     def _try(self, sinks: list[Any], sink: ArraySink | TensorBoardSink, step: int, write: Callable[[], None]) -> None:
         try:
@@ -123,26 +162,32 @@ class Writer:
                 self.error = self.error or error
             self._reports.append(
                 f"{type(sink).__name__} could not write step {step}, so nothing more goes there; what is there stays "
-                f"readable, and training goes on. {type(error).__name__}: {error}"
+                f"as it is, and training goes on. {type(error).__name__}: {error}"
             )
 
     def _draw(self, step: int, found: Findings) -> dict[str, Picture]:
         pictures: dict[str, Picture] = {}
-        if found.probe in self._undrawn:
+        if found.probe in self._undrawn or self.artist.stuck:
             return pictures
+        name = ""
         try:
             with self._costs.spend_beside(found.probe):
                 for name, draw in found.drawings.items():
-                    figure = draw()
-                    if figure is not None:
-                        pictures[name] = to_pixels(figure)
-                        give_back(figure)
+                    pixels = self.artist.make(partial(_draw_pixels, draw))
+                    if pixels is not None:
+                        pictures[name] = pixels
+        except TooSlowError as error:
+            late = " No probe is drawn until it comes to its end." if self.artist.stuck else ""
+            self.undraw(found.probe, f"{name} of step {step}", TooSlowError(f"{error}.{late}"), raises=found.raises)
         except Exception as error:
-            self._undrawn.add(found.probe)
-            if found.raises:
-                self.error = self.error or error
-            self._reports.append(
-                f"{found.probe} could not draw step {step}, so nothing more of it is drawn; it goes on measuring. "
-                f"{type(error).__name__}: {error}"
-            )
+            self.undraw(found.probe, f"step {step}", error, raises=found.raises)
         return pictures
+
+
+def _draw_pixels(draw: Callable[[], Figure | None]) -> Picture | None:
+    figure = draw()
+    if figure is None:
+        return None
+    pixels = to_pixels(figure)
+    give_back(figure)
+    return pixels

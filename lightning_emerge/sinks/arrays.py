@@ -101,9 +101,8 @@ class ArraySink:
         for metadata in self._arrays.values():
             if _is_stepped(metadata):
                 metadata["shape"][0] = len(self._steps)
-        taken = self._taken
-        for name in taken or ():
-            taken[name] = before(taken[name], len(self._steps))
+        for ranges in (self._taken or {}).values():
+            ranges[:] = before(ranges, len(self._steps))
 
     @property
     def steps(self) -> tuple[int, ...]:

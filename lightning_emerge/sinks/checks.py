@@ -53,12 +53,12 @@ def _names(measurement: Measurement) -> Iterator[str]:
 def _check_name(measure: str, name: Any) -> None:
     if not isinstance(name, str) or not _NAME.fullmatch(name) or not _is_text(name):
         raise ValueError(
-            "The names of a measurement, its axes and their notes are words without '/', '\\' and control characters "
-            f"that do not begin with '.' or '__'; {measure!r:.80} has {name!r:.80}. Rename it."
+            "The name of a measurement, of an axis and of a note is a word without '/', '\\' and control characters "
+            f"that does not begin with '.' or '__'; {measure!r:.80} has {name!r:.80}. Rename it."
         )
     if len(name.encode()) > _LONGEST:
         raise ValueError(
-            f"The names of a measurement, its axes and their notes make no more than {_LONGEST} bytes together; "
+            f"The names of a measurement, of an axis and of a note are {_LONGEST} bytes together at most; "
             f"{name!r:.80} has {len(name.encode())}. Shorten them."
         )
     if name == "step":

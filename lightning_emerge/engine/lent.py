@@ -1,0 +1,136 @@
+"""What a probe is lent and may not change: the network, the stimuli, what was captured, the random streams."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from lightning_emerge.records import Capture, Convolution, StimulusBank
+
+_PACKAGE = __name__.partition(".")[0]
+
+
+class ChangedError(RuntimeError):
+    """A probe has changed what others see too."""
+
+
+def is_foreign(method: Callable[..., Any]) -> bool:
+    """Whether a probe's method is not of this package, whose own are tested to change nothing."""
+    return method.__module__.partition(".")[0] != _PACKAGE
+
+
+@contextmanager
+def unchanged(module: nn.Module, capture: Capture, *, mend: bool) -> Iterator[None]:
+    """Compares the network and a capture before and after.
+
+    A tensor counts how often it was written to, so this costs no copy; writing past it, as into the memory of
+    `tensor.numpy()`, is not seen.
+
+    Args:
+        module: the network.
+        capture: what a probe is given.
+        mend: whether weights and buffers are copied before, so that they can be put back.
+
+    Raises:
+        ChangedError: if anything was changed. The network's modes are put back, and its weights if `mend`.
+    """
+    state = dict(_state(module))
+    lent = {**state, **dict(_tensors(capture))}
+    versions = {name: _version(tensor) for name, tensor in lent.items()}
+    modes = [(name, layer, layer.training) for name, layer in module.named_modules()]
+    copies = {name: tensor.detach().clone() for name, tensor in state.items()} if mend else {}
+    try:
+        yield
+    finally:
+        changed = [name for name, tensor in lent.items() if _version(tensor) != versions[name]]
+        turned = [name or type(module).__name__ for name, layer, mode in modes if layer.training != mode]
+        for _, layer, mode in modes:
+            layer.training = mode
+        with torch.no_grad():
+            for name in changed:
+                if name in copies:
+                    state[name].copy_(copies[name])
+        if changed or turned:
+            raise ChangedError(_say(changed, turned, [name for name in changed if name in state and not mend]))
+
+
+def _say(changed: list[str], turned: list[str], lost: list[str]) -> str:
+    what = [*changed, *(f"the mode of {name}" for name in turned)]
+    more = f" and {len(what) - 3} more" if len(what) > 3 else ""
+    end = f" {lost[0]} and the like stay as it left them." if lost else ""
+    return f"a probe changes nothing that it is lent; it changed {', '.join(what[:3])}{more}.{end}"
+
+
+@contextmanager
+def same_streams() -> Iterator[None]:
+    """Compares the random streams before and after, and puts them back; nothing else may draw from them meanwhile.
+
+    Raises:
+        ChangedError: if any was drawn from or seeded.
+    """
+    before = _streams()
+    try:
+        yield
+    finally:
+        if not _are_same(before, _streams()):
+            _restore(before)
+            raise ChangedError("a drawing leaves random streams alone; it drew from one, or seeded it.")
+
+
+def _state(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    yield from module.named_parameters()
+    yield from module.named_buffers()
+
+
+def _tensors(capture: Capture) -> Iterator[tuple[str, torch.Tensor]]:
+    for field in fields(capture):
+        value = getattr(capture, field.name)
+        if isinstance(value, torch.Tensor):
+            yield field.name, value
+        elif isinstance(value, StimulusBank):
+            yield from (("the bank's images", value.images), ("the bank's labels", value.labels))
+        elif isinstance(value, Mapping):
+            yield from _of_layers(field.name, value)
+
+
+def _of_layers(name: str, values: Mapping[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
+    for layer, value in values.items():
+        if isinstance(value, torch.Tensor):
+            yield f"{name} of {layer}", value
+        elif isinstance(value, Convolution):
+            yield from ((f"{name} of {layer}", part) for part in (value.scale, value.shift))
+
+
+def _version(tensor: torch.Tensor) -> int:
+    with suppress(RuntimeError):  # tensors of inference mode count nothing
+        return tensor._version
+    return 0
+
+
+def _streams() -> list[Any]:
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else []
+    return [torch.get_rng_state(), *cuda, np.random.get_state(legacy=True), random.getstate()]  # noqa: NPY002
+
+
+def _are_same(before: list[Any], after: list[Any]) -> bool:
+    if len(before) != len(after):
+        return False
+    *tensors, numpy, python = zip(before, after, strict=True)
+    same = all(torch.equal(old, new) for old, new in tensors)
+    return same and python[0] == python[1] and all(map(np.array_equal, *numpy))
+
+
+def _restore(streams: list[Any]) -> None:
+    cpu, *cuda, numpy, python = streams
+    torch.set_rng_state(cpu)
+    for device, state in enumerate(cuda):
+        torch.cuda.set_rng_state(state, device)
+    np.random.set_state(numpy)  # noqa: NPY002
+    random.setstate(python)
