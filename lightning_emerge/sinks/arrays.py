@@ -150,7 +150,7 @@ class ArraySink:
             self._steps = steps
             self._root = _read_root(self._folder)
             with suppress(OSError):
-                self._sweep()
+                self._sweep(make=False)
             raise
         return refused
 
@@ -220,6 +220,7 @@ class ArraySink:
         """Encodes everything before it writes anything, so that what cannot be encoded costs nobody else."""
         files: dict[str, bytes] = {}
         refused: dict[str, Exception] = {}
+        before = set(self._arrays)
         for measurement in measurements:
             arrays, labels = dict(self._arrays), dict(self._known_labels)
             coordinates = self._root["attributes"]["coordinates"]
@@ -232,7 +233,7 @@ class ArraySink:
                 self._root["attributes"]["coordinates"] = coordinates
                 refused[measurement.name] = error
         for path, content in files.items():
-            self._folder.put(path, content)
+            self._folder.put(path, content, make=_needs_folder(path, before))
         return refused
 
     def _encode(self, row: int, measurement: Measurement) -> dict[str, bytes]:
@@ -295,7 +296,9 @@ class ArraySink:
         """Gives every array its length and puts that of all of them in force at once."""
         count, arrays = len(self._steps), dict(sorted(self._arrays.items()))
         steps = arrays["step"]
-        self._folder.put(f"step/{_chunk(steps, count - 1)}", _encode_chunk(steps, np.asarray(self._steps[-1])))
+        path = f"step/{_chunk(steps, count - 1)}"
+        content = _encode_chunk(steps, np.asarray(self._steps[-1]))
+        self._folder.put(path, content, make=_needs_folder(path, {"step"}))
         for metadata in arrays.values():
             if _is_stepped(metadata):
                 metadata["shape"][0] = count
@@ -313,7 +316,7 @@ class ArraySink:
         """
         for name, metadata in self._arrays.items():
             if _is_stepped(metadata):
-                self._folder.put(f"{name}/{METADATA}", _encode(metadata))
+                self._folder.put(f"{name}/{METADATA}", _encode(metadata), make=False)
         self._shown = len(self._steps)
 
     @property
@@ -333,7 +336,7 @@ class ArraySink:
         known = name != "step" and self._taken is not None
         return rows_of(self._taken.get(name, [])) if known and self._taken else set(range(len(self._steps)))
 
-    def _sweep(self) -> None:
+    def _sweep(self, *, make: bool = True) -> None:
         """Removes what a run has left there beyond what is committed, and nothing that no run writes."""
         self._known_labels.clear()
         folder, committed = self._folder, self._arrays
@@ -342,7 +345,7 @@ class ArraySink:
                 _clear(folder, name, set())
         for name, metadata in committed.items():
             if _read_metadata(folder, name) != metadata:
-                folder.put(f"{name}/{METADATA}", _encode(metadata))
+                folder.put(f"{name}/{METADATA}", _encode(metadata), make=make)
             _clear(folder, name, {METADATA, *(_chunk(metadata, row) for row in self._rows(name, metadata))})
         self._shown = len(self._steps)
 
@@ -478,6 +481,11 @@ def _chunk(array: Mapping[str, Any], row: int) -> str:
     """Path of a chunk in its array's folder."""
     separator = array["chunk_key_encoding"]["configuration"]["separator"]
     return separator.join(["c", str(row), *("0" for _ in array["shape"][1:])])
+
+
+def _needs_folder(path: str, arrays: set[str]) -> bool:
+    """Whether a folder may have to be made for a file: that of a new array, or of a chunk of version 0.1.0."""
+    return path.split("/", 1)[0] not in arrays or path.count("/") > 1
 
 
 def _encode_chunk(array: Mapping[str, Any], values: npt.NDArray[Any]) -> bytes:

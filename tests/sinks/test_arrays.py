@@ -22,7 +22,7 @@ from zarr.storage import LocalStore
 
 from lightning_emerge.records import Axis, FloatArray, Measurement
 from lightning_emerge.sinks import arrays
-from lightning_emerge.sinks.arrays import STORE, ArraySink, open_run
+from lightning_emerge.sinks.arrays import STORE, ArraySink, check_store, open_run
 from lightning_emerge.sinks.format import seal
 from lightning_emerge.sinks.storage import Folder
 
@@ -775,3 +775,144 @@ def test_readers_beside_a_writer_never_see_half_a_step(store):
             assert np.isfinite(records.rdm.values).all()
         writing.join()
     assert len(seen) > 5
+
+
+# What is not ours
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def canary(tmp_path: Path) -> Path:
+    home = tmp_path / "thesis"
+    home.mkdir()
+    (home / "c.0").write_text("looks like a chunk")
+    (home / "zarr.json").write_text('{"node_type": "array", "attributes": {}}')
+    return home
+
+
+@pytest.mark.parametrize("start", [None, -1, 5], ids=str)
+@pytest.mark.parametrize("place", ["store", "array", "axis", "other"])
+def test_a_link_in_the_place_of_a_store_or_in_it_is_refused_and_left(store, canary, place, start):
+    before = everything(canary)
+    if place == "store":
+        store.symlink_to(canary)
+    else:
+        committed(store)
+        name = {"array": "rdm", "axis": "layer", "other": "half"}[place]
+        shutil.rmtree(store / name, ignore_errors=True)
+        (store / name).symlink_to(canary)
+    for refuse in (lambda: ArraySink(store, start), lambda: check_store(store, new=start is None)):
+        with pytest.raises(ValueError, match=r"is a link, and was left as it is\. Move it away"):
+            refuse()
+    assert everything(canary) == before
+
+
+def test_a_link_that_is_put_there_while_a_run_goes_on_is_not_written_through(store, canary):
+    before = everything(canary)
+    with closing(ArraySink(store, None)) as sink:
+        sink.write(0, [ratio(0)])
+        (store / "size").symlink_to(canary)
+        assert list(sink.write(1, [ratio(1), size(1)])) == ["size"]
+        shutil.rmtree(store / "ratio")
+        (store / "ratio").symlink_to(canary)
+        with pytest.raises(OSError, match="ratio"):
+            sink.write(2, [ratio(2)])
+        sink._shown = 2  # it would show the rest where the link is
+    assert everything(canary) == before
+
+
+@pytest.mark.parametrize("start", [None, -1, 5], ids=str)
+def test_a_folder_that_is_neither_empty_nor_a_store_is_refused_and_left(store, start):
+    committed(store)
+    (store / "zarr.json").unlink()
+    before = everything(store)
+    with pytest.raises(ValueError, match=r"begin in an empty folder; .* which were left as they are\. Move them away"):
+        ArraySink(store, start)
+    assert everything(store) == before
+
+
+@pytest.mark.parametrize("start", [None, 0], ids=str)
+def test_what_others_put_beside_arrays_stays(store, start):
+    with closing(ArraySink(store, None)) as sink:
+        sink.write(0, [ratio(0)])
+    theirs = {
+        "notes.txt": b"of a reader",
+        "ratio/notes.txt": b"of a reader",
+        "half/c.0": b"a chunk of a run that was killed",
+        "half/notes.txt": b"of a reader",
+        "derived/zarr.json": b'{"zarr_format": 3, "node_type": "array", "attributes": {"by": "a reader"}}',
+        "derived/c.0": b"theirs",
+    }
+    for path, content in theirs.items():
+        (store / path).parent.mkdir(exist_ok=True)
+        (store / path).write_bytes(content)
+    with closing(ArraySink(store, start)) as sink:
+        sink.write(1, [ratio(1)])
+    left = everything(store)
+    assert theirs.items() - left.items() == {("half/c.0", theirs["half/c.0"])}
+
+
+def test_a_measurement_whose_folder_somebody_else_has_is_refused_alone(store):
+    with closing(ArraySink(store, None)) as sink:
+        (store / "size").mkdir()
+        (store / "size/zarr.json").write_text('{"attributes": {"by": "a reader"}}')
+        refused = sink.write(0, [size(0), ratio(0)])
+        assert list(refused) == ["size"]
+        assert "somebody else has put 'size'" in str(refused["size"])
+        sink.write(1, [ratio(1)])
+    assert (store / "size/zarr.json").read_text() == '{"attributes": {"by": "a reader"}}'
+    assert set(open_run(store).data_vars) == {"ratio"}
+
+
+def test_what_cannot_be_encoded_costs_nobody_else(store, monkeypatch):
+    declare = arrays._declare
+
+    def fail(name: str, *a: Any, **k: Any) -> dict[str, bytes]:
+        if name == "odd":
+            raise TypeError("planted")
+        return declare(name, *a, **k)
+
+    monkeypatch.setattr(arrays, "_declare", fail)
+    odd = Axis("own", [1, 2], notes={"kind": ["a", "b"]})
+    with closing(ArraySink(store, None)) as sink:
+        for step in range(3):
+            refused = sink.write(step, [ratio(step), make("odd", [1, 2], odd), rdm(step)])
+            assert str(refused["odd"]) == "planted"
+    records = open_run(store).load()
+    assert set(records.data_vars) == {"ratio", "rdm"}
+    assert set(records.coords) == {"step", "layer", "stimulus", "stimulus_token", "stimulus_b"}
+    assert without_the_groups_copy(store).identical(read(store))
+
+
+def _replaced(store: Path) -> None:
+    shutil.rmtree(store)
+    committed(store)
+
+
+@pytest.mark.parametrize("do", [shutil.rmtree, _replaced, lambda store: (store / "zarr.json").unlink()])
+def test_a_store_that_is_removed_or_replaced_under_a_run_is_noticed_and_not_made_again(store, do):
+    sink = ArraySink(store, None)
+    for step in range(9):
+        sink.write(step, [ratio(step)])
+    sink._release()
+    do(store)
+    left = everything(store)
+    with pytest.raises(OSError, match=r"stay where they are while it goes on; those in .* were removed or replaced"):
+        sink.write(9, [ratio(9)])
+    with suppress(OSError):
+        sink.close()
+    assert everything(store) == left
+
+
+def test_an_array_that_is_removed_under_a_run_is_not_made_again(store):
+    sink = ArraySink(store, None)
+    sink.write(0, [ratio(0), size(0)])
+    shutil.rmtree(store / "ratio")
+    with pytest.raises(FileNotFoundError):
+        sink.write(1, [ratio(1)])
+    with suppress(FileNotFoundError):
+        sink.close()
+    assert not (store / "ratio").exists()
