@@ -14,6 +14,10 @@ from torch import nn
 
 from lightning_emerge.records import Capture, Convolution, StimulusBank
 
+_SEEN = "what was captured of the bank"
+_SHARED = ("activations", "pooled", "inputs")
+"""They lie in one piece of memory, which counts what is written anywhere in it."""
+
 _PACKAGE = __name__.partition(".")[0]
 
 
@@ -42,22 +46,22 @@ def unchanged(module: nn.Module, capture: Capture, *, mend: bool) -> Iterator[No
         ChangedError: if anything was changed. The network's modes are put back, and its weights if `mend`.
     """
     state = dict(_state(module))
-    lent = {**state, **dict(_tensors(capture))}
-    versions = {name: _version(tensor) for name, tensor in lent.items()}
+    lent = [*state.items(), *_tensors(capture)]
+    versions = [_version(tensor) for _, tensor in lent]
     modes = [(name, layer, layer.training) for name, layer in module.named_modules()]
     copies = {name: tensor.detach().clone() for name, tensor in state.items()} if mend else {}
     try:
         yield
     finally:
-        changed = [name for name, tensor in lent.items() if _version(tensor) != versions[name]]
+        now = zip(lent, versions, strict=True)
+        changed = list(dict.fromkeys(name for (name, tensor), version in now if _version(tensor) != version))
         turned = [name or type(module).__name__ for name, layer, mode in modes if layer.training != mode]
         for _, layer, mode in modes:
             layer.training = mode
-        with torch.no_grad():
-            for name in changed:
-                if name in copies:
-                    state[name].copy_(copies[name])
         if changed or turned:
+            with torch.no_grad():  # all of them: batch norm writes its statistics past the count
+                for name, copy in copies.items():
+                    state[name].copy_(copy)
             raise ChangedError(_say(changed, turned, [name for name in changed if name in state and not mend]))
 
 
@@ -93,19 +97,19 @@ def _tensors(capture: Capture) -> Iterator[tuple[str, torch.Tensor]]:
     for field in fields(capture):
         value = getattr(capture, field.name)
         if isinstance(value, torch.Tensor):
-            yield field.name, value
+            yield _SEEN, value
         elif isinstance(value, StimulusBank):
             yield from (("the bank's images", value.images), ("the bank's labels", value.labels))
         elif isinstance(value, Mapping):
-            yield from _of_layers(field.name, value)
+            yield from _of_layers(_SEEN if field.name in _SHARED else field.name, value)
 
 
 def _of_layers(name: str, values: Mapping[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
     for layer, value in values.items():
         if isinstance(value, torch.Tensor):
-            yield f"{name} of {layer}", value
+            yield name if name == _SEEN else f"{name} of {layer}", value
         elif isinstance(value, Convolution):
-            yield from ((f"{name} of {layer}", part) for part in (value.scale, value.shift))
+            yield from ((f"scale of {layer}", value.scale), (f"shift of {layer}", value.shift))
 
 
 def _version(tensor: torch.Tensor) -> int:
