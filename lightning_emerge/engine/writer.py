@@ -93,14 +93,15 @@ class Writer:
     def close(self) -> None:
         """Writes what is left and closes the sinks, or says that it could not in time."""
         self.artist.patience = min(self.artist.patience, _LAST)
-        began = time.monotonic()
+        ends, asked = time.monotonic() + _END, 0
         with suppress(Full):
             self._queue.put(None, timeout=_END)
-        self._thread.join(max(0.1, _END - (time.monotonic() - began)))
+            asked = 1
+        self._thread.join(max(0.1, ends - time.monotonic()))
         if self._thread.is_alive():
             self._reports.append(
                 f"What was found is written within {_END:g} s of a run's end; the disk took longer, and "
-                f"{self._queue.unfinished_tasks} looks may be lost."
+                f"{self._queue.unfinished_tasks - asked} looks may be lost."
             )
             return
         for sink in self._sinks:

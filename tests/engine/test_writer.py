@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from lightning_emerge.engine import writer as module
 from lightning_emerge.engine.costs import Costs
 from lightning_emerge.engine.writer import Findings, Writer
 from lightning_emerge.figures.canvas import new_figure
@@ -147,3 +148,66 @@ def test_nothing_is_drawn_for_nobody():
     writer.put(0, look(0, fail))
     writer.close()
     assert writer.reports() == []
+
+
+def test_what_a_sink_cannot_store_is_said_once_and_the_rest_is_written():
+    class Choosy(Sink):
+        def write(self, step: int, measurements: Any, pictures: Any = ()) -> Any:
+            super().write(step, measurements)
+            return {"thing": TypeError("odd")}
+
+    record = Choosy()
+    writer = make([record], [])
+    for step in range(3):
+        writer.put(step, look(step))
+    writer.close()
+    (report,) = writer.reports()
+    assert report == "thing could not be stored at step 0; all else is, and training goes on. TypeError: odd"
+    assert len(record.got) == 3
+
+
+def test_a_sink_that_failed_is_closed_too():
+    bad = Sink(fails_at=0)
+    writer = make([bad], [])
+    writer.put(0, look(0))
+    writer.close()
+    assert bad.closed
+
+
+def test_a_drawing_that_never_ends_costs_pictures_alone(monkeypatch):
+    go = threading.Event()
+    record, board = Sink(), Sink()
+    writer = make([record], [board])
+    writer.artist.patience = 0.3
+    for step in range(9):
+        writer.put(step, [*look(step, (lambda: go.wait(60)) if step == 4 else figure)])
+    writer.drain()
+    (report,) = writer.reports()
+    assert "Prober could not draw thing of step 4, so nothing more of it is drawn" in report
+    assert "No probe is drawn until it comes to its end." in report
+    assert [step for step, _, _ in record.got] == list(range(9))
+    assert [len(pictures) for _, _, pictures in board.got] == [1, 1, 1, 1, 0, 0, 0, 0, 0]
+    writer.close()
+    assert record.closed
+    go.set()
+
+
+def test_a_run_that_ends_waits_for_a_drawing_or_a_disk_no_longer_than_it_may(monkeypatch):
+    monkeypatch.setattr(module, "_LAST", 0.2)
+    monkeypatch.setattr(module, "_END", 1.0)
+    go = threading.Event()
+    slow = make([Sink()], [Sink()])
+    slow.put(0, look(0, lambda: go.wait(60)))
+    slow.close()
+    assert "was left alone" in slow.reports()[0]
+    record = Sink()
+    record.go.clear()
+    stuck = make([record], [])
+    for step in range(5):
+        stuck.put(step, look(step))
+    stuck.close()
+    (report,) = stuck.reports()
+    assert "the disk took longer, and 5 looks may be lost" in report
+    assert not record.closed
+    go.set()
+    record.go.set()
