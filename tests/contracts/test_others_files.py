@@ -1,0 +1,187 @@
+"""Promise 10: nothing that is not ours is touched, by any command, wherever a link leads."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+DRIVER = Path(__file__).with_name("commands.py")
+RUN = "runs/own/version_0"
+
+
+def _probe(name: str, **init: Any) -> dict[str, Any]:
+    looks = {"class_path": "lightning_emerge.EverySteps", "init_args": {"n": 2}}
+    return {"class_path": f"lightning_emerge.{name}", "init_args": {"schedule": looks, **init}}
+
+
+def _configuration(save_dir: str = "runs", name: str = "own", steps: int = 4) -> str:
+    network = {"plan": [1, 1], "width": 4, "head": [8], "image_size": 16}
+    content = {
+        "seed_everything": 0,
+        "model": {
+            "class_path": "lightning_emerge.TokenClassifier",
+            "init_args": {
+                "network": {"class_path": "lightning_emerge.VGG", "init_args": network},
+                "optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3}},
+            },
+        },
+        "data": {
+            "class_path": "lightning_emerge.TokenDataModule",
+            "init_args": {"val_exemplars": 4, "test_exemplars": 4, "bank_exemplars": 4, "image_size": 16},
+        },
+        "trainer": {
+            "max_steps": steps,
+            "accelerator": "cpu",
+            "devices": 1,
+            "num_sanity_val_steps": 0,
+            "limit_val_batches": 1,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "logger": {
+                "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
+                "init_args": {"save_dir": save_dir, "name": name},
+            },
+            "callbacks": [
+                *map(_probe, ("CategoryProbe", "GradientProbe", "FilterProbe", "SimilarityProbe", "EmbeddingProbe")),
+                {"class_path": "lightning_emerge.Checkpoints", "init_args": {"last_every": 2}},
+            ],
+        },
+    }
+    return yaml.safe_dump(content)
+
+
+def run(folder: Path, *commands: list[str]) -> list[tuple[int, str]]:
+    """Gives commands in a folder, each a fork of one process; gives their status and what they said."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(DRIVER.parents[2])}
+    with subprocess.Popen(
+        [sys.executable, str(DRIVER), str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,
+    ) as process:
+        try:
+            out, error = process.communicate(json.dumps(commands), timeout=240)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 0, error
+    return [(status, said) for status, said in json.loads(out)]
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+FIT = ["fit", "--config", "run.yaml"]
+RESUME = [*FIT, "--trainer.max_steps", "8", "--ckpt_path", f"{RUN}/checkpoints/last.ckpt"]
+AGAIN = [*RESUME, "--trainer.logger.init_args.version", "0"]
+EMBED, REPORT = ["embed", RUN, "--looks", "2"], ["report", RUN]
+REPLAY = ["replay", "--config", f"{RUN}/config.yaml", "--checkpoints", f"{RUN}/checkpoints", "--out", f"{RUN}/again"]
+BIOGRAPHY = ["biography", RUN, "--layer", "conv1_1", "--filter", "0"]
+COMMANDS = (EMBED, REPORT, REPLAY, BIOGRAPHY, AGAIN)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "run.yaml").write_text(_configuration())
+    for status, said in run(folder, FIT, EMBED):
+        assert status == 0, said
+    return folder
+
+
+PLACES = [
+    "records.zarr",
+    "records.zarr/rdm",
+    "records.zarr/layer",
+    "records.zarr/.zarr.json.new",
+    "records.zarr/half",
+    "embedding/records.zarr",
+    "embedding",
+    "checkpoints/.last.ckpt.part",
+    ".embedding.png.new",
+    ".emergence.json.new",
+    ".fit.json.new",
+    ".stimuli.png.new",
+    "emergence.json",
+    "embedding.png",
+    "report",
+    "again/records.zarr",
+    "again",
+    ".records.zarr.lock",
+]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("place", PLACES)
+def test_a_folder_behind_a_link_keeps_its_bytes_through_all_commands(trained, tmp_path, place):
+    home, canary = tmp_path / "home", tmp_path / "thesis"
+    shutil.copytree(trained, home)
+    canary.mkdir()
+    for name, content in {"chapter.txt": "precious", "c.0": "a chunk?", "zarr.json": '{"attributes": {}}'}.items():
+        (canary / name).write_text(content)
+    before = everything(canary)
+    link = home / RUN / place
+    link.parent.mkdir(exist_ok=True)
+    if link.is_dir():
+        shutil.rmtree(link)
+    link.unlink(missing_ok=True)
+    whole = place.endswith(("records.zarr", "rdm", "layer", "half", "embedding", "report", "again"))
+    link.symlink_to(canary if whole else canary / "chapter.txt")
+    for words, (status, said) in zip(COMMANDS, run(home, *COMMANDS), strict=True):
+        assert status in (0, 2), f"{words}: {said}"
+        assert "Traceback" not in said
+    assert {name: content for name, content in everything(canary).items() if name in before} == before
+    if place not in ("embedding", "again"):  # the user's own link to a folder in which something new may be made
+        assert everything(canary) == before
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_run_of_any_name_is_in_the_folder_of_that_name_and_touches_no_other(tmp_path):
+    """fsspec would take what is before `::`, and clear it."""
+    names = ["exp::lr0.1", "vgg5::lr0.1", "memory::x", "file:x", "a:b"]
+    for precious in ("exp", "vgg5", "runs/vgg5", "x", "b", "q/exp"):
+        (tmp_path / precious).mkdir(parents=True)
+        (tmp_path / precious / "notes.txt").write_text("precious")
+    for number, name in enumerate(names):
+        (tmp_path / f"{number}.yaml").write_text(_configuration(name, "own"))
+        (tmp_path / f"{number}_name.yaml").write_text(_configuration("runs", name))
+        (tmp_path / f"{number}_q.yaml").write_text(_configuration(f"{tmp_path}/q/{name}", "own"))
+    fits = [["fit", "--config", path.name] for path in sorted(tmp_path.glob("*.yaml"))]
+    for words, (status, said) in zip(fits, run(tmp_path, *fits), strict=True):
+        assert status == 0, f"{words}: {said}"
+    for name in names:
+        for folder in (tmp_path / name / "own", tmp_path / "runs" / name, tmp_path / "q" / name / "own"):
+            left = {path.name for path in (folder / "version_0").iterdir()}
+            assert {"records.zarr", "checkpoints", "config.yaml", "emergence.json", "fit.json"} <= left
+            assert (folder / "version_0/checkpoints/last.ckpt").is_file()
+    for precious in ("exp", "vgg5", "runs/vgg5", "x", "b", "q/exp"):
+        assert {path.name for path in (tmp_path / precious).iterdir()} == {"notes.txt"}
+    made = {path.name for path in tmp_path.iterdir() if path.suffix != ".yaml"}
+    assert made == {*names, "exp", "vgg5", "runs", "x", "b", "q"}
+    run_folder = "exp::lr0.1/own/version_0"
+    more = [
+        ["embed", run_folder, "--looks", "2"],
+        ["report", run_folder],
+        ["biography", run_folder, "--layer", "conv1_1", "--filter", "0"],
+        ["fit", "--config", "0.yaml", "--ckpt_path", "last", "--trainer.max_steps", "6"],
+    ]
+    for words, (status, said) in zip(more, run(tmp_path, *more), strict=True):
+        assert status == 0, f"{words}: {said}"
+    assert (tmp_path / run_folder / "embedding/records.zarr/zarr.json").is_file()
+    assert {path.name for path in (tmp_path / "exp").iterdir()} == {"notes.txt"}
