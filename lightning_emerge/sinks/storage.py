@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
-from fsspec.core import url_to_fs  # pyright: ignore[reportMissingTypeStubs]
 from fsspec.implementations.local import LocalFileSystem  # pyright: ignore[reportMissingTypeStubs]
 from zarr.abc.store import Store
 from zarr.storage import FsspecStore, LocalStore
 
+from lightning_emerge.sinks.places import open_place
+from lightning_emerge.sinks.reading import PlainStore
+from lightning_emerge.sinks.regular import read_regular
+
+_MOST = 1 << 30
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 
 
@@ -32,8 +36,7 @@ class Folder:
 
     def __init__(self, path: str | Path) -> None:
         self.url = str(path)
-        self._files, root = url_to_fs(self.url)
-        self.root = str(root)
+        self._files, self.root = open_place(self.url)
         self.local = isinstance(self._files, LocalFileSystem)
 
     def __str__(self) -> str:
@@ -44,7 +47,10 @@ class Folder:
 
         Raises:
             FileNotFoundError: if it is not there.
+            ValueError: if it is no plain file, or too large to be one of a store.
         """
+        if self.local:
+            return read_regular(os.path.realpath(self._at(name)), _MOST)
         return bytes(self._files.cat_file(self._at(name)))
 
     def put(self, name: str, content: bytes) -> None:
@@ -85,7 +91,7 @@ class Folder:
     def store(self, *, read_only: bool = False) -> Store:
         """The folder as Zarr sees it."""
         if self.local:
-            return LocalStore(self.root, read_only=read_only)
+            return PlainStore(self.root, read_only=True) if read_only else LocalStore(self.root)
         return FsspecStore.from_url(self.url, read_only=read_only)
 
     def lock(self) -> Lock | None:

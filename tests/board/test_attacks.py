@@ -105,18 +105,40 @@ def test_links_beside_a_store_that_lead_out_are_refused(name, ask, tmp_path):
     _refused(ask("run" if name == "emergence.json" else "sprite", run=RUN), 422)
 
 
-def test_folders_that_are_links_out_are_no_runs(make_ask, make_run, tmp_path):
-    make_run(tmp_path / "elsewhere")
-    (tmp_path / "runs" / "half").mkdir(parents=True)
-    (tmp_path / "runs" / "whole").symlink_to(tmp_path / "elsewhere")
-    (tmp_path / "runs" / "half" / "records.zarr").symlink_to(tmp_path / "elsewhere" / "records.zarr")
-    (tmp_path / "runs" / "loop").symlink_to(tmp_path / "runs")
+def test_links_in_the_log_directory_are_followed_and_those_further_down_are_named(make_ask, make_run, tmp_path):
+    make_run(tmp_path / "elsewhere" / "version_0")
+    log = tmp_path / "runs"
+    (log / "half").mkdir(parents=True)
+    (log / "study").mkdir()
+    (log / "whole").symlink_to(tmp_path / "elsewhere")
+    (log / "one").symlink_to(tmp_path / "elsewhere" / "version_0")
+    (log / "half" / "records.zarr").symlink_to(tmp_path / "elsewhere" / "version_0" / "records.zarr")
+    (log / "study" / "deep").symlink_to(tmp_path / "elsewhere" / "version_0")
+    (log / "loop").symlink_to(log)
+    (log / "up").symlink_to(tmp_path)
+    (log / "broken").symlink_to(tmp_path / "nowhere")
+    ask = make_ask(log)
+    runs = {run["run"]: run for run in ask("index").json["runs"]}
+    assert {name for name, run in runs.items() if run["steps"] == 6} == {"one", "whole/version_0"}
+    for name in ("half", "study/deep"):
+        assert "link that leads out" in runs.pop(name)["trouble"]
+        _refused(ask("run", run=name), 422)
+    assert set(runs) == {"one", "whole/version_0"}
+    assert ask("run", run="whole/version_0").json["steps"][-1] == 50
+    for name in ("whole", "whole/../../secret", "one/records.zarr", "loop/half"):
+        _refused(ask("run", run=name), 404)
+
+
+def test_a_link_out_of_a_folder_that_a_link_leads_to_is_refused(make_ask, make_run, tmp_path):
+    make_run(tmp_path / "elsewhere" / "run")
+    chunk = tmp_path / "elsewhere" / "run" / "records.zarr" / "rdm" / "c.0.0.0.0"
+    (tmp_path / "secret").write_bytes(chunk.read_bytes())
+    _link(chunk, tmp_path / "secret")
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "linked").symlink_to(tmp_path / "elsewhere")
     ask = make_ask(tmp_path / "runs")
-    (run,) = ask("index").json["runs"]
-    assert (run["run"], run["steps"]) == ("half", 0)
-    assert "link that leads out" in run["trouble"]
-    _refused(ask("run", run="half"), 422)
-    _refused(ask("run", run="whole"), 404)
+    assert ask("run", run="linked/run").status_code == 200
+    _refused(ask("values", **{**ROUTES["values"], "run": "linked/run"}), 422)
 
 
 def test_a_link_that_stays_inside_is_followed(ask, tmp_path):

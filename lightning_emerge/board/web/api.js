@@ -27,7 +27,8 @@ export async function getArray(route, parameters) {
 	const answer = await ask(route, parameters);
 	const data = new (route === "frame" ? Uint8Array : Float32Array)(await answer.arrayBuffer());
 	const header = (name) => numbers(answer.headers.get(name));
-	return { data, shape: header("X-Shape"), steps: header("X-Steps"), range: header("X-Range"), bytes: data.byteLength };
+	const [shape, steps, range, damaged] = ["X-Shape", "X-Steps", "X-Range", "X-Damaged"].map(header);
+	return { data, shape, steps, range, damaged, bytes: data.byteLength };
 }
 
 /** All images of the bank in one, with the place of each. */

@@ -15,6 +15,7 @@ export class Scene {
 	have({ value, fresh, error }) {
 		this.fresh &&= fresh;
 		if (error) this.note = error;
+		if (value?.damaged?.length) this.note = `Damaged, and left out: step ${value.damaged}.`;
 		return value;
 	}
 
