@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, wait
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from tensorboard.plugins.base_plugin import FrontendMetadata, TBContext, TBPlugin
@@ -80,8 +81,13 @@ class EmergePlugin(TBPlugin):
     def _index(self, query: _Query) -> Response:
         del query
         begun = {name: look for name, look in self._looks.items() if not look.done()}
-        self._looks = looks = {name: begun.get(name) or self._begin_look(name) for name in self._runs.scan()}
-        wait(looks.values(), _PATIENCE)
+        self._looks = looks = {}
+        begin = monotonic()
+        for name in self._runs.scan():
+            looks[name] = begun[name] if name in begun else self._begin_look(name)
+            if name not in begun:  # one thread opens them all if that goes quickly, and several do if it does not
+                wait([looks[name]], max(0, begin + _PATIENCE / 5 - monotonic()))
+        wait(looks.values(), max(0, begin + _PATIENCE - monotonic()))
         return _json({"runs": [one.result() if one.done() else _tell_slow(name) for name, one in looks.items()]})
 
     def _begin_look(self, name: str) -> Future[dict[str, Any]]:
