@@ -19,6 +19,7 @@ from zarr.codecs import ZstdCodec
 
 from lightning_emerge.records import Axis, Label, Measurement
 from lightning_emerge.sinks.layout import STORE
+from lightning_emerge.sinks.regular import parse_json
 from lightning_emerge.sinks.storage import Folder, Lock
 
 if TYPE_CHECKING:
@@ -397,7 +398,7 @@ def _read_array(folder: Folder, name: str) -> npt.NDArray[Any]:
 
 def _read_root(folder: Folder) -> dict[str, Any]:
     try:
-        root = json.loads(folder.read(_METADATA))
+        root = parse_json(folder.read(_METADATA))
     except ValueError as error:
         raise _damaged(folder, error) from error
     ours = isinstance(root, dict) and isinstance(root.get("attributes"), dict)
