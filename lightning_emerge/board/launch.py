@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from lightning_emerge.sinks.places import is_url, to_local
+
 
 def tensorboard_command(folder: str, port: int) -> list[str]:
     """Makes the command that serves a folder of runs on 127.0.0.1, with every step kept.
@@ -12,5 +14,7 @@ def tensorboard_command(folder: str, port: int) -> list[str]:
         folder: a run, or a folder of runs; or an fsspec URL of one.
         port: 0 for any free one.
     """
-    flags = [f"--logdir={folder}", "--host=127.0.0.1", f"--port={port}", "--reload_interval=5"]
+    # TensorBoard takes `~` for a home.
+    place = folder if is_url(folder) else to_local(folder)
+    flags = [f"--logdir={place}", "--host=127.0.0.1", f"--port={port}", "--reload_interval=5"]
     return [sys.executable, "-m", "lightning_emerge.board.serve", *flags]

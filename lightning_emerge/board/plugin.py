@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import mimetypes
+import os
 import re
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, wait
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from tensorboard.plugins.base_plugin import FrontendMetadata, TBContext, TBPlugin
@@ -15,14 +17,17 @@ from tensorboard.util import tb_logging
 from werkzeug import Request, Response
 
 from lightning_emerge.board import views
+from lightning_emerge.board.lanes import Lanes
 from lightning_emerge.board.refusal import RefusedError
 from lightning_emerge.board.runs import Runs
 from lightning_emerge.board.store import Store
 from lightning_emerge.sinks.layout import BOARD as NAME
+from lightning_emerge.sinks.places import is_url
 
 _WEB = Path(__file__).parent / "web"
 _SLOW = ("/run", "/series", "/points")
 _LONGEST_QUERY, _LONGEST_NAME = 4096, 1024
+_THREADS, _PATIENCE = 8, 5.0
 _WHOLE = re.compile(r"[0-9]{1,15}", re.ASCII)
 _logger = tb_logging.get_logger()
 _Query = Mapping[str, str]
@@ -40,6 +45,8 @@ class EmergePlugin(TBPlugin):
     def __init__(self, context: TBContext) -> None:
         super().__init__(context)
         self._runs = Runs(find_folders(context.logdir or "", getattr(context.flags, "logdir_spec", "") or ""))
+        self._lanes = Lanes(_THREADS)
+        self._looks: dict[str, Future[dict[str, Any]]] = {}
 
     def is_active(self) -> bool:
         """Whether the log directory has runs with records."""
@@ -52,7 +59,6 @@ class EmergePlugin(TBPlugin):
     def get_plugin_apps(self) -> dict[str, Callable[..., Any]]:
         """By route, what answers it; every other path is looked for among the tab's own files."""
         routes: dict[str, tuple[Callable[[_Query], Response], set[str]]] = {
-            "/index": (self._index, set()),
             "/run": (self._run, {"run"}),
             "/stamp": (self._stamp, {"run"}),
             "/sprite": (self._sprite, {"run"}),
@@ -61,24 +67,41 @@ class EmergePlugin(TBPlugin):
             "/series": (self._series, {"run", "measure", "filter"}),
             "/points": (self._points, {"run", "measure", "first"}),
         }
-        # In one thread each, as memory that is set aside in many threads is not given back; and what a slider waits for
-        # does not wait for what takes seconds.
-        quick, slow = ThreadPoolExecutor(1, "emerge"), ThreadPoolExecutor(1, "emerge_slow")
-        apps = {
-            route: _guard(answer, known, slow if route in _SLOW else quick) for route, (answer, known) in routes.items()
-        }
-        return {**apps, "/*": _guard_file()}
+        apps = {route: _guard(self._queue(route, answer), known) for route, (answer, known) in routes.items()}
+        return {"/index": _guard(self._index, set()), **apps, "/*": _guard_file()}
+
+    def _queue(self, route: str, answer: Callable[[_Query], Response]) -> Callable[[_Query], Response]:
+        """Has a run's answers given one after the other; a slider does not wait for what takes seconds."""
+
+        def ask(query: _Query) -> Response:
+            return self._lanes.submit((query.get("run", ""), route in _SLOW), lambda: answer(query)).result()
+
+        return ask
 
     def _index(self, query: _Query) -> Response:
         del query
-        return _json({"runs": [self._look(name) for name in self._runs.scan()]})
+        begun = {name: look for name, look in self._looks.items() if not look.done()}
+        self._looks = looks = {}
+        begin = monotonic()
+        for name in self._runs.scan():
+            looks[name] = begun[name] if name in begun else self._begin_look(name)
+            if name not in begun:  # one thread opens them all if that goes quickly, and several do if it does not
+                wait([looks[name]], max(0, begin + _PATIENCE / 5 - monotonic()))
+        wait(looks.values(), max(0, begin + _PATIENCE - monotonic()))
+        return _json({"runs": [one.result() if one.done() else _tell_slow(name) for name, one in looks.items()]})
+
+    def _begin_look(self, name: str) -> Future[dict[str, Any]]:
+        return self._lanes.submit((name, False), lambda: self._look(name))
 
     def _look(self, name: str) -> dict[str, Any]:
         try:
             store = self._runs.open(name)
             return {"run": name, "steps": store.looks, "last": store.last, "trouble": None}
         except RefusedError as refusal:
-            return {"run": name, "steps": 0, "last": None, "trouble": refusal.sentence}
+            return _tell(name, refusal.sentence)
+        except Exception as error:  # one run's trouble is its own
+            _logger.exception("The Emerge tab could not open %s", name)
+            return _tell(name, f"The records of this run cannot be read: {type(error).__name__}.")
 
     def _run(self, query: _Query) -> Response:
         name, store = self._open(query)
@@ -125,6 +148,14 @@ class EmergePlugin(TBPlugin):
         return store, measure
 
 
+def _tell(name: str, trouble: str) -> dict[str, Any]:
+    return {"run": name, "steps": 0, "last": None, "trouble": trouble}
+
+
+def _tell_slow(name: str) -> dict[str, Any]:
+    return _tell(name, f"The records of this run take more than {_PATIENCE:.0f} seconds to be opened; it goes on.")
+
+
 def find_folders(logdir: str, spec: str) -> dict[str, str]:
     """Reads where TensorBoard looks for runs: a log directory, or `name:folder` parts with commas between.
 
@@ -132,23 +163,27 @@ def find_folders(logdir: str, spec: str) -> dict[str, str]:
         Folders by the beginning of the names of their runs.
     """
     if logdir:
-        return {"": logdir}
+        return {"": _expand(logdir)}
     folders: dict[str, str] = {}
     for part in filter(None, spec.split(",")):
         name, colon, folder = part.partition(":")
         named = colon and not folder.startswith("//") and "/" not in name
-        folders[name if named else part.strip("/")] = folder if named else part
+        folders[name if named else part.strip("/")] = _expand(folder if named else part)
     return folders
 
 
-def _guard(answer: Callable[[_Query], Response], known: set[str], pool: ThreadPoolExecutor) -> Callable[..., Any]:
+def _expand(folder: str) -> str:
+    return folder if is_url(folder) else os.path.expanduser(folder)  # as TensorBoard does
+
+
+def _guard(answer: Callable[[_Query], Response], known: set[str]) -> Callable[..., Any]:
     """Answers a refusal, or whatever goes wrong, in JSON, and nothing but GET."""
 
     def respond(request: Request) -> Response:
         try:
             if request.method not in ("GET", "HEAD"):
                 return _refuse(405, "Records are only read here: use GET.")
-            return pool.submit(answer, _query(request, known)).result()
+            return answer(_query(request, known))
         except RefusedError as refusal:
             return _refuse(refusal.status, refusal.sentence)
         except Exception:
@@ -202,6 +237,8 @@ def _numbers(answer: views.Answer) -> Response:
     headers = {"X-Shape": ",".join(map(str, answer.shape))}
     if answer.steps:
         headers["X-Steps"] = ",".join(map(str, answer.steps))
+    if answer.damaged:
+        headers["X-Damaged"] = ",".join(map(str, answer.damaged))
     if answer.range is not None:
         headers["X-Range"] = f"{answer.range[0]!r},{answer.range[1]!r}"
     return _respond(answer.body, "application/octet-stream", headers)

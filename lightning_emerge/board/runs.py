@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any
@@ -47,7 +48,7 @@ class Runs:
     def scan(self) -> list[str]:
         """Looks for runs, and gives their names as TensorBoard has them."""
         found: dict[str, Place] = {}
-        for prefix, files in self._folders.items():
+        for prefix, files in self._log_directories():
             folders = list(files.folders_with(STORE))
             # What `embed_run` leaves is of the run in whose folder it lies.
             made = {f"{folder}/{_EMBEDDING}".lstrip("/") for folder in folders}
@@ -56,6 +57,13 @@ class Runs:
                     found["/".join(part for part in (prefix, folder) if part) or "."] = Place(files, folder)
         self._places = dict(sorted(found.items()))
         return list(self._places)
+
+    def _log_directories(self) -> Iterator[tuple[str, Files]]:
+        """The log directories, and the folders that links in them lead to."""
+        for prefix, files in self._folders.items():
+            yield prefix, files
+            for name, linked in files.links().items():
+                yield "/".join(part for part in (prefix, name) if part), linked
 
     def any(self) -> bool:
         """Whether there are runs; log directories that are far away are not asked."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,11 +16,15 @@ import numpy.typing as npt
 
 from lightning_emerge.board.cache import Cache
 from lightning_emerge.board.decode import DTYPES, STRING, decode_numbers, decode_strings
-from lightning_emerge.board.files import Files, Stamp
+from lightning_emerge.board.files import Files, Stamp, head
 from lightning_emerge.board.refusal import damaged
+from lightning_emerge.board.taken import read_taken
+from lightning_emerge.sinks.format import is_whole
+from lightning_emerge.sinks.regular import parse_json
 
 _METADATA = "zarr.json"
-_MOST_METADATA, _MOST_CHUNK, _MOST_LABELS, _MOST_STEPS = 1 << 25, 1 << 28, 1 << 24, 1_000_000
+_MOST_METADATA, _MOST_CHUNK, _MOST_LABELS, _MOST_STEPS = 1 << 23, 1 << 28, 1 << 24, 1_000_000
+_MOST_ARRAYS = 2000
 _NAME = re.compile(r"[^/\\\x00-\x1f]{1,255}")
 
 Numbers = npt.NDArray[Any]
@@ -55,8 +58,8 @@ class Array:
         return self.shape[1:]
 
     def chunk(self, number: int) -> str:
-        """Path of a chunk in the store."""
-        return f"{self.name}/{self.separator.join(['c', str(number), *('0' for _ in self.rest)])}"
+        """Path of a chunk in the array's folder."""
+        return self.separator.join(["c", str(number), *("0" for _ in self.rest)])
 
 
 class Store:
@@ -76,17 +79,22 @@ class Store:
         self._files, self._path, self._cache = files, path, cache
         self.key = (files.root, path)
         self._lock, self._taken, self._labels = Lock(), dict[str, dict[int, Stamp]](), dict[str, list[Any]]()
-        root = _read_json(files.read(f"{path}/{_METADATA}", _MOST_METADATA))
+        raw = files.read(f"{path}/{_METADATA}", _MOST_METADATA)
+        root = _read_json(raw)
         attributes = root.get("attributes")
         if not isinstance(attributes, dict) or attributes.get("package") != "lightning_emerge":
             raise damaged("lightning_emerge did not write them")
+        if not is_whole(raw, root):
+            raise damaged("their metadata were changed since they were written")
         try:
-            found = {name: _parse(name, meta) for name, meta in root["consolidated_metadata"]["metadata"].items()}
+            found = _parse_all(root["consolidated_metadata"]["metadata"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise damaged(f"their metadata are incomplete ({error})") from error
         self.arrays = found
         self.looks = _count_looks(found)
+        self._told = read_taken(attributes.get("taken"), self.looks)
         self._coordinates = str(attributes.get("coordinates", "")).split()
+        self._compare_looks()
 
     @cached_property
     def measures(self) -> dict[str, Array]:
@@ -107,14 +115,23 @@ class Store:
         return self._step(self.looks - 1) if self.looks else None
 
     def taken(self, measure: str) -> dict[int, Stamp]:
-        """By position among the looks at which a measure was taken: what tells its chunk from an earlier one."""
+        """By position among the looks at which a measure was taken: what tells its chunk from an earlier one.
+
+        The stamp of a chunk that is missing, although the store says that the measure was taken then, is empty.
+        """
         with self._lock:
             if measure not in self._taken:
-                array = self.measures[measure]
-                names = [array.chunk(number) for number in range(self.looks)]
-                stamps = self._files.stamps(self._path, names)
-                self._taken[measure] = {k: stamp for k, stamp in enumerate(stamps) if stamp is not None}
+                array, told = self.measures[measure], self._told.get(measure) if self._told else None
+                looks = range(self.looks) if told is None else sorted(look for part in told for look in part)
+                stamps = self._files.stamps(f"{self._path}/{measure}", [array.chunk(look) for look in looks])
+                found = zip(looks, stamps, strict=True)
+                self._taken[measure] = {k: stamp or () for k, stamp in found if stamp or told is not None}
             return self._taken[measure]
+
+    def damaged(self, measure: str) -> list[int]:
+        """Positions among the looks at which a measure was taken whose chunks are missing."""
+        empty = 0 in self.measures[measure].rest
+        return [look for look, stamp in self.taken(measure).items() if not stamp and not empty]
 
     def read(self, measure: str, look: int) -> Numbers:
         """Reads a measure at one look, in its own precision; all NaN where it was not taken.
@@ -123,10 +140,11 @@ class Store:
             RefusedError: if its chunk cannot be read.
         """
         array = self.measures[measure]
-        key = (self.key, measure, look, self.taken(measure).get(look))
+        stamp = self.taken(measure).get(look)
+        key = (self.key, measure, look, stamp)
         found = self._cache.get(key)
         if found is None:
-            found = self._read_numbers(array, look, array.rest)
+            found = self._read_numbers(array, look, array.rest, whole=stamp == ())
             self._cache.put(key, found, found.nbytes)
         return found
 
@@ -146,38 +164,64 @@ class Store:
         if array is None or array.axes[0] == "step":
             sizes = (dict(zip(one.axes, one.shape, strict=True)).get(axis) for one in self.measures.values())
             return list(range(next((size for size in sizes if size is not None), 0)))
+        whole = self._told is not None
         if array.dtype is not None:
-            return [_plain(value) for value in self._read_numbers(array, 0, array.shape).tolist()]
-        try:
-            raw = self._files.read(f"{self._path}/{array.chunk(0)}", _MOST_LABELS)
-        except FileNotFoundError:  # empty strings alone are not written
+            return [_plain(value) for value in self._read_numbers(array, 0, array.shape, whole=whole).tolist()]
+        raw = self._read_chunk(array, 0, _MOST_LABELS, whole=whole) if array.shape[0] else None
+        if raw is None:  # empty strings alone were not written by version 0.1.0
             return [""] * array.shape[0]
         return decode_strings(raw, array.shape[0], _MOST_LABELS, packed=array.packed)
 
-    def _step(self, number: int) -> int:
-        return int(self._read_numbers(self.arrays["step"], number, ())[()])
+    def _compare_looks(self) -> None:
+        """Refuses to look for more steps than there are files of."""
+        steps = self.arrays["step"]
+        found = self._files.chunks(f"{self._path}/step")
+        first = 1 if self._told is None else 0  # version 0.1.0 wrote no chunk for a step 0
+        missing = self.looks > len(found) + 1 or any(
+            head(steps.chunk(look)) not in found for look in range(first, self.looks)
+        )
+        if missing:
+            raise damaged(f"they say that there are {self.looks} looks, and the steps of some are missing")
 
-    def _read_numbers(self, array: Array, number: int, shape: tuple[int, ...]) -> Numbers:
+    def _step(self, number: int) -> int:
+        return int(self._read_numbers(self.arrays["step"], number, (), whole=self._told is not None)[()])
+
+    def _read_numbers(self, array: Array, number: int, shape: tuple[int, ...], *, whole: bool) -> Numbers:
+        """Reads a chunk of numbers; one that is missing has the array's fill value unless it is said to be there."""
         assert array.dtype is not None
         if 0 in shape:
             return np.empty(shape, array.dtype)
         # Compression makes what cannot be compressed longer by less than this.
         limit = prod(shape) * array.dtype.itemsize * 9 // 8 + 1024
-        try:
-            raw = self._files.read(f"{self._path}/{array.chunk(number)}", limit)
-        except FileNotFoundError:  # what is all of the array's fill value is not written
+        raw = self._read_chunk(array, number, limit, whole=whole)
+        if raw is None:
             return np.full(shape, np.nan if array.dtype.kind == "f" else 0, array.dtype)
         return decode_numbers(raw, array.dtype, shape, packed=array.packed)
+
+    def _read_chunk(self, array: Array, number: int, limit: int, *, whole: bool) -> bytes | None:
+        chunk = f"{array.name}/{array.chunk(number)}"
+        try:
+            return self._files.read(f"{self._path}/{chunk}", limit)
+        except FileNotFoundError:
+            if whole:
+                raise damaged(f"{chunk} is missing") from None
+            return None
 
 
 def _read_json(raw: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(raw)
-    except (ValueError, RecursionError) as error:
+        found = parse_json(raw)
+    except ValueError as error:
         raise damaged(f"their metadata are no JSON ({error})") from error
     if not isinstance(found, dict):
         raise damaged("their metadata are no JSON object")
     return found
+
+
+def _parse_all(members: Mapping[str, Any]) -> dict[str, Array]:
+    if len(members) > _MOST_ARRAYS:
+        raise damaged(f"they have {len(members)} arrays, of {_MOST_ARRAYS} at most")
+    return {name: _parse(name, meta) for name, meta in members.items()}
 
 
 def _parse(name: str, meta: Any) -> Array:

@@ -41,12 +41,19 @@ class Answer:
         shape: of the numbers.
         steps: along the first axis, if it is that of steps.
         range: of the measure over the run.
+        damaged: steps that are left out, as they cannot be read.
     """
 
     body: bytes
     shape: tuple[int, ...]
     steps: list[int] = field(default_factory=list[int])
     range: Range = None
+    damaged: list[int] = field(default_factory=list[int])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the numbers."""
+        return len(self.body)
 
 
 def describe(store: Store) -> dict[str, Any]:
@@ -127,15 +134,13 @@ def series(store: Store, measure: str, of: tuple[int, int] | None) -> Answer:
     if prod(shape) * len(looks) > MOST_SERIES:
         raise RefusedError(413, f"{measure} has more than {MOST_SERIES} values. Use values.")
 
-    def read() -> npt.NDArray[np.float32]:
-        found = np.empty((len(looks), *shape), "<f4")
-        for number, look in enumerate(looks):
-            one = store.read(measure, look)
-            found[number] = one if of is None else one[of]
-        return found
+    def read() -> Answer:
+        found, values = _Looks(store, measure, looks), np.empty((len(looks), *shape), "<f4")
+        for number, one in enumerate(found):
+            values[number] = one if of is None else one[of]
+        return found.answer(values[: len(found.whole)])
 
-    found = _keep((store.key, "series", measure, of, *taken.values()), read)
-    return Answer(found.tobytes(), found.shape, [store.steps[look] for look in looks])
+    return _keep((store.key, "series", measure, of, *taken.values()), read)
 
 
 def points(store: Store, measure: str, first: int | None) -> Answer:
@@ -155,15 +160,38 @@ def points(store: Store, measure: str, first: int | None) -> Answer:
     # An EmbeddingProbe's distances are lengths; a SimilarityProbe's dissimilarities are squared ones.
     power = 2 if measure.startswith("distances") else 1
 
-    def squared() -> Iterator[npt.NDArray[np.float64]]:
-        for look in looks:
-            found = store.read(measure, look)
-            yield (found if first is None else found[first]).astype(np.float64) ** power
+    def read() -> Answer:
+        found = _Looks(store, measure, looks)
+        squared = ((one if first is None else one[first]).astype(np.float64) ** power for one in found)
+        return found.answer(lay_out(squared, shape[0]))
 
-    found = _keep(
-        (store.key, "points", measure, first, *taken.values()), lambda: lay_out(squared(), shape[0]).astype("<f4")
-    )
-    return Answer(found.tobytes(), found.shape, [store.steps[look] for look in looks])
+    return _keep((store.key, "points", measure, first, *taken.values()), read)
+
+
+class _Looks:
+    """Reads a measure look after look, and remembers at which steps that could be done."""
+
+    def __init__(self, store: Store, measure: str, looks: list[int]) -> None:
+        self._store, self._measure, self._looks = store, measure, looks
+        self.whole, self._damaged = list[int](), list[int]()
+
+    def __iter__(self) -> Iterator[npt.NDArray[Any]]:
+        refusal: RefusedError | None = None
+        for look in self._looks:
+            try:
+                one = self._store.read(self._measure, look)
+            except RefusedError as error:
+                refusal = error
+                self._damaged.append(self._store.steps[look])
+                continue
+            self.whole.append(self._store.steps[look])
+            yield one
+        if refusal is not None and not self.whole:
+            raise refusal
+
+    def answer(self, values: npt.NDArray[Any]) -> Answer:
+        """What was made of the looks that could be read, and which could not."""
+        return Answer(_floats(values), values.shape, self.whole, damaged=self._damaged)
 
 
 def _describe_measure(store: Store, array: Array) -> dict[str, Any]:
@@ -193,7 +221,10 @@ def _shorten(labels: list[Any]) -> Any:
 
 def _ends(store: Store, measure: str, look: int, stamp: Any) -> tuple[float, ...]:
     def read() -> tuple[float, ...]:
-        found = store.read(measure, look)
+        try:
+            found = store.read(measure, look)
+        except RefusedError:  # it is said of the value itself, and the run's other values are shown
+            return ()
         finite = found[np.isfinite(found)]
         return (float(finite.min()), float(finite.max())) if finite.size else ()
 

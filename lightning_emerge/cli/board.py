@@ -7,10 +7,9 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from fsspec.core import url_to_fs  # pyright: ignore[reportMissingTypeStubs]
-
 from lightning_emerge.board.launch import tensorboard_command
 from lightning_emerge.cli.errors import PlainParser, UserError
+from lightning_emerge.sinks.places import open_place
 
 
 def open_board(arguments: Sequence[str]) -> NoReturn:
@@ -41,7 +40,7 @@ def open_board(arguments: Sequence[str]) -> NoReturn:
 
 def _is_folder(place: str) -> bool:
     try:
-        files, path = url_to_fs(place)
+        files, path = open_place(place)
         return bool(files.isdir(path))
     except Exception as error:  # what a file system far away raises is not known
         raise UserError(f"`lightning board DIR` opens a folder of runs; {place} cannot be read: {error}.") from error

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from lightning_emerge.analysis.report.make import make_report
 from lightning_emerge.analysis.report.write import check_folder, write_report
 from lightning_emerge.cli.errors import PlainParser, UserError, forgive
+from lightning_emerge.sinks.places import is_url
 
 
 def report_on(arguments: Sequence[str]) -> None:
@@ -35,7 +36,7 @@ def _place(runs: Sequence[str]) -> str:
     """Where the report goes if nothing is said."""
     if len(runs) > 1:
         return "report"
-    if "://" in runs[0]:
+    if is_url(runs[0]):
         raise UserError(
             f"A report is written to this machine's disks; {runs[0]} lies elsewhere. Name a folder: --out DIR"
         )

@@ -23,6 +23,7 @@ from lightning_emerge.records import Axis, Label, Measurement
 from lightning_emerge.sinks.checks import check_measurement
 from lightning_emerge.sinks.format import CHECK, METADATA, TAKEN, Ranges, add_row, before, is_whole, rows_of, seal
 from lightning_emerge.sinks.layout import STORE
+from lightning_emerge.sinks.regular import parse_json
 from lightning_emerge.sinks.storage import Folder, Lock
 from lightning_emerge.sinks.whole import WholeStore
 
@@ -513,7 +514,7 @@ def _read_array(folder: Folder, name: str) -> npt.NDArray[Any]:
 def _read_root(folder: Folder) -> dict[str, Any]:
     raw = folder.read(METADATA)
     try:
-        root = json.loads(raw)
+        root = parse_json(raw)
     except ValueError as error:
         raise _damaged(folder, error) from error
     ours = isinstance(root, dict) and isinstance(root.get("attributes"), dict)

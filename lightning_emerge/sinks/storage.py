@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,7 +15,10 @@ from zarr.abc.store import Store
 from zarr.storage import FsspecStore, LocalStore
 
 from lightning_emerge.sinks.places import is_url, open_place
+from lightning_emerge.sinks.reading import PlainStore
+from lightning_emerge.sinks.regular import read_regular
 
+_MOST = 1 << 30
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -47,16 +49,11 @@ class Folder:
 
         Raises:
             FileNotFoundError: if it is not there.
-            OSError: if it is no plain file, such as a pipe, or cannot be read.
+            ValueError: if it is no plain file, such as a pipe, or too large to be one of a store.
         """
         if not self.local:
             return bytes(self._files.cat_file(self._at(name)))
-        # Not blocking, as opening a pipe would wait for its writer.
-        number = os.open(self._at(name), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(number, "rb") as file:
-            if not stat.S_ISREG(os.fstat(number).st_mode):
-                raise OSError(errno.EINVAL, "it is no plain file", self._at(name))
-            return file.read()
+        return read_regular(os.path.realpath(self._at(name)), _MOST)
 
     def put(self, name: str, content: bytes, *, make: bool = True) -> None:
         """Writes a file so that a reader finds either the old one or the new one, whole.
@@ -151,7 +148,7 @@ class Folder:
     def store(self, *, read_only: bool = False) -> Store:
         """The folder as Zarr sees it."""
         if self.local:
-            return LocalStore(self.root, read_only=read_only)
+            return PlainStore(self.root, read_only=True) if read_only else LocalStore(self.root)
         return FsspecStore.from_url(self.url, read_only=read_only)
 
     def lock(self) -> Lock | None:

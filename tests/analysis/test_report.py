@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import statistics
 from collections.abc import Callable
@@ -169,6 +170,103 @@ def test_a_torn_chunk_costs_its_step_alone(name, make_run, tmp_path):
         assert any(f"`{name}` of" in said and "torn at step 10," in said for said in report.missing)
         assert curves(report, "emergence")["dax"][0].shape == (5,)
     assert {"emergence", "shape", "gradients"} <= pictures(report)
+
+
+def _put(run: Path, file: str, what: str) -> None:
+    """Puts what a stranger may have put in the place of a run's file."""
+    place = run / file
+    place.unlink()
+    if what == "a pipe":
+        os.mkfifo(place)
+    elif what == "a device":
+        place.symlink_to("/dev/zero")
+    elif what == "a folder":
+        place.mkdir()
+    elif what == "a link out":
+        (run.parent / "private").write_text('{"private": "key"}')
+        place.symlink_to(run.parent / "private")
+    elif what == "a huge file":
+        with place.open("wb") as content:
+            content.truncate(1 << 40)  # takes no room on the disk
+    else:
+        place.write_text(what)
+
+
+BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 9)}]\n" for k in range(1, 12))
+STRANGE = {
+    "a pipe": "is no plain file",
+    "a device": "leads out of its folder",
+    "a folder": "is no plain file",
+    "a link out": "leads out of its folder",
+    "a huge file": "bytes, of",
+    "[" * 100_000: "nested too deeply",
+    '{"a": ' * 40_000: "nested too deeply",
+}
+
+
+@pytest.mark.parametrize("what", [*STRANGE, BOMB, "<<: *a", "seed_everything: !!python/object/apply:os.getcwd []"])
+@pytest.mark.parametrize("file", ["config.yaml", "fit.json"])
+def test_what_a_stranger_put_in_a_files_place_is_named_and_the_others_are_read(file, what, make_run, tmp_path, only):
+    only("trained", "costs", "repeat")
+    run = make_run(tmp_path / "one")
+    _put(run, file, what)
+    report = make_report([run])
+    said = next(sentence for sentence in report.missing if sentence.startswith(file))
+    known = {BOMB: "aliases", "<<: *a": "aliases"} if file == "config.yaml" else {}
+    assert {**STRANGE, **known}.get(what, "cannot be read") in said
+    assert len(said) < 300
+    assert "key" not in str(report)
+    assert "could not be made" not in " ".join(report.missing)
+    facts = dict(section(report, "trained").tables[0].rows)
+    assert (facts["network"] == "VGG: plan vgg11, width 4") == (file != "config.yaml")
+    assert (facts["weights"] == "1,234,567") == (file != "fit.json")
+
+
+@pytest.mark.parametrize("what", ["a pipe", "a device", "[" * 100_000, '{"a": ' * 50_000])
+def test_records_whose_metadata_are_a_strangers_are_named(what, make_run, tmp_path, only):
+    only("trained", "learning")
+    run = make_run(tmp_path / "one")
+    _put(run, "records.zarr/zarr.json", what)
+    report = make_report([run])
+    assert "records" in report.missing[0]
+    assert "could not be made" not in " ".join(report.missing)
+
+
+@pytest.mark.parametrize("what", ["a pipe", "a device"])
+def test_a_chunk_that_is_no_file_costs_its_step_alone(what, make_run, tmp_path, only):
+    only("trained", "learning")
+    run = make_run(tmp_path / "one")
+    _put(run, "records.zarr/bank_confidence/c.3.0", what)
+    report = make_report([run])
+    assert any("`bank_confidence` of" in said and "torn at step 10," in said for said in report.missing)
+    assert curves(report, "emergence")["dax"][0].shape == (5,)
+
+
+def test_a_link_to_all_of_the_disk_is_not_followed_to_its_end(make_run, tmp_path, only, monkeypatch):
+    only("costs")
+    monkeypatch.setattr("lightning_emerge.analysis.report.trained._MOST_FILES", 50)
+    run = make_run(tmp_path / "one")
+    (run / "checkpoints").symlink_to("/")
+    (sizes,) = [table for table in section(make_report([run]), "costs").tables if table.caption == "Room on disk."]
+    assert sizes.rows[0][2].startswith("more than ")
+
+
+@pytest.mark.parametrize("name", ["vgg5::lr0.1", "a:b", "file:x", "memory::x", "$HOME", "~"])
+def test_a_runs_folder_is_taken_literally(name, make_run, tmp_path, only, monkeypatch):
+    only("trained", "learning", "costs", "repeat")
+    monkeypatch.chdir(tmp_path)
+    make_run(tmp_path / name)
+    report = make_report([name])
+    assert report.missing == []
+    assert report.title == f"{tmp_path.name}/{name}"
+    assert "emergence" in pictures(report)
+    assert section(report, "costs").tables[-1].rows[0][1].endswith(" MB")
+
+
+def test_the_command_of_a_folder_with_odd_characters_is_quoted(make_run, tmp_path, only):
+    only("repeat")
+    run = make_run(tmp_path / "x; touch owned")
+    assert f"lightning fit --config '{run}/config.yaml'" in section(make_report([run]), "repeat").says[0]
 
 
 def test_a_section_that_fails_is_named_and_the_others_stand(make_run, tmp_path, monkeypatch):

@@ -5,15 +5,21 @@ from __future__ import annotations
 import json
 import os
 import struct
+import threading
+import time
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numcodecs.zstd import Zstd
 
 import lightning_emerge as le
+from lightning_emerge.board.store import Store
 from lightning_emerge.sinks.arrays import ArraySink
+from lightning_emerge.sinks.format import seal
 
 RUN = "first/version_0"
 SECRET = b"what nobody may read"
@@ -105,18 +111,40 @@ def test_links_beside_a_store_that_lead_out_are_refused(name, ask, tmp_path):
     _refused(ask("run" if name == "emergence.json" else "sprite", run=RUN), 422)
 
 
-def test_folders_that_are_links_out_are_no_runs(make_ask, make_run, tmp_path):
-    make_run(tmp_path / "elsewhere")
-    (tmp_path / "runs" / "half").mkdir(parents=True)
-    (tmp_path / "runs" / "whole").symlink_to(tmp_path / "elsewhere")
-    (tmp_path / "runs" / "half" / "records.zarr").symlink_to(tmp_path / "elsewhere" / "records.zarr")
-    (tmp_path / "runs" / "loop").symlink_to(tmp_path / "runs")
+def test_links_in_the_log_directory_are_followed_and_those_further_down_are_named(make_ask, make_run, tmp_path):
+    make_run(tmp_path / "elsewhere" / "version_0")
+    log = tmp_path / "runs"
+    (log / "half").mkdir(parents=True)
+    (log / "study").mkdir()
+    (log / "whole").symlink_to(tmp_path / "elsewhere")
+    (log / "one").symlink_to(tmp_path / "elsewhere" / "version_0")
+    (log / "half" / "records.zarr").symlink_to(tmp_path / "elsewhere" / "version_0" / "records.zarr")
+    (log / "study" / "deep").symlink_to(tmp_path / "elsewhere" / "version_0")
+    (log / "loop").symlink_to(log)
+    (log / "up").symlink_to(tmp_path)
+    (log / "broken").symlink_to(tmp_path / "nowhere")
+    ask = make_ask(log)
+    runs = {run["run"]: run for run in ask("index").json["runs"]}
+    assert {name for name, run in runs.items() if run["steps"] == 6} == {"one", "whole/version_0"}
+    for name in ("half", "study/deep"):
+        assert "link that leads out" in runs.pop(name)["trouble"]
+        _refused(ask("run", run=name), 422)
+    assert set(runs) == {"one", "whole/version_0"}
+    assert ask("run", run="whole/version_0").json["steps"][-1] == 50
+    for name in ("whole", "whole/../../secret", "one/records.zarr", "loop/half"):
+        _refused(ask("run", run=name), 404)
+
+
+def test_a_link_out_of_a_folder_that_a_link_leads_to_is_refused(make_ask, make_run, tmp_path):
+    make_run(tmp_path / "elsewhere" / "run")
+    chunk = tmp_path / "elsewhere" / "run" / "records.zarr" / "rdm" / "c.0.0.0.0"
+    (tmp_path / "secret").write_bytes(chunk.read_bytes())
+    _link(chunk, tmp_path / "secret")
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "linked").symlink_to(tmp_path / "elsewhere")
     ask = make_ask(tmp_path / "runs")
-    (run,) = ask("index").json["runs"]
-    assert (run["run"], run["steps"]) == ("half", 0)
-    assert "link that leads out" in run["trouble"]
-    _refused(ask("run", run="half"), 422)
-    _refused(ask("run", run="whole"), 404)
+    assert ask("run", run="linked/run").status_code == 200
+    _refused(ask("values", **{**ROUTES["values"], "run": "linked/run"}), 422)
 
 
 def test_a_link_that_stays_inside_is_followed(ask, tmp_path):
@@ -188,12 +216,17 @@ def test_nothing_but_reading(method, ask):
     _refused(ask("run", method=method, run=RUN), 405)
 
 
-def _lie(tmp_path: Path, change) -> None:
-    place = tmp_path / "runs" / RUN / "records.zarr" / "zarr.json"
+def _rewrite(run: Path, change: Callable[[dict[str, Any]], Any], *, sealed: bool = True) -> None:
+    """Changes the metadata of a run's store, as one would who knows of their checksum."""
+    place = run / "records.zarr" / "zarr.json"
     root = json.loads(place.read_text())
-    members = root["consolidated_metadata"]["metadata"]
-    root = change(members) or root
-    place.write_text(json.dumps(root))
+    root = change(root) or root
+    sealed = sealed and isinstance(root, dict) and isinstance(root.get("attributes"), dict)
+    place.write_bytes(seal(root) if sealed else json.dumps(root).encode())
+
+
+def _lie(tmp_path: Path, change) -> None:
+    _rewrite(tmp_path / "runs" / RUN, lambda root: change(root["consolidated_metadata"]["metadata"]))
 
 
 def _shape(name: str, shape: list, chunk: list | None = None):
@@ -386,3 +419,208 @@ def test_our_own_defects_are_said_in_json_and_kept_in_the_log(ask, monkeypatch):
     answer = ask("run", run=RUN)
     assert answer.status_code == 500
     assert "secret" not in answer.text
+
+
+def _claim(looks: int):
+    """Has every array say that there are so many looks."""
+
+    def change(root: dict[str, Any]) -> None:
+        for member in root["consolidated_metadata"]["metadata"].values():
+            if member["dimension_names"][0] == "step":
+                member["shape"][0] = looks
+
+    return change
+
+
+@pytest.mark.parametrize("looks", [7, 1_000_000])
+def test_looks_that_are_claimed_and_not_there_cost_one_listing(looks, ask, make_run, tmp_path, monkeypatch):
+    make_run(tmp_path / "runs" / "honest")
+    _rewrite(tmp_path / "runs" / RUN, _claim(looks))
+    asked: list[object] = []
+    stat = os.stat
+    monkeypatch.setattr(os, "stat", lambda *given, **more: asked.append(given) or stat(*given, **more))
+    runs = {run["run"]: run for run in ask("index").json["runs"]}
+    answers = [ask(route, **query) for route, query in ROUTES.items() if route != "sprite"]
+    assert len(asked) < 1000
+    assert f"{looks} looks" in runs[RUN]["trouble"]
+    assert runs["honest"] == {"run": "honest", "steps": 6, "last": 50, "trouble": None}
+    for answer in answers:
+        _refused(answer, 422)
+
+
+@pytest.mark.parametrize("name", ["c.1", "c.5"])
+def test_a_step_that_is_missing_is_not_made_up(name, ask, tmp_path):
+    (tmp_path / "runs" / RUN / "records.zarr" / "step" / name).unlink()
+    assert "steps of some are missing" in ask("index").json["runs"][0]["trouble"]
+    _refused(ask("run", run=RUN), 422)
+
+
+def test_more_arrays_than_any_run_has_are_refused(ask, tmp_path):
+    def change(members: dict[str, Any]) -> None:
+        members.update({f"m{k}": members["bank_accuracy_mean"] for k in range(5000)})
+
+    _lie(tmp_path, change)
+    (run,) = ask("index").json["runs"]
+    assert "arrays, of 2000 at most" in run["trouble"]
+
+
+def test_a_run_that_takes_for_ever_holds_no_other_up(ask, make_run, tmp_path, monkeypatch):
+    for number in range(3):
+        make_run(tmp_path / "runs" / f"slow{number}")
+    make_run(tmp_path / "runs" / "z")
+    over, opened = threading.Event(), Store.__init__
+
+    def open_slowly(self: Store, files: Any, path: str, *rest: Any) -> None:
+        if path.startswith("slow"):
+            over.wait(60)
+        opened(self, files, path, *rest)
+
+    monkeypatch.setattr(Store, "__init__", open_slowly)
+    monkeypatch.setattr("lightning_emerge.board.plugin._PATIENCE", 1.0)
+    waiting = [threading.Thread(target=ask, args=(route,), kwargs={"run": "slow0"}) for route in ("run", "stamp")]
+    try:
+        for thread in waiting:
+            thread.start()
+        for _ in range(2):  # the lanes of the slow runs do not fill up either
+            runs = {run["run"]: run for run in ask("index").json["runs"]}
+            assert [runs[name]["steps"] for name in (RUN, "z")] == [6, 6]
+            assert all("to be opened" in runs[f"slow{k}"]["trouble"] for k in range(3))
+            assert ask("run", run="z").status_code == ask("stamp", run=RUN).status_code == 200
+    finally:
+        over.set()
+        for thread in waiting:
+            thread.join(60)
+    deadline = time.monotonic() + 60
+    while any(run["trouble"] for run in ask("index").json["runs"]):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+# What a store says of the looks at which each measure was taken.
+
+
+def _tell(run: Path, **taken: Any) -> None:
+    _rewrite(run, lambda root: root["attributes"].update({"taken": taken}))
+
+
+def test_a_chunk_that_was_taken_and_is_missing_is_named_and_the_others_are_shown(ask, tmp_path):
+    run = tmp_path / "runs" / RUN
+    _tell(run, gradient_norm=[[0, 6, 1]], rdm=[[0, 6, 1]], distances=[[0, 6, 1]])
+    for chunk in ("gradient_norm/c.3.0", "rdm/c.0.0.0.0", "distances/c.2.0.0.0", "ridge_accuracy/c.4.0"):
+        (run / "records.zarr" / chunk).unlink()
+    found = ask("run", run=RUN).json["measures"]
+    assert found["gradient_norm"]["steps"] == [0, 1, 3, 10, 20, 50]
+    assert found["ridge_accuracy"]["steps"] == [0, 1, 3, 10, 50]  # of which the store says nothing
+    assert "gradient_norm/c.3.0 is missing" in _refused(ask("values", run=RUN, measure="gradient_norm", step="10"), 422)
+    assert "is missing" in _refused(ask("frame", **ROUTES["values"]), 422)
+    curve = ask("series", run=RUN, measure="gradient_norm")
+    assert (curve.headers["X-Steps"], curve.headers["X-Damaged"]) == ("0,1,3,20,50", "10")
+    points = ask("points", **ROUTES["points"])
+    assert (points.headers["X-Steps"], points.headers["X-Damaged"]) == ("0,1,10,20,50", "3")
+    assert "X-Damaged" not in ask("series", run=RUN, measure="bank_accuracy").headers
+
+
+def test_a_measure_of_which_nothing_is_left_is_refused(ask, tmp_path):
+    run = tmp_path / "runs" / RUN
+    _tell(run, gradient_norm=[[0, 6, 5]])
+    for chunk in (run / "records.zarr" / "gradient_norm").glob("c.*"):
+        chunk.unlink()
+    assert ask("run", run=RUN).json["measures"]["gradient_norm"]["steps"] == [0, 50]
+    assert "is missing" in _refused(ask("series", run=RUN, measure="gradient_norm"), 422)
+
+
+def test_a_chunk_that_is_torn_costs_its_step_alone(ask, tmp_path):
+    (tmp_path / "runs" / RUN / "records.zarr" / "gradient_norm" / "c.2.0").write_bytes(b"torn")
+    measures = ask("run", run=RUN).json["measures"]
+    assert measures["gradient_norm"]["range"]
+    curve = ask("series", run=RUN, measure="gradient_norm")
+    assert (curve.headers["X-Steps"], curve.headers["X-Damaged"]) == ("0,1,10,20,50", "3")
+
+
+def test_a_chunk_that_nobody_committed_is_no_record(ask, tmp_path):
+    _tell(tmp_path / "runs" / RUN, gradient_norm=[[0, 2, 1], [3, 6, 2]], rdm=[])
+    measures = ask("run", run=RUN).json["measures"]
+    assert measures["gradient_norm"]["steps"] == [0, 1, 10, 50]
+    assert measures["rdm"]["steps"] == []
+    _refused(ask("values", run=RUN, measure="gradient_norm", step="3"), 404)
+    _refused(ask("values", **ROUTES["values"]), 404)
+
+
+def test_looks_at_which_nothing_could_be_measured_were_taken(make_ask, tmp_path):
+    sink = ArraySink(tmp_path / "run" / "records.zarr", None)
+    for step in range(3):
+        values = np.full(2, np.nan if step == 1 else 0, np.float32)
+        sink.write(step, [le.Measurement("m", values, (le.Axis("k", ["a", "b"]),), step)])
+    sink.close()
+    store = tmp_path / "run" / "records.zarr"
+    (store / "m" / "c.1.0").write_bytes(Zstd(checksum=True).encode(np.full(2, np.nan, "<f4").tobytes()))
+    _tell(tmp_path / "run", m=[[0, 3, 1]])
+    ask = make_ask(tmp_path)
+    assert ask("run", run="run").json["measures"]["m"]["steps"] == [0, 1, 2]
+    assert np.isnan(np.frombuffer(ask("values", run="run", measure="m", step="1").data, "<f4")).all()
+
+
+@pytest.mark.parametrize("name", ["token/c.0", "stimulus_token/c.0", "filter/c.0"])
+def test_labels_that_are_missing_are_not_made_up(name, ask, tmp_path):
+    run = tmp_path / "runs" / RUN
+    (run / "records.zarr" / name).unlink()
+    assert f"{name} is missing" in _refused(ask("run", run=RUN), 422)
+    attributes = {"package": "lightning_emerge", "coordinates": ""}
+    _rewrite(run, lambda root: root.update(attributes=attributes), sealed=False)
+    assert ask("run", run=RUN).status_code == 200  # version 0.1.0 wrote no labels that were all empty
+
+
+TAKEN = {
+    "no object": [[0, 6, 1]],
+    "no list": {"rdm": 3},
+    "a number": {"rdm": [3]},
+    "two numbers": {"rdm": [[0, 6]]},
+    "text": {"rdm": [["0", "6", "1"]]},
+    "true": {"rdm": [[False, 6, True]]},
+    "fractions": {"rdm": [[0, 6.0, 1]]},
+    "a negative look": {"rdm": [[-1, 6, 1]]},
+    "backwards": {"rdm": [[5, 0, -1]]},
+    "no stride": {"rdm": [[0, 6, 0]]},
+    "none": {"rdm": [[3, 3, 1]]},
+    "looks beyond the last": {"rdm": [[0, 7, 1]]},
+    "an enormous number of looks": {"rdm": [[0, 10**30, 1]]},
+    "the same look too often": {"rdm": [[0, 6, 1], [5, 6, 1]]},
+    "more ranges than looks": {"rdm": [[0, 1, 1]] * 1000},
+}
+
+
+@pytest.mark.parametrize("lie", TAKEN)
+def test_lies_about_when_a_measure_was_taken(lie, ask, tmp_path):
+    _rewrite(tmp_path / "runs" / RUN, lambda root: root["attributes"].update({"taken": TAKEN[lie]}))
+    (run,) = ask("index").json["runs"]
+    assert run["trouble"]
+    _refused(ask("run", run=RUN), 422)
+
+
+def test_a_bit_that_has_flipped_in_a_chunk_with_a_checksum_is_never_shown(ask, tmp_path):
+    values = np.random.default_rng(0).normal(size=(3, 6, 6)).astype("<f4")
+    chunk = tmp_path / "runs" / RUN / "records.zarr" / "rdm" / "c.0.0.0.0"
+    _lie(tmp_path, _set("rdm", "codecs", [{"name": "bytes"}, {"name": "zstd", "configuration": {"checksum": True}}]))
+    whole = Zstd(level=1, checksum=True).encode(values.tobytes())
+    chunk.write_bytes(whole)
+    query = {"run": RUN, "measure": "rdm", "step": "0"}
+    assert ask("values", **query).data == values.tobytes()
+    refused = 0
+    for bit in [*range(96), *np.random.default_rng(1).choice(8 * len(whole), 200, replace=False).tolist()]:
+        torn = bytearray(whole)
+        torn[bit // 8] ^= 1 << bit % 8
+        chunk.write_bytes(torn)
+        answer = _read_anew(ask, tmp_path, query)
+        if answer.status_code != 200:
+            _refused(answer, 422)
+            refused += 1
+        else:
+            assert answer.data == values.tobytes()
+    assert refused > 280
+
+
+def _read_anew(ask, tmp_path: Path, query: dict[str, str]):
+    """Asks as after another commit, so that nothing is taken from before."""
+    place = tmp_path / "runs" / RUN / "records.zarr" / "zarr.json"
+    os.utime(place, ns=(0, place.stat().st_mtime_ns + 1_000_000))
+    return ask("values", **query)

@@ -62,6 +62,16 @@ def test_a_mistake_is_one_line_and_nothing_is_written(arguments, words, make_run
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.parametrize("name", ["vgg5::lr0.1", "a:b", "file:x"])
+def test_a_runs_folder_is_taken_literally(name, make_run, tmp_path, capfd, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_run(tmp_path / name)
+    main(["report", name])
+    assert capfd.readouterr().out.strip() == f"{name}/report/report.html"
+    assert (tmp_path / name / "report" / "report.html").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 def test_its_help_says_what_it_does(capfd):
     with pytest.raises(SystemExit) as ended:
         main(["report", "--help"])

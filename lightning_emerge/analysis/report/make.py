@@ -59,4 +59,4 @@ def _make(heading: str, make: Callable[[Sequence[Run]], Section], runs: Sequence
     try:
         return make(runs)
     except Exception as error:  # what a broken run makes a section raise is not known, and the others stand
-        return Section(missing=[f"{heading} could not be made: {type(error).__name__}: {error}"])
+        return Section(missing=[f"{heading} could not be made: {type(error).__name__}: {str(error)[:500]}"])

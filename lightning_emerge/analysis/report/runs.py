@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -10,13 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import xarray as xr
-import yaml
 
 from lightning_emerge.engine.fitted import FIT
 from lightning_emerge.sinks.arrays import STORE, open_run
+from lightning_emerge.sinks.places import is_url
+from lightning_emerge.sinks.regular import parse_json, parse_yaml, read_within
 from lightning_emerge.sinks.storage import Folder
 
 CONFIG = "config.yaml"
+_MOST = {CONFIG: 1 << 18, FIT: 1 << 20}
+"""Bytes that a file may have; a fit writes some thousands. YAML is read at some 100 kB a second."""
 _OF_A_RUN = (STORE, CONFIG, FIT, "checkpoints", "hparams.yaml")
 
 
@@ -139,9 +141,7 @@ def _compare(runs: Sequence[Run]) -> None:
 
 def _names(folders: Sequence[str]) -> list[str]:
     """The last parts of each path, as many as tell them apart, and two at least."""
-    parts = [
-        Path(folder).resolve().parts[1:] if "://" not in folder else tuple(folder.split("/")) for folder in folders
-    ]
+    parts = [tuple(folder.split("/")) if is_url(folder) else Path(folder).resolve().parts[1:] for folder in folders]
     for depth in range(2, max(map(len, parts)) + 1):
         names = ["/".join(part[-depth:]) for part in parts]
         if len(set(names)) == len(names):
@@ -174,11 +174,10 @@ def _near(folder: str) -> str:
 
 def _read(folder: str, name: str) -> Run:
     trouble: list[str] = []
-    home = Folder(folder)
     records = _records(folder, name, trouble)
-    text = _text(home, CONFIG, name, trouble)
+    text = _text(folder, CONFIG, name, trouble)
     config = _parse(text, CONFIG, name, trouble)
-    fit = _parse(_text(home, FIT, name, []), FIT, name, trouble)
+    fit = _parse(_text(folder, FIT, name, trouble), FIT, name, trouble)
     return Run(folder, name, records, config, text, fit, trouble)
 
 
@@ -187,18 +186,21 @@ def _records(folder: str, name: str, trouble: list[str]) -> xr.Dataset:
         return open_run(folder)
     except FileNotFoundError:
         trouble.append(f"{name} has no records: no probe has looked, or the run ended before its first look.")
-    except ValueError as error:
+    except Exception as error:  # what a stranger's store raises is not known
         trouble.append(f"The records of {name} cannot be read. {error}")
     return xr.Dataset()
 
 
-def _text(home: Folder, file: str, name: str, trouble: list[str]) -> str:
+def _text(folder: str, file: str, name: str, trouble: list[str]) -> str:
     try:
-        return home.read(file).decode()
+        return read_within(folder, file, _MOST[file]).decode()
     except FileNotFoundError:
-        trouble.append(f"{name} has no {file}, which `lightning fit` writes.")
+        if file == CONFIG:  # a fit that has not ended has none of the other, and the sections say so
+            trouble.append(f"{name} has no {file}, which `lightning fit` writes.")
     except (OSError, UnicodeDecodeError) as error:
         trouble.append(f"{file} of {name} cannot be read: {error}.")
+    except ValueError as error:
+        trouble.append(f"{file} of {name} cannot be read: it {error}.")
     return ""
 
 
@@ -206,8 +208,8 @@ def _parse(text: str, file: str, name: str, trouble: list[str]) -> Mapping[str, 
     if not text:
         return {}
     try:
-        found = json.loads(text) if file == FIT else yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError) as error:
-        trouble.append(f"{file} of {name} cannot be read: {' '.join(str(error).split())}.")
+        found = parse_json(text) if file == FIT else parse_yaml(text)
+    except ValueError as error:
+        trouble.append(f"{file} of {name} cannot be read: {error}.")
         return {}
     return found if isinstance(found, dict) else {}

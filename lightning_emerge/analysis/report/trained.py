@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+import os
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import islice
 from typing import Any
 
 from lightning_emerge.analysis.report.content import Fold, Section, Table
@@ -11,6 +14,9 @@ from lightning_emerge.analysis.report.overlay import spread, write_number
 from lightning_emerge.analysis.report.runs import CONFIG, Run
 from lightning_emerge.engine.fitted import FIT
 from lightning_emerge.sinks.arrays import STORE
+from lightning_emerge.sinks.places import is_url, to_local
+
+_MOST_FILES = 300_000
 
 
 def what_was_trained(runs: Sequence[Run]) -> Section:
@@ -55,7 +61,7 @@ def how_to_repeat(runs: Sequence[Run]) -> Section:
     section = Section()
     for run in runs:
         if run.config:
-            command = f"lightning fit --config {run.folder}/{CONFIG}"
+            command = f"lightning fit --config {_quote(run)}"
             section.says.append(f"{run.name}: `{command}` trains it again, with the seeds below.")
             section.folds.append(Fold(f"{CONFIG} of {run.name}", run.config_text))
         else:
@@ -119,7 +125,7 @@ def _unfinished(run: Run) -> str:
         return f"The fit of {run.name} has not ended, and nothing is on record."
     return (
         f"The fit of {run.name} has not ended, or was made by a version that kept no {FIT}: its records end at step "
-        f"{steps[-1]}. `lightning fit --config {run.folder}/{CONFIG} --ckpt_path last` goes on with one "
+        f"{steps[-1]}. `lightning fit --config {_quote(run)} --ckpt_path last` goes on with one "
         "that was killed."
     )
 
@@ -151,10 +157,23 @@ def _waited(run: Run, rows: Mapping[str, Mapping[str, float]]) -> str:
 
 def _size(path: str) -> str:
     """Megabytes of a folder on this machine's disks."""
-    if "://" in path:
+    if is_url(path):
         return "-"
-    files = [file for file in Path(path).rglob("*") if file.is_file()]
-    return f"{sum(file.stat().st_size for file in files) / 1e6:.1f} MB" if files else "none"
+    sizes = list(islice(_sizes(to_local(path)), _MOST_FILES))
+    least = "more than " if len(sizes) == _MOST_FILES else ""  # a link may lead to all of the disk
+    return f"{least}{sum(sizes) / 1e6:.1f} MB" if sizes else "none"
+
+
+def _sizes(folder: str) -> Iterator[int]:
+    for home, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):  # a run that goes on may have removed it
+                yield os.lstat(os.path.join(home, name)).st_size
+
+
+def _quote(run: Run) -> str:
+    """The path of a run's configuration, for a command."""
+    return shlex.quote(f"{run.folder}/{CONFIG}")
 
 
 def _versions(run: Run) -> dict[str, str]:

@@ -22,12 +22,12 @@ export async function getJson(route, parameters = {}) {
 	return (await ask(route, parameters)).json();
 }
 
-/** Numbers with their shape. A frame is of bytes: 0 to 254 on its range, 255 for what could not be measured. */
+/** Numbers with their shape. A frame has bytes: 0 to 254 on its range, 255 if not measured. */
 export async function getArray(route, parameters) {
 	const answer = await ask(route, parameters);
 	const data = new (route === "frame" ? Uint8Array : Float32Array)(await answer.arrayBuffer());
 	const header = (name) => numbers(answer.headers.get(name));
-	return { data, shape: header("X-Shape"), steps: header("X-Steps"), range: header("X-Range"), bytes: data.byteLength };
+	return { data, shape: header("X-Shape"), steps: header("X-Steps"), range: header("X-Range"), damaged: header("X-Damaged"), bytes: data.byteLength };
 }
 
 /** All images of the bank in one, with the place of each. */

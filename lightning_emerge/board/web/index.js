@@ -215,9 +215,9 @@ class App {
 }
 
 const EMPTY = [
-	"There is no run with records in this log directory yet.",
+	"No run in this log directory has records yet.",
 	"Train one with: lightning fit --config configs/vgg5.yaml",
-	"It appears here by itself while it trains, if TensorBoard looks at its folder: lightning board runs",
+	"It appears here while it trains if TensorBoard reads its folder: lightning board runs",
 ];
 
 /** TensorBoard calls this once, in a frame of our own. */

@@ -15,6 +15,7 @@ export class Scene {
 	have({ value, fresh, error }) {
 		this.fresh &&= fresh;
 		if (error) this.note = error;
+		if (value?.damaged?.length) this.note = `Damaged at step ${value.damaged}.`;
 		return value;
 	}
 
@@ -52,7 +53,7 @@ export class Scene {
 		this.mark(pen, x + 7, y + 7, 3.5, token, { stroke: this.page, weight: 0.8 });
 	}
 
-	/** A small canvas that is painted anew only if its mark has changed. */
+	/** A small canvas, painted anew only if its mark has changed. */
 	canvas(spot, mark, width, height, paint) {
 		let one = this.kept.get(spot);
 		if (one?.mark === mark) return one.canvas;
