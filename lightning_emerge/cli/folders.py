@@ -9,6 +9,7 @@ from pathlib import Path
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from lightning_emerge.cli.errors import UserError
+from lightning_emerge.sinks.places import to_local
 from lightning_emerge.sinks.storage import Folder, Lock
 
 
@@ -35,7 +36,7 @@ def claim_version(logger: TensorBoardLogger | CSVLogger) -> None:
         OSError: if it cannot be made.
     """
     while True:
-        folder = Path(logger.log_dir)
+        folder = Path(to_local(logger.log_dir))
         folder.parent.mkdir(parents=True, exist_ok=True)
         try:
             folder.mkdir()
@@ -45,7 +46,7 @@ def claim_version(logger: TensorBoardLogger | CSVLogger) -> None:
 
 
 def lock_run(folder: str) -> Lock | None:
-    """Keeps other fits out of a run's folder for as long as this process lives; None where there are no locks.
+    """Keeps other fits out of a run's folder until it is released, or the process ends; None where there are no locks.
 
     Raises:
         ValueError: if another fit is writing there.

@@ -8,7 +8,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from errno import EACCES, EDQUOT, EIO, ENOENT, ENOSPC, ENOTDIR, EROFS
 from importlib import import_module
 from importlib.metadata import version
@@ -36,7 +36,7 @@ from lightning_emerge.probes.checkpoints import LAST
 from lightning_emerge.probes.contact import ContactSheet
 from lightning_emerge.probes.frozen import FrozenLayers
 from lightning_emerge.sinks.arrays import STORE, check_store
-from lightning_emerge.sinks.places import is_url
+from lightning_emerge.sinks.places import is_url, to_local
 from lightning_emerge.sinks.predictions import write_predictions
 from lightning_emerge.sinks.storage import Folder, Lock
 
@@ -57,8 +57,9 @@ def run(arguments: Sequence[str]) -> None:
     """
     silence_warnings()
     keep_memory()
-    with watching(lambda last: "Resume with the same command and --ckpt_path last."):
+    with ExitStack() as stack, watching(lambda last: "Resume with the same command and --ckpt_path last."):
         EmergeCLI(
+            stack,
             hold_messages(),
             LightningModule,
             LightningDataModule,
@@ -91,8 +92,8 @@ class SaveConfig(SaveConfigCallback):
 class EmergeCLI(LightningCLI):
     """Lightning's command line, which checks everything that can be checked before anything is written."""
 
-    def __init__(self, held: Held, *args: Any, **kwargs: Any) -> None:
-        self._held = held
+    def __init__(self, stack: ExitStack, held: Held, *args: Any, **kwargs: Any) -> None:
+        self._stack, self._held = stack, held
         commands, first = self.subcommands(), kwargs["args"][:1]
         if first and first[0] in commands:  # a parser for each command would take as long as reading a configuration
             self.subcommands = lambda: {first[0]: commands[first[0]]}
@@ -140,8 +141,10 @@ class EmergeCLI(LightningCLI):
         """Predicts."""
         self._guard(lambda: self.trainer.predict(**settings, weights_only=True))
 
-    def _claim(self, fresh: Sequence[Logger], stage: str) -> None:
-        self._lock = claim(self.trainer.loggers, fresh, lock=stage == "fit")  # kept as long as the process lives
+    def _claim(self, stage: str) -> None:
+        lock = claim(self.trainer.loggers, lock=stage == "fit")
+        if lock is not None:
+            self._stack.callback(lock.release)
 
     def _guard(self, run: Callable[[], object]) -> None:
         """Says of a disk that fails, and of a network that is not the checkpoint's, what can be done."""
@@ -191,10 +194,9 @@ class EmergeCLI(LightningCLI):
 
     def _prepare(self, stage: str) -> None:
         asked = self._get(self.config_init, "ckpt_path")
-        fresh = [logger for logger in self.trainer.loggers if getattr(logger, "_version", 0) is None]
         forgive(lambda: self._check(stage))
         if self.trainer.is_global_zero:
-            forgive(lambda: self._guard(lambda: self._claim(fresh, stage)))
+            forgive(lambda: self._guard(lambda: self._claim(stage)))
         attach(self.trainer, fitting=stage == "fit")
         self._held.release()
         if asked == "last" and stage == "fit" and self.trainer.is_global_zero:
@@ -354,20 +356,19 @@ def _newest_fit(home: Path) -> int | None:
     return max((int(name) for name in names if name.isdigit()), default=None)
 
 
-def claim(loggers: Sequence[Logger], fresh: Sequence[Logger], *, lock: bool) -> Lock | None:
+def claim(loggers: Sequence[Logger], *, lock: bool) -> Lock | None:
     """Makes the folders of a run its own, before anything is written there.
 
     Args:
-        loggers: of the trainer.
-        fresh: those of them that are to number their runs.
-        lock: whether to keep other fits out of the first one's folder until the process ends.
+        loggers: of the trainer; those that have no version yet get one.
+        lock: whether to keep other fits out of the first one's folder until it is released.
 
     Raises:
         ValueError: if another fit is writing there.
         OSError: if the folder cannot be made.
     """
     for logger in filter(_is_local, loggers):
-        if logger in fresh:
+        if logger._version is None:  # pyright: ignore[reportAttributeAccessIssue]
             claim_version(logger)  # pyright: ignore[reportArgumentType]
     first = loggers[0] if loggers else None
     return lock_run(str(first.log_dir)) if lock and first and _is_local(first) else None
@@ -380,7 +381,7 @@ def _is_local(logger: Logger) -> bool:
 
 def _explain_disk(error: OSError, loggers: Sequence[Logger]) -> str | None:
     """Says of a disk that fails what can be done; None of other errors of the system."""
-    gone = [found.log_dir for found in loggers if _is_local(found) and not os.path.isdir(str(found.log_dir))]
+    gone = [found.log_dir for found in loggers if _is_local(found) and not os.path.isdir(to_local(str(found.log_dir)))]
     if gone and error.errno in (ENOENT, ENOTDIR):
         return (
             f"A run writes to its folder until it ends; {gone[0]} is not there any more ({error}). If it was renamed, "
