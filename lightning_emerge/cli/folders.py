@@ -9,7 +9,7 @@ from pathlib import Path
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from lightning_emerge.cli.errors import UserError
-from lightning_emerge.sinks.places import to_local
+from lightning_emerge.sinks.places import open_place, to_local
 from lightning_emerge.sinks.storage import Folder, Lock
 
 
@@ -27,6 +27,12 @@ def make_folder(folder: Path) -> None:
         raise UserError(
             f"--out lies where a folder can be made and written; {folder} cannot: {error.strerror}. Name another place."
         ) from error
+
+
+def keep_literal(logger: TensorBoardLogger | CSVLogger) -> None:
+    """Has a logger take its folder to the letter, where fsspec would take `data:x` or `file:x` for a protocol."""
+    if ":" in str(logger._root_dir):
+        logger._root_dir, logger._fs = to_local(logger._root_dir), open_place(".")[0]
 
 
 def claim_version(logger: TensorBoardLogger | CSVLogger) -> None:

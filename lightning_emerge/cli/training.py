@@ -23,7 +23,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from lightning_emerge.cli.errors import UserError, forgive
-from lightning_emerge.cli.folders import claim_version, lock_run
+from lightning_emerge.cli.folders import claim_version, keep_literal, lock_run
 from lightning_emerge.cli.parser import Parser
 from lightning_emerge.cli.process import keep_memory
 from lightning_emerge.data.datamodule import ExemplarDataModule
@@ -116,6 +116,8 @@ class EmergeCLI(LightningCLI):
         # A data set of torchvision that is not on disk raises a RuntimeError.
         forgive(super().instantiate_classes, RuntimeError)
         take_literally(self.trainer)
+        for logger in filter(_is_local, self.trainer.loggers):
+            keep_literal(logger)  # pyright: ignore[reportArgumentType]
 
     def fit(self, **settings: Any) -> None:
         """Trains."""
