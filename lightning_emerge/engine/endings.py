@@ -200,6 +200,9 @@ class Watch:
         for process in self._started():
             with suppress(OSError):
                 process.kill()
+        for process in self._started():
+            with suppress(Exception):
+                (process.wait if isinstance(process, subprocess.Popen) else process.join)(1)
         self._say("before its next batch" if self.patient else "")
         if self.asked == self._requeue:
             self._queue_again()
