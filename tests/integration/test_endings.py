@@ -1,4 +1,4 @@
-"""Signals: SIGTERM and Ctrl-C end a run between two batches, in all its processes, and it resumes as if it had gone on."""
+"""SIGTERM and Ctrl-C end a run between two batches, in all its processes, and it resumes as if it had gone on."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,22 +46,22 @@ class Pace(Callback):
         if place == self.at:
             time.sleep(self.seconds)
 
-    def setup(self, trainer, *arguments):
+    def setup(self, trainer, *arguments, **named):
         self._be("setup")
 
-    def on_train_batch_end(self, trainer, *arguments):
+    def on_train_batch_end(self, trainer, *arguments, **named):
         self._be(f"step {trainer.global_step}")
 
-    def on_validation_batch_end(self, trainer, *arguments):
+    def on_validation_batch_end(self, trainer, *arguments, **named):
         self._be("validation")
 
-    def on_test_batch_end(self, trainer, *arguments):
+    def on_test_batch_end(self, trainer, *arguments, **named):
         self._be("test")
 
-    def on_train_end(self, trainer, *arguments):
+    def on_train_end(self, trainer, *arguments, **named):
         self._be("end")
 
-    def on_fit_end(self, trainer, *arguments):
+    def on_fit_end(self, trainer, *arguments, **named):
         self._be("over")
 '''
 
@@ -82,14 +83,8 @@ class Run:
         (folder / "place").unlink(missing_ok=True)
         environment = {**ENVIRONMENT, "PYTHONPATH": f"{folder}:{os.environ.get('PYTHONPATH', '')}"}
         with (folder / "out").open("w") as out, self.err.open("w") as err:
-            self.process = subprocess.Popen(
-                [sys.executable, *arguments],
-                cwd=folder,
-                env=environment,
-                stdout=out,
-                stderr=err,
-                start_new_session=True,
-            )
+            command, streams = [sys.executable, *arguments], {"stdout": out, "stderr": err}
+            self.process = subprocess.Popen(command, cwd=folder, env=environment, start_new_session=True, **streams)
 
     def wait_for(self, place: str, limit: float = 120) -> None:
         end = time.monotonic() + limit
@@ -127,10 +122,8 @@ class Run:
         return [line for line in self.err.read_text().splitlines() if line.startswith("lightning: ")]
 
     def kill(self) -> None:
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self.process.wait()
 
 
@@ -241,10 +234,7 @@ def test_a_step_that_never_ends_is_not_waited_for(signals, status, start):
 
 @pytest.mark.slow
 def test_in_the_closing(start, tmp_path):
-    run = start("fit")
-    (tmp_path / "run/sitecustomize.py").write_text("")
-    run.wait_for("over")
-    run.kill()
+    start("--version").process.wait()  # writes the files
     (tmp_path / "run/closes.py").write_text(
         "import sys\nfrom lightning_emerge.cli import main\n" + CLOSING + "main(sys.argv[1:])\n"
     )
