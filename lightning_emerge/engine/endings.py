@@ -232,7 +232,7 @@ class Watch:
         last = savers[0].find_last()
         if last is None:
             return "It has saved no checkpoint since it began; give the same command again."
-        return f"Checkpoint: {last}. {self._resume(last)}"
+        return f"Checkpoint: {last}." + ("" if self.asked == self._requeue else f" {self._resume(last)}")
 
     def _queue_again(self) -> None:
         if self._trainer is None or not self._trainer.is_global_zero:
