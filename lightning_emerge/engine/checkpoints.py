@@ -132,9 +132,10 @@ def _check_bits(file: Any) -> None:
 def _put(path: Path, content: memoryview) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name.removesuffix('.ckpt')}.ckpt.{secrets.token_hex(8)}.part")
+    # Exclusive, and not through a link that somebody has put there.
+    opened = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
     try:
-        # Exclusive, and not through a link that somebody has put there.
-        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666), "wb") as file:
+        with open(opened, "wb") as file:
             file.write(content)
         os.replace(part, path)
     except BaseException:
