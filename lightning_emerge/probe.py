@@ -26,6 +26,7 @@ from lightning_emerge import capture as looking
 from lightning_emerge.data.stimuli import Stimuli
 from lightning_emerge.engine import budget
 from lightning_emerge.engine.conductor import Conductor, Sinks
+from lightning_emerge.engine.endings import attend
 from lightning_emerge.engine.fitted import keep_fit
 from lightning_emerge.engine.thumbnails import keep_thumbnails
 from lightning_emerge.records import Capture, Measurement, Needs, StimulusBank
@@ -118,6 +119,7 @@ class Probe(Callback, ABC):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage == "fit":
             refuse_sharding(kind.__name__ for kind in type(trainer.strategy).__mro__)
+            attend(trainer)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # Not in setup: a module may make its layers in setup or in configure_model.

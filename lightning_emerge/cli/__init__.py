@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from lightning_emerge.cli.errors import UserError
+from lightning_emerge.cli.streams import forgiving_streams
 
 _COMMANDS = {
     "biography": ("biography", "draw"),
@@ -24,7 +25,8 @@ _COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line.
 
-    A mistake of the user's is one line on the error stream and exit status 2, before anything is written.
+    A mistake of the user's is one line on the error stream and exit status 2, before anything is written. SIGTERM ends
+    a command with status 143, and Ctrl-C with 130.
 
     Args:
         arguments: those of the command line if none are given.
@@ -32,11 +34,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # a user's own module lies where the command is given
     words = list(sys.argv[1:] if arguments is None else arguments)
-    try:
-        _run(words)
-    except UserError as error:
-        print(f"lightning: {error}", file=sys.stderr)
-        sys.exit(2)
+    with forgiving_streams():
+        try:
+            _run(words)
+        except UserError as error:
+            print(f"lightning: {error}", file=sys.stderr)
+            sys.exit(2)
+        except KeyboardInterrupt:
+            print("\nlightning: Ctrl-C ended the command.", file=sys.stderr)
+            sys.exit(130)
 
 
 def _run(words: list[str]) -> None:

@@ -5,7 +5,8 @@ A module of its own, imported when it is needed, so that a fit begins without wh
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 
 from lightning.pytorch import Trainer
 from matplotlib.figure import Figure
@@ -13,11 +14,12 @@ from matplotlib.figure import Figure
 from lightning_emerge.analysis.embedding import last_scores
 from lightning_emerge.analysis.emergence import summarise_run
 from lightning_emerge.analysis.timeline import FILE as EMERGENCE
-from lightning_emerge.analysis.timeline import draw_timeline, run_timeline, write_timeline
+from lightning_emerge.analysis.timeline import Event, draw_timeline, run_timeline, write_timeline
 from lightning_emerge.engine.pictures import keep_picture
 from lightning_emerge.probe import find_bank, probes_of
 from lightning_emerge.probes.embedding import EmbeddingProbe
-from lightning_emerge.sinks.tensorboard import tensorboard_sinks
+from lightning_emerge.sinks.places import is_url, to_local
+from lightning_emerge.sinks.tensorboard import TensorBoardSink, tensorboard_sinks
 
 
 def close_fit(trainer: Trainer, folder: str, seconds: float) -> None:
@@ -32,19 +34,15 @@ def close_fit(trainer: Trainer, folder: str, seconds: float) -> None:
     print(f"\nRun       {folder}")
     print(f"Trained   {trainer.global_step} optimizer steps in {seconds / 60:.1f} minutes", end="")
     print(f"; validation accuracy {float(accuracy):.3f}" if accuracy is not None else "")
-    lines, picture = summarise_run(folder)
-    if picture is not None:
-        lines.append(_show(trainer, folder, "emergence", picture))
-    if lines:
-        lines += _afterwards(
-            "The timeline", "; lightning_emerge.run_timeline tries again", lambda: _date(trainer, folder)
-        )
+    lines = _try("What the records show", "", lambda: _summarise(trainer, folder))
+    if any(line.startswith("Records") for line in lines):
+        lines += _try("The timeline", "; lightning_emerge.run_timeline tries again", lambda: _date(trainer, folder))
     points = any(isinstance(probe, EmbeddingProbe) and probe.failed_at is None for probe in probes_of(trainer))
     if points:
-        lines += _afterwards("The projector's points", "", lambda: _project(trainer, folder))
+        lines += _try("The projector's points", "", lambda: _project(trainer, folder))
     for sink in tensorboard_sinks(trainer.loggers):
-        sink.close()
-    for line in [*lines, *_failures(trainer)]:
+        lines += _try("The event file", "", lambda sink=sink: _close(sink))
+    for line in [*_missing(folder), *lines, *_failures(trainer)]:
         print(line)
     print(f"Look      lightning board {folder}")
     if points:
@@ -52,27 +50,50 @@ def close_fit(trainer: Trainer, folder: str, seconds: float) -> None:
     print(f"Report    lightning report {folder}")
 
 
-def _show(trainer: Trainer, folder: str, name: str, picture: Figure) -> str:
-    keep_picture(trainer, folder, name, picture)
-    return f"Picture   {folder}/{name}.png"
-
-
-def _afterwards(what: str, again: str, make: Callable[[], list[str]]) -> list[str]:
-    """Makes something of the records of a run that is over, which is not lost if that cannot be made."""
+def _try(what: str, again: str, make: Callable[[], list[str]]) -> list[str]:
+    """Makes something of a run that is over, which is not lost if that cannot be made."""
     try:
         return make()
     except Exception as error:
-        return [f"Failed    {what} could not be made{again}. {type(error).__name__}: {error}"]
+        said = " ".join(str(error).split())
+        return [f"Failed    {what} could not be made{again}. {type(error).__name__}: {said}"]
+
+
+def _missing(folder: str) -> list[str]:
+    if is_url(folder) or os.path.isdir(to_local(folder)):
+        return []
+    return [f"Missing   {folder} was renamed or removed while the run went on; what it had written went with it"]
+
+
+def _summarise(trainer: Trainer, folder: str) -> list[str]:
+    lines, picture = summarise_run(folder)
+    if picture is not None:
+        lines += _try("emergence.png", "", lambda: _show(trainer, folder, "emergence", picture))
+    return lines
+
+
+def _show(trainer: Trainer, folder: str, name: str, picture: Figure) -> list[str]:
+    keep_picture(trainer, folder, name, picture)
+    return [f"Picture   {folder}/{name}.png"]
+
+
+def _close(sink: TensorBoardSink) -> list[str]:
+    sink.close()
+    return []
 
 
 def _date(trainer: Trainer, folder: str) -> list[str]:
     """Finds when all that was looked at emerged."""
     events = run_timeline(folder)
-    picture = draw_timeline(folder, events)
-    if picture is None:
+    if not events:
         return []
     write_timeline(folder, events)
-    return [f"Emerged   {folder}/{EMERGENCE}", _show(trainer, folder, "timeline", picture)]
+    return [f"Emerged   {folder}/{EMERGENCE}", *_try("timeline.png", "", lambda: _draw(trainer, folder, events))]
+
+
+def _draw(trainer: Trainer, folder: str, events: Sequence[Event]) -> list[str]:
+    picture = draw_timeline(folder, events)
+    return [] if picture is None else _show(trainer, folder, "timeline", picture)
 
 
 def _project(trainer: Trainer, folder: str) -> list[str]:

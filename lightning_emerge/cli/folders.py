@@ -1,4 +1,4 @@
-"""Folders that a user names to write into."""
+"""Folders that a user names to write into, and those that runs have to themselves."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ import os
 from errno import EACCES
 from pathlib import Path
 
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+
 from lightning_emerge.cli.errors import UserError
+from lightning_emerge.sinks.places import open_place, to_local
+from lightning_emerge.sinks.storage import Folder, Lock
 
 
 def make_folder(folder: Path) -> None:
@@ -23,3 +27,41 @@ def make_folder(folder: Path) -> None:
         raise UserError(
             f"--out lies where a folder can be made and written; {folder} cannot: {error.strerror}. Name another place."
         ) from error
+
+
+def keep_literal(logger: TensorBoardLogger | CSVLogger) -> None:
+    """Has a logger take its folder to the letter, where fsspec would take `data:x` or `file:x` for a protocol."""
+    if ":" in str(logger._root_dir):
+        logger._root_dir, logger._fs = to_local(logger._root_dir), open_place(".")[0]
+
+
+def claim_version(logger: TensorBoardLogger | CSVLogger) -> None:
+    """Makes the folder of a new run, under the next number that nobody else has taken meanwhile.
+
+    Raises:
+        OSError: if it cannot be made.
+    """
+    while True:
+        folder = Path(to_local(logger.log_dir))
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir()
+            return
+        except FileExistsError:
+            logger._version = int(logger.version) + 1
+
+
+def lock_run(folder: str) -> Lock | None:
+    """Keeps other fits out of a run's folder until it is released, or the process ends; None where there are no locks.
+
+    Raises:
+        ValueError: if another fit is writing there.
+        OSError: if the folder cannot be written.
+    """
+    try:
+        return Folder(f"{folder}/run").lock()
+    except BlockingIOError:
+        raise ValueError(
+            f"One run at a time writes to a folder; another is writing {folder} now. Wait for it, or give this one "
+            "another with --trainer.logger.init_args.version."
+        ) from None

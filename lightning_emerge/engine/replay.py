@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
-from lightning_emerge.engine.checkpoints import read_checkpoint
+from lightning_emerge.engine.checkpoints import find_mismatch, read_checkpoint
 from lightning_emerge.engine.conductor import Conductor, Looker, Sinks
 from lightning_emerge.records import StimulusBank
 
@@ -70,10 +70,11 @@ def load_weights(module: nn.Module, path: Path) -> None:
     Raises:
         ValueError: if they do not fit.
     """
+    checkpoint = read_checkpoint(path)["state_dict"]
     try:
-        module.load_state_dict(read_checkpoint(path)["state_dict"])
+        module.load_state_dict(checkpoint)
     except RuntimeError as error:
-        first = str(error).strip().splitlines()[-1].strip()
+        wrong = find_mismatch(module, checkpoint) or str(error).strip().splitlines()[-1].strip()
         raise ValueError(
-            f"A checkpoint is of the network that the configuration makes; {path} is not: {first}"
+            f"A checkpoint is of the network that the configuration makes; {path} is not: {wrong}."
         ) from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from math import ceil, inf
 from pathlib import Path
 from typing import Any, final
@@ -15,9 +14,16 @@ from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 
 from lightning_emerge.capture import weight_names
 from lightning_emerge.engine.budget import free_space
-from lightning_emerge.engine.checkpoints import random_states, restore_random_state
+from lightning_emerge.engine.checkpoints import (
+    random_states,
+    restore_random_state,
+    sweep_checkpoints,
+    take_literally,
+)
+from lightning_emerge.engine.endings import attend
 from lightning_emerge.probe import probes_of
 from lightning_emerge.schedules import LogSpaced, Schedule
+from lightning_emerge.sinks.places import is_url, to_local
 
 LAST = "last.ckpt"
 _KEY = "lightning_emerge"
@@ -51,9 +57,15 @@ class Checkpoints(Checkpoint):
         self.schedule, self.last_every = schedule or LogSpaced(5), last_every
         self._folder = ""
         self._step = -1  # the last one that was looked at
+        self._last = -1  # that of `last.ckpt`
         self._kept = -1  # the last one whose weights were kept
         self._loaded: dict[str, Any] | None = None
         self._between, self._warned = False, False
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        take_literally(trainer)
+        if stage == "fit":
+            attend(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._folder = f"{trainer.log_dir or trainer.default_root_dir}/checkpoints"  # all processes ask for log_dir
@@ -61,9 +73,10 @@ class Checkpoints(Checkpoint):
         self._bound = self.schedule.bind(ceil(batches) if batches < inf else batches)
         # What a run goes on from is saved already.
         self._step = self._kept = trainer.global_step if trainer.ckpt_path else -1
-        self._warned = False
+        self._warned, self._last = False, -1
         if trainer.is_global_zero and not _off(trainer):
-            self._sweep()
+            if not is_url(self._folder):
+                sweep_checkpoints(Path(to_local(self._folder)))
             self._announce(trainer, pl_module)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -77,9 +90,21 @@ class Checkpoints(Checkpoint):
         if any([0 in steps, *map(self._bound, steps)]):
             self._keep(trainer)
         if any(done % self.last_every == 0 for done in steps):
-            self._between = True
-            self._save(trainer, LAST, weights_only=False)
-            self._between = False
+            self.save_last(trainer)
+
+    def save_last(self, trainer: Trainer) -> None:
+        """Saves `last.ckpt` between two batches, unless it is of this step. Every process calls it."""
+        if self._last == trainer.global_step or _off(trainer):
+            return
+        self._last = trainer.global_step
+        self._between = True
+        self._save(trainer, LAST, weights_only=False)
+        self._between = False
+
+    def find_last(self) -> str | None:
+        """The path of `last.ckpt`, if there is one."""
+        path = f"{self._folder}/{LAST}"
+        return path if self._folder and (is_url(path) or os.path.exists(to_local(path))) else None
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if _off(trainer):
@@ -119,21 +144,13 @@ class Checkpoints(Checkpoint):
         self._save(trainer, f"step={trainer.global_step:06d}.ckpt", weights_only=True)
 
     def _save(self, trainer: Trainer, name: str, *, weights_only: bool) -> None:
-        local = "://" not in self._folder
-        # Under another name until it is whole; stores behind a URL show no file before that.
-        path = f"{self._folder}/.{name}.part" if local else f"{self._folder}/{name}"
         try:
-            trainer.save_checkpoint(path, weights_only=weights_only)
+            trainer.save_checkpoint(f"{self._folder}/{name}", weights_only=weights_only)
         except OSError as error:
             trainer.strategy.barrier("Trainer.save_checkpoint")  # where the other processes wait
-            self._give_up(trainer, path, error)
-            return
-        if local and trainer.is_global_zero:
-            os.replace(path, f"{self._folder}/{name}")
+            self._give_up(trainer, error)
 
-    def _give_up(self, trainer: Trainer, path: str, error: OSError) -> None:
-        with suppress(OSError):
-            os.unlink(path)
+    def _give_up(self, trainer: Trainer, error: OSError) -> None:
         if not self._warned:
             self._warned = True
             rank_zero_warn(
@@ -141,11 +158,6 @@ class Checkpoints(Checkpoint):
                 f"({error.strerror or error}). Training goes on, and what was saved is still there; free space to have "
                 "later ones."
             )
-
-    def _sweep(self) -> None:
-        if "://" not in self._folder:
-            for path in Path(self._folder).glob(".*.part"):
-                path.unlink()
 
     def _announce(self, trainer: Trainer, module: LightningModule) -> None:
         weights = _size(module.state_dict().values())

@@ -1,7 +1,8 @@
-"""What tests in a browser share."""
+"""What tests of whole runs share."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -42,3 +43,62 @@ def least_contrast() -> Callable[[Any, str], tuple[float, str]]:
         return contrast, words
 
     return find
+
+
+def _probe(name: str) -> dict[str, Any]:
+    looks = {"class_path": "lightning_emerge.EverySteps", "init_args": {"n": 4}}
+    return {"class_path": f"lightning_emerge.{name}", "init_args": {"schedule": looks, "on_error": "raise"}}
+
+
+CONFIGURATION: dict[str, Any] = {
+    "seed_everything": 0,
+    "model": {
+        "class_path": "lightning_emerge.TokenClassifier",
+        "init_args": {
+            "network": {
+                "class_path": "lightning_emerge.VGG",
+                "init_args": {
+                    "plan": [1, 1],
+                    "width": 4,
+                    "head": [8],
+                    "image_size": 16,
+                    "batch_norm": True,
+                    "dropout": 0.5,
+                },
+            },
+            "optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3}},
+            "scheduler": {
+                "class_path": "torch.optim.lr_scheduler.CosineAnnealingLR",
+                "init_args": {"T_max": 7},
+            },
+        },
+    },
+    "data": {
+        "class_path": "lightning_emerge.TokenDataModule",
+        "init_args": {"val_exemplars": 4, "test_exemplars": 4, "bank_exemplars": 4, "image_size": 16},
+    },
+    "trainer": {
+        "accelerator": "cpu",
+        "devices": 1,
+        "num_sanity_val_steps": 0,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "log_every_n_steps": 1,
+        "logger": {
+            "class_path": "lightning.pytorch.loggers.CSVLogger",
+            "init_args": {"save_dir": "runs", "name": "killed"},
+        },
+        "callbacks": [
+            {"class_path": "pace.Pace"},
+            *map(_probe, ("CategoryProbe", "GradientProbe", "FilterProbe", "TopExemplarProbe")),
+            *map(_probe, ("SimilarityProbe", "EmbeddingProbe")),
+            {"class_path": "lightning_emerge.Checkpoints", "init_args": {"last_every": 6}},
+        ],
+    },
+}
+
+
+@pytest.fixture
+def small_run() -> dict[str, Any]:
+    """The configuration of a small run with most probes, and with `pace.Pace`, which the test writes, to follow it."""
+    return copy.deepcopy(CONFIGURATION)

@@ -33,65 +33,10 @@ class Pace(Callback):
 '''
 
 
-def _probe(name: str) -> dict[str, Any]:
-    looks = {"class_path": "lightning_emerge.EverySteps", "init_args": {"n": 4}}
-    return {"class_path": f"lightning_emerge.{name}", "init_args": {"schedule": looks, "on_error": "raise"}}
-
-
-CONFIGURATION: dict[str, Any] = {
-    "seed_everything": 0,
-    "model": {
-        "class_path": "lightning_emerge.TokenClassifier",
-        "init_args": {
-            "network": {
-                "class_path": "lightning_emerge.VGG",
-                "init_args": {
-                    "plan": [1, 1],
-                    "width": 4,
-                    "head": [8],
-                    "image_size": 16,
-                    "batch_norm": True,
-                    "dropout": 0.5,
-                },
-            },
-            "optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3}},
-            "scheduler": {
-                "class_path": "torch.optim.lr_scheduler.CosineAnnealingLR",
-                "init_args": {"T_max": EPOCHS},
-            },
-        },
-    },
-    "data": {
-        "class_path": "lightning_emerge.TokenDataModule",
-        "init_args": {"val_exemplars": 4, "test_exemplars": 4, "bank_exemplars": 4, "image_size": 16},
-    },
-    "trainer": {
-        "max_epochs": EPOCHS,
-        "limit_train_batches": STEPS,
-        "accelerator": "cpu",
-        "devices": 1,
-        "num_sanity_val_steps": 0,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "log_every_n_steps": 1,
-        "logger": {
-            "class_path": "lightning.pytorch.loggers.CSVLogger",
-            "init_args": {"save_dir": "runs", "name": "killed"},
-        },
-        "callbacks": [
-            {"class_path": "pace.Pace"},
-            *map(_probe, ("CategoryProbe", "GradientProbe", "FilterProbe", "TopExemplarProbe")),
-            *map(_probe, ("SimilarityProbe", "EmbeddingProbe")),
-            {"class_path": "lightning_emerge.Checkpoints", "init_args": {"last_every": 6}},
-        ],
-    },
-}
-
-
-def _run(folder: Path, kills: int) -> Path:
+def _run(folder: Path, kills: int, configuration: dict[str, Any]) -> Path:
     """Runs a fit that is killed so many times, and gives the folder of the run that ends."""
     folder.mkdir()
-    (folder / "run.yaml").write_text(yaml.safe_dump(CONFIGURATION))
+    (folder / "run.yaml").write_text(yaml.safe_dump(configuration))
     (folder / "pace.py").write_text(PACE)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder)}
     command = [sys.executable, str(SCRIPT), str(folder), "1", str(kills)]
@@ -102,8 +47,9 @@ def _run(folder: Path, kills: int) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # two minutes on two free cores
-def test_a_run_that_is_killed_20_times_ends_as_if_it_had_been_left_alone(tmp_path):
-    alone, survivor = _run(tmp_path / "alone", 0), _run(tmp_path / "killed", KILLS)
+def test_a_run_that_is_killed_20_times_ends_as_if_it_had_been_left_alone(tmp_path, small_run):
+    small_run["trainer"] |= {"limit_train_batches": STEPS, "max_epochs": EPOCHS}
+    alone, survivor = (_run(tmp_path / name, kills, small_run) for name, kills in (("alone", 0), ("killed", KILLS)))
     kills = json.loads((tmp_path / "killed/kills.json").read_text())
     hits = [kill for kill in kills if kill["killed"]]
     assert len(hits) == KILLS

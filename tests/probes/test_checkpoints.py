@@ -174,11 +174,20 @@ def test_nothing_is_saved_in_a_rehearsal(make_data, make_model, make_trainer, tm
     assert not (tmp_path / "run").exists()
 
 
-def test_what_a_killed_save_left_is_swept(make_data, make_model, make_trainer, tmp_path):
-    (tmp_path / "run/checkpoints").mkdir(parents=True)
-    (tmp_path / "run/checkpoints/.last.ckpt.part").write_bytes(b"torn")
+def test_what_a_killed_save_left_is_swept_and_nothing_else(make_data, make_model, make_trainer, tmp_path):
+    folder = tmp_path / "run/checkpoints"
+    folder.mkdir(parents=True)
+    (tmp_path / "thesis").write_text("precious")
+    torn, link = (folder / f".last.ckpt.{digit * 16}.part" for digit in "ab")
+    torn.write_bytes(b"torn")
+    link.symlink_to(tmp_path / "thesis")
+    others = {".mine.part", ".last.ckpt.part", ".last.ckpt.new", f"..ckpt.{'c' * 15}.part"}
+    for name in others - {".last.ckpt.part"}:
+        (folder / name).write_text("precious")
+    (folder / ".last.ckpt.part").symlink_to(tmp_path / "thesis")  # what it was called in version 0.1.0
     make_trainer([le.Checkpoints()], enable_checkpointing=True, max_steps=1).fit(make_model(), datamodule=make_data())
-    assert _names(tmp_path / "run") == {"step=000000.ckpt", "step=000001.ckpt", "last.ckpt"}
+    assert _names(tmp_path / "run") == {"step=000000.ckpt", "step=000001.ckpt", "last.ckpt", link.name, *others}
+    assert (tmp_path / "thesis").read_text() == "precious"
 
 
 def test_what_it_refuses():
