@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pkgutil
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from html import unescape
@@ -13,6 +12,7 @@ from io import BytesIO
 import numpy as np
 import pytest
 import torch
+from children import run_group
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
@@ -272,5 +272,5 @@ def test_scripts_that_the_font_lacks_cost_no_warning():
         "from lightning_emerge.figures.canvas import new_figure, to_pixels\n"
         "figure = new_figure(1, 1); figure.subplots().set_title('\\u732b' * 60); to_pixels(figure)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = run_group([sys.executable, "-c", code])
     assert (done.returncode, done.stderr) == (0, "")
