@@ -1,5 +1,11 @@
 """`python -m lightning_emerge` is the command `lightning`."""
 
-from lightning_emerge.cli import main
+import os
+import sys
+
+if not sys.flags.safe_path and sys.path[0] == os.getcwd():
+    del sys.path[0]  # Python puts it first; a user's umap.py must not hide the library
+
+from lightning_emerge.cli import main  # noqa: E402
 
 main()

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+import shutil
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
 import numba
+
+if not os.path.isabs(os.path.expanduser("~")):
+    # Nobody knows the user's home, so numba would make a folder named "~" where the process was started.
+    numba.config.CACHE_DIR = tempfile.mkdtemp(prefix="lightning_emerge.")
+    atexit.register(shutil.rmtree, numba.config.CACHE_DIR, ignore_errors=True)
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:

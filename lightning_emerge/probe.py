@@ -343,8 +343,8 @@ def _keep_thumbnails(trainer: Trainer, bank: StimulusBank) -> None:
         return
     try:
         keep_thumbnails(folder, bank)
-    except OSError as error:
-        rank_zero_warn(f"Pictures of the stimuli were not kept: {folder} could not be written ({error}).")
+    except Exception as error:  # what only draws stops no run
+        rank_zero_warn(f"Pictures of the stimuli were not kept in {folder} ({type(error).__name__}: {error}).")
 
 
 def _keep_fit(trainer: Trainer, module: LightningModule, conductor: Conductor) -> None:

@@ -24,6 +24,7 @@ import pytest
 import torch
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.loggers import TensorBoardLogger
+from PIL import Image
 
 import lightning_emerge as le
 from lightning_emerge.data.dataset import Exemplars
@@ -46,6 +47,23 @@ def make_data() -> Callable[..., le.TokenDataModule]:
         if not changes:
             data._splits = _small_splits()
         return data
+
+    return make
+
+
+@pytest.fixture
+def make_photographs(tmp_path: Path) -> Callable[..., le.FolderDataModule]:
+    """Makes photographs that differ from each other, in a folder for each name."""
+
+    def make(*tokens: str, each: int = 14, **changes: Any) -> le.FolderDataModule:
+        random = np.random.default_rng(0)
+        for token in tokens:
+            folder = tmp_path / "photographs" / token
+            folder.mkdir(parents=True)
+            for number in range(each):
+                Image.fromarray(random.integers(0, 255, (SIDE, SIDE, 3), np.uint8)).save(folder / f"{number}.png")
+        settings = {"image_size": SIDE, "batch_size": 4, "min_exemplars": 2, "bank_exemplars": 2, "cache": None}
+        return le.FolderDataModule(str(tmp_path / "photographs"), **{**settings, **changes})
 
     return make
 

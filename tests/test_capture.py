@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from children import run_group
 from lightning.pytorch import LightningModule
 from torch import nn
 from torch.nn.functional import max_pool2d
@@ -506,13 +506,10 @@ _CASES = [(2, 7), (2, 8), (3, 7), (3, 8), (3, 2)]
 def test_many_processes_give_the_rows_of_one_in_the_banks_order(tmp_path: Path):
     network, bank = make_mlp(), make_bank(8, 4)
     torch.save({"state": network.state_dict(), "images": bank.images, "cases": _CASES}, tmp_path / "given.pt")
-    ended = subprocess.run(
-        [sys.executable, "-c", _PROCESSES, str(tmp_path)],
-        env={**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
+    ended = run_group(
+        [sys.executable, "-c", _PROCESSES, tmp_path],
         timeout=120,  # of which 30 s for what can hang; the rest is for imports on a busy machine
-        check=False,
+        env={**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"},
     )
     assert ended.returncode == 0, ended.stderr
     alone, outputs = both(network, bank, ["0"])

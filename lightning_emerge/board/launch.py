@@ -17,4 +17,5 @@ def tensorboard_command(folder: str, port: int) -> list[str]:
     # TensorBoard takes `~` for a home.
     place = folder if is_url(folder) else to_local(folder)
     flags = [f"--logdir={place}", "--host=127.0.0.1", f"--port={port}", "--reload_interval=5"]
-    return [sys.executable, "-m", "lightning_emerge.board.serve", *flags]
+    # -P: a module in the working folder must not hide a library's.
+    return [sys.executable, "-P", "-m", "lightning_emerge.board.serve", *flags]

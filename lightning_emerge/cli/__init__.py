@@ -31,8 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: those of the command line if none are given.
     """
+    os.environ["MPLBACKEND"] = "agg"  # a notebook's own, which is inherited, may stop the import of matplotlib
     if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # a user's own module lies where the command is given
+        sys.path.append(os.getcwd())  # a user's own module lies where the command is given, and hides no other
     words = list(sys.argv[1:] if arguments is None else arguments)
     with forgiving_streams():
         try:

@@ -23,14 +23,16 @@ class PixelCache:
     written costs a warning, and the decoding.
 
     Args:
-        folder: of the cache; `~/.cache` stands for `$XDG_CACHE_HOME` where that is set. Without one, nothing is kept.
+        folder: of the cache; `~/.cache` stands for `$XDG_CACHE_HOME` where that is set. Without one, or where
+            nobody knows the user's home, nothing is kept.
         size: side of the decoded images in pixels.
     """
 
     def __init__(self, folder: str | None, size: int) -> None:
         self.size = size
-        self._folder = None if folder is None else _expand(folder) / f"v{VERSION}" / str(size)
-        self._keeps = folder is not None
+        home = None if folder is None else _expand(folder)
+        self._folder = None if home is None else home / f"v{VERSION}" / str(size)
+        self._keeps = home is not None
 
     def read(self, content: bytes, digest: bytes) -> Pixels:
         """The pixels of an image file, from the cache if they are there.
@@ -77,11 +79,13 @@ class PixelCache:
             )
 
 
-def _expand(folder: str) -> Path:
+def _expand(folder: str) -> Path | None:
     parts, home = Path(folder).parts, os.environ.get("XDG_CACHE_HOME", "")
     if parts[:2] == ("~", ".cache") and Path(home).is_absolute():
         return Path(home, *parts[2:])
-    return Path(os.path.expanduser(folder))
+    path = Path(os.path.expanduser(folder))
+    homeless = folder.startswith("~") and (os.environ.get("HOME") == "" or not path.is_absolute())
+    return None if homeless else path
 
 
 def _path(folder: Path, digest: bytes) -> Path:

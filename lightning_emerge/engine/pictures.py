@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from lightning.pytorch import Trainer
+from lightning_utilities.core.rank_zero import rank_zero_warn
 from matplotlib.figure import Figure
 
 from lightning_emerge.figures.canvas import to_pixels
 from lightning_emerge.sinks.png import to_png
 from lightning_emerge.sinks.storage import Folder
 from lightning_emerge.sinks.tensorboard import tensorboard_sinks
+
+
+@contextmanager
+def harmless(picture: str) -> Iterator[None]:
+    """Says what of a picture went wrong in the block, and goes on: what only draws stops no run.
+
+    Args:
+        picture: its name, for the warning.
+    """
+    try:
+        yield
+    except Exception as error:
+        rank_zero_warn(
+            f"The picture {picture} could not be drawn; training goes on without it. {type(error).__name__}: {error}"
+        )
 
 
 def keep_picture(trainer: Trainer, folder: str, name: str, picture: Figure) -> None:

@@ -10,7 +10,8 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lightning_emerge.figures.canvas import EMPTY, TOKEN_COLOURS, TOKEN_MARKERS
+from lightning_emerge.figures.canvas import EMPTY, TOKEN_COLOURS, TOKEN_MARKERS, add_legend
+from lightning_emerge.figures.words import PlainFigure
 from lightning_emerge.records import FloatArray
 
 _CELL = 0.9  # inches
@@ -61,7 +62,7 @@ def draw_biography(biography: Biography) -> Figure:
     """
     columns, strips, curves = biography.columns, biography.strips, biography.curves
     heights = [_CELL] * len(strips) + [1.15] * len(curves)
-    figure = Figure(figsize=(_CELL * len(columns) + 3.0, sum(heights) + 1.2), dpi=100)
+    figure = PlainFigure(figsize=(_CELL * len(columns) + 3.0, sum(heights) + 1.2), dpi=100)
     width, height = figure.get_size_inches()
     panels = figure.subplots(
         len(heights),
@@ -114,7 +115,7 @@ def _draw_curve(axes: Axes, curve: Curve, biography: Biography) -> None:
         label = biography.tokens[k] if several else None
         axes.plot(at, series, color=colour, marker=marker, markersize=3, linewidth=1, label=label)
     if several:
-        axes.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1.01, 0.5))
+        add_legend(axes, axes.lines, frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1.01, 0.5))
     top = float(np.nanmax(values)) if np.isfinite(values).any() else 1.0
     axes.set_ylim(curve.span or (min(0.0, 1.1 * float(np.nanmin(values, initial=0.0))), 1.1 * top or 1.0))
     axes.set_ylabel(curve.title, rotation=0, ha="right", va="center", fontsize=8)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from io import BytesIO
 from typing import Any
 
@@ -13,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from lightning_emerge.figures.frames import DRAWING, Frame, with_channels
+from lightning_emerge.figures.words import PlainFigure
 
 TOKEN_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000", "#F0E442")
 """Okabe & Ito's palette, which readers with any colour vision can tell apart; reused beyond eight tokens."""
@@ -31,7 +32,7 @@ EMPTY = 0.85
 
 def new_figure(width: float, height: float) -> Figure:
     """Makes an empty figure of a size in inches."""
-    return Figure(figsize=(width, height), dpi=100, layout="constrained")
+    return PlainFigure(figsize=(width, height), dpi=100, layout="constrained")
 
 
 def scale_steps(axes: Axes, last: int, ticks: Sequence[int] = STEP_TICKS) -> None:
@@ -45,6 +46,12 @@ def scale_steps(axes: Axes, last: int, ticks: Sequence[int] = STEP_TICKS) -> Non
     axes.set_xscale("symlog", linthresh=10)
     axes.set_xticks([tick for tick in ticks if tick <= last])
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+
+
+def add_legend(to: Axes | Figure, handles: Iterable[Any], **style: Any) -> None:
+    """Names handles by their labels, also those that begin with "_", which matplotlib leaves out by itself."""
+    own = list(handles)
+    to.legend(own, [handle.get_label() for handle in own], **style)
 
 
 def to_pixels(figure: Figure) -> npt.NDArray[np.uint8]:

@@ -12,7 +12,15 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from lightning_emerge.figures.canvas import DECADES, EMPTY, TOKEN_COLOURS, TOKEN_MARKERS, new_figure, scale_steps
+from lightning_emerge.figures.canvas import (
+    DECADES,
+    EMPTY,
+    TOKEN_COLOURS,
+    TOKEN_MARKERS,
+    add_legend,
+    new_figure,
+    scale_steps,
+)
 from lightning_emerge.records import FloatArray
 
 STRONGEST = 300
@@ -62,7 +70,7 @@ def draw_graph(graph: Graph, title: str) -> Figure:
     axes.tick_params(length=0)
     few = f"{drawn} strongest of {total} edges" if drawn < total else f"{total} edges"
     axes.set_title(f"{title}: {few}", fontsize=11)
-    figure.legend(handles=_legend(graph.tokens), loc="outside right center", frameon=False, fontsize=9)
+    add_legend(figure, _legend(graph.tokens), loc="outside right center", frameon=False, fontsize=9)
     return figure
 
 
@@ -175,5 +183,5 @@ def _draw_curves(axes: Axes, steps: Sequence[int], panel: Curves) -> None:
     else:
         axes.set_ylim(bottom=0, top=None if axes.get_ylim()[1] > 1 else 1)
     axes.set_title(panel.title, fontsize=9)
-    axes.legend(frameon=False, fontsize=7)
+    add_legend(axes, axes.lines, frameon=False, fontsize=7)
     axes.spines[["top", "right"]].set_visible(False)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lightning_emerge.figures.canvas import TOKEN_COLOURS, TOKEN_MARKERS, new_figure, scale_steps
+from lightning_emerge.figures.canvas import TOKEN_COLOURS, TOKEN_MARKERS, add_legend, new_figure, scale_steps
 
 _LINES = ("-", "--", "-.", ":")
 
@@ -30,7 +30,7 @@ def draw_emergence(
     _draw_tokens(upper, steps, np.asarray(accuracy), tokens)
     upper.set_ylabel("share of stimuli told right")
     upper.set_title("Emergence of the tokens on the stimulus bank")
-    upper.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    add_legend(upper, upper.lines, frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.01, 0.5))
     _draw_tokens(lower, steps, np.asarray(confidence), tokens)
     lower.set_ylabel("probability of the right token")
     lower.set_xlabel("optimizer steps (linear to 10, then logarithmic)")

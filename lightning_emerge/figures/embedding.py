@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import Affine2D
 
-from lightning_emerge.figures.canvas import TOKEN_COLOURS, TOKEN_MARKERS, new_figure
+from lightning_emerge.figures.canvas import TOKEN_COLOURS, TOKEN_MARKERS, add_legend, new_figure
 from lightning_emerge.figures.frames import Frame, reused
 from lightning_emerge.records import FloatArray
 
@@ -136,6 +136,6 @@ def _bare(axes: Axes, title: str) -> None:
 
 
 def _legend(figure: Figure, tokens: Sequence[str]) -> None:
-    handles, names = figure.axes[0].get_legend_handles_labels()
-    count = min(8, len(dict.fromkeys(tokens)))
-    figure.legend(handles, names, loc="outside lower center", ncols=count, frameon=False, fontsize=9, markerscale=2)
+    handles, count = figure.axes[0].collections, min(8, len(dict.fromkeys(tokens)))
+    style = {"loc": "outside lower center", "ncols": count, "frameon": False, "fontsize": 9, "markerscale": 2}
+    add_legend(figure, handles, **style)

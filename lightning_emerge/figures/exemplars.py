@@ -10,8 +10,9 @@ from matplotlib.colors import to_rgb as hex_to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from lightning_emerge.figures.canvas import EMPTY, TOKEN_COLOURS, mosaic, to_rgb
+from lightning_emerge.figures.canvas import EMPTY, TOKEN_COLOURS, add_legend, mosaic, to_rgb
 from lightning_emerge.figures.frames import Frame, reused
+from lightning_emerge.figures.words import NAME
 from lightning_emerge.records import FloatArray, Measurement
 
 _FRAME = 2
@@ -46,7 +47,7 @@ def _frame(
     """All but the crops of `draw_top_exemplars`; those of one filter have one shape (y, x, channel)."""
     height, width, _ = shape
     sheet, corners = _lay_out(np.full((len(layers), len(filters), *shape), 255, np.uint8))
-    words_wide = 0.3 + 0.075 * max(8, *map(len, layers))
+    words_wide = 0.3 + 0.075 * min(NAME, max(8, *map(len, layers)))
     figure = Frame(words_wide + sheet.shape[1] / 100, 1.3 + sheet.shape[0] / 100)
     axes = figure.subplots()
     image = axes.imshow(sheet, interpolation="nearest")
@@ -58,7 +59,7 @@ def _frame(
     axes.spines[:].set_visible(False)
     title = axes.set_title(_title(0), fontsize=10)
     patches = [Patch(color=token_colour(k), label=name) for k, name in enumerate(tokens[: len(TOKEN_COLOURS)])]
-    figure.legend(handles=patches, loc="outside lower center", ncols=min(8, len(patches)), frameon=False, fontsize=8)
+    add_legend(figure, patches, loc="outside lower center", ncols=min(8, len(patches)), frameon=False, fontsize=8)
     figure.moving = [image, title, *words]
     return figure
 

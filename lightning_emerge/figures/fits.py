@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from lightning_emerge.figures.canvas import DECADES, TOKEN_COLOURS, new_figure, scale_steps
+from lightning_emerge.figures.canvas import DECADES, TOKEN_COLOURS, add_legend, new_figure, scale_steps
 from lightning_emerge.records import FloatArray
 
 _LINES = ("-", "--", "-.", ":")
@@ -44,8 +44,8 @@ def draw_fits(
         axes.set_xlabel("optimizer steps", fontsize=9)
     low, high = (float(np.nan_to_num(end(fits, initial=0.0))) for end in (np.nanmin, np.nanmax))
     grid[0].set_ylim(low - 0.05, high + 0.05)
-    handles, names = grid[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=min(8, len(models)), frameon=False, fontsize=9)
+    handles = grid[0].lines[: len(models)]
+    add_legend(figure, handles, loc="outside lower center", ncols=min(8, len(models)), frameon=False, fontsize=9)
     figure.suptitle(title, fontsize=11)
     figure.supylabel(unit, fontsize=9)
     return figure

@@ -24,6 +24,8 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.image import AxesImage
 from matplotlib.text import Text
 
+from lightning_emerge.figures.words import PlainFigure, take_literally, take_text
+
 Pixels = npt.NDArray[np.uint8]
 _Given = ParamSpec("_Given")
 
@@ -43,7 +45,7 @@ _FREE: list[tuple[Hashable, Frame]] = []
 _TAKING = Lock()
 
 
-class Frame(Figure):
+class Frame(PlainFigure):
     """A figure most of which is the same at every look.
 
     Args:
@@ -62,6 +64,7 @@ class Frame(Figure):
     def settle(self, made_as: Hashable) -> None:
         """Fixes the layout, so that it does not depend on what moves, and notes what the figure was made from."""
         FigureCanvasAgg(self)
+        take_literally(self)
         engine = self.get_layout_engine()
         if engine is not None:
             with DRAWING:
@@ -142,9 +145,11 @@ def give_back(figure: Figure) -> None:
 def _lay(artist: Artist, pixels: Pixels, renderer: RendererAgg) -> None:
     if not artist.get_visible():
         return
+    if isinstance(artist, Text):
+        take_text(artist)
     if isinstance(artist, AxesImage):
         _lay_image(artist, pixels)
-    elif isinstance(artist, Text) and not (artist.get_rotation() or re.search(r"[\n$]", artist.get_text())):
+    elif isinstance(artist, Text) and not (artist.get_rotation() or "\n" in artist.get_text()):
         _lay_text(artist, pixels, renderer)
     else:
         artist.draw(renderer)

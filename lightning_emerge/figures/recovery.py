@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
-from lightning_emerge.figures.canvas import TOKEN_COLOURS, TOKEN_MARKERS, new_figure, scale_steps
+from lightning_emerge.figures.canvas import TOKEN_COLOURS, TOKEN_MARKERS, add_legend, new_figure, scale_steps
 
 
 def draw_recovery(
@@ -22,17 +23,18 @@ def draw_recovery(
     figure = new_figure(7.6, 4.4)
     axes = figure.subplots()
     steps, low, high = chance
-    axes.fill_between(steps, low, high, color="0.88", linewidth=0, label="95% of shuffled\ngrammars")
+    chances = axes.fill_between(steps, low, high, color="0.88", linewidth=0, label="95% of shuffled\ngrammars")
+    handles: list[Artist] = [chances]
     axes.axhline(0.5, color="0.5", linestyle=":", linewidth=1.2)
     for number, (name, (looks, areas)) in enumerate(runs.items()):
         colour, marker = TOKEN_COLOURS[number % len(TOKEN_COLOURS)], TOKEN_MARKERS[number % len(TOKEN_MARKERS)]
-        axes.plot(looks, areas, color=colour, marker=marker, markersize=3.5, linewidth=1.2, label=name)
+        handles += axes.plot(looks, areas, color=colour, marker=marker, markersize=3.5, linewidth=1.2, label=name)
     scale_steps(axes, max(steps))
     axes.set_xlim(-0.3, max(steps) * 1.05 + 1)
     axes.set_ylim(0, 1.02)
     axes.set_xlabel("optimizer steps (linear to 10, then logarithmic)")
     axes.set_ylabel("AUC, parts and wholes that have them")
     axes.set_title("Do couplings follow the grammar?", fontsize=11)
-    axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    add_legend(axes, handles, frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.01, 0.5))
     axes.spines[["top", "right"]].set_visible(False)
     return figure

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from lightning_emerge.figures.canvas import DECADES, TOKEN_COLOURS, new_figure, scale_steps
+from lightning_emerge.figures.canvas import DECADES, TOKEN_COLOURS, add_legend, new_figure, scale_steps
+from lightning_emerge.figures.words import NAME
 from lightning_emerge.records import FloatArray
 
 _LINES = ("-", "--", "-.", ":")
@@ -76,28 +78,32 @@ def draw_charts(charts: Sequence[Chart], title: str, *, ordered: bool = False) -
     rows = -(-len(charts) // columns)
     figure = new_figure(max(4.4 * columns + 0.3, 6.8), 2.6 * rows + 1.1)
     grid = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for axes, chart in zip(grid, charts, strict=False):
-        _draw(axes, chart, ordered)
+    drawn = [_draw(axes, chart, ordered) for axes, chart in zip(grid, charts, strict=False)]
+    handles = drawn[0]
     for axes in grid[len(charts) :]:
         axes.set_axis_off()
     for axes in grid[max(0, len(charts) - columns) : len(charts)]:
         axes.set_xlabel("optimizer steps", fontsize=9)
-    handles, labels = grid[0].get_legend_handles_labels()
-    if len(labels) > 1:
-        widest = 0.5 + 0.075 * max(map(len, labels))  # inches, of a line and its name
+    if len(handles) > 1:
+        longest = min(NAME, max(len(series.label) for series in charts[0].series))
+        widest = 0.5 + 0.075 * longest  # inches, of a line and its name
         fitting = max(1, int(figure.get_size_inches()[0] / widest))
-        count = min(6, fitting, len(labels))
-        figure.legend(handles, labels, loc="outside lower center", ncols=count, frameon=False, fontsize=8)
+        count = min(6, fitting, len(handles))
+        add_legend(figure, handles, loc="outside lower center", ncols=count, frameon=False, fontsize=8)
     figure.suptitle(title, fontsize=11)
     return figure
 
 
-def _draw(axes: Axes, chart: Chart, ordered: bool) -> None:
+def _draw(axes: Axes, chart: Chart, ordered: bool) -> list[Line2D]:
+    """Draws a panel; gives the line of each series."""
+    lines: list[Line2D] = []
     for number, series in enumerate(chart.series):
         colour, style = _ink(number, len(chart.series), ordered)
         for line in series.runs:
             axes.plot(line.steps, line.values, style, color=colour, linewidth=0.7, alpha=0.45)
-        axes.plot(series.line.steps, series.line.values, style, color=colour, linewidth=1.7, label=series.label)
+        lines += axes.plot(
+            series.line.steps, series.line.values, style, color=colour, linewidth=1.7, label=series.label
+        )
     if chart.level is not None:
         axes.axhline(chart.level, color="0.5", linestyle=":", linewidth=1.2)
     last = max((step for series in chart.series for step in series.line.steps), default=0)
@@ -112,6 +118,7 @@ def _draw(axes: Axes, chart: Chart, ordered: bool) -> None:
     axes.set_ylabel(chart.unit, fontsize=9)
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
+    return lines
 
 
 def _ink(number: int, count: int, ordered: bool) -> tuple[object, str]:

@@ -7,6 +7,7 @@ from typing import final
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lightning_emerge.engine.budget import drawable
+from lightning_emerge.engine.pictures import harmless
 from lightning_emerge.figures.canvas import to_pixels
 from lightning_emerge.figures.confusion import draw_confusion
 from lightning_emerge.figures.frames import give_back
@@ -19,7 +20,7 @@ class ConfusionPicture(Callback):
     """Draws the confusion matrix of each validation and test into TensorBoard.
 
     It reads `confusion` and `tokens` of the LightningModule, which `TokenClassifier` has; a module without them gets no
-    picture, and neither has one with more tokens than a picture has room for.
+    picture, and neither has one with more tokens than a picture has room for. One that cannot be drawn costs a warning.
     """
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -30,24 +31,30 @@ class ConfusionPicture(Callback):
         self._draw(trainer, pl_module, "test")
 
     def _draw(self, trainer: Trainer, module: LightningModule, split: str) -> None:
-        counts = getattr(module, "confusion", {}).get(split)
-        if counts is None or not trainer.is_global_zero:
-            return
-        tokens = [str(token) for token in getattr(module, "tokens", range(len(counts)))]
-        shares = counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
-        measurement = Measurement(
-            f"{split}/confusion",
-            to_array(shares),
-            (Axis("token", tokens), Axis("predicted", tokens)),
-            trainer.global_step,
-            "share",
-            type(self).__name__,
-            {"val": "Validation", "test": "Test"}[split],
-        )
-        if not drawable(measurement):
-            return
-        figure = draw_confusion(measurement)
-        pixels = to_pixels(figure)
-        give_back(figure)
-        for sink in tensorboard_sinks(trainer.loggers):
-            sink.write(trainer.global_step, [], {measurement.name: pixels})
+        if trainer.is_global_zero:
+            with harmless(f"{split}/confusion"):
+                _draw_counts(trainer, module, split)
+
+
+def _draw_counts(trainer: Trainer, module: LightningModule, split: str) -> None:
+    counts = getattr(module, "confusion", {}).get(split)
+    if counts is None:
+        return
+    tokens = [str(token) for token in getattr(module, "tokens", range(len(counts)))]
+    shares = counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
+    measurement = Measurement(
+        f"{split}/confusion",
+        to_array(shares),
+        (Axis("token", tokens), Axis("predicted", tokens)),
+        trainer.global_step,
+        "share",
+        ConfusionPicture.__name__,
+        {"val": "Validation", "test": "Test"}[split],
+    )
+    if not drawable(measurement):
+        return
+    figure = draw_confusion(measurement)
+    pixels = to_pixels(figure)
+    give_back(figure)
+    for sink in tensorboard_sinks(trainer.loggers):
+        sink.write(trainer.global_step, [], {measurement.name: pixels})

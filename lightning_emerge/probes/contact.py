@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from lightning_emerge.data.datamodule import ExemplarDataModule
 from lightning_emerge.data.nuisances import LIMITS, Nuisances
 from lightning_emerge.data.synthetic import TokenDataModule
-from lightning_emerge.engine.pictures import keep_picture
+from lightning_emerge.engine.pictures import harmless, keep_picture
 from lightning_emerge.figures.sheet import Sheet, Span, draw_sheet
 
 _COLUMNS = 10
@@ -20,7 +20,8 @@ _COLUMNS = 10
 class ContactSheet(Callback):
     """Draws the contact sheet of the data into the run's folder (`exemplars.png`) and into TensorBoard.
 
-    `lightning fit` has one always. Data modules that are not of this package have no sheet.
+    `lightning fit` has one always. Data modules that are not of this package have no sheet. One that cannot be drawn or
+    written costs a warning.
     """
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -28,7 +29,8 @@ class ContactSheet(Callback):
         data: object = getattr(trainer, "datamodule", None)
         if not (isinstance(data, ExemplarDataModule) and trainer.is_global_zero and trainer.loggers and folder):
             return
-        keep_picture(trainer, folder, "exemplars", contact_sheet(data))
+        with harmless("exemplars"):
+            keep_picture(trainer, folder, "exemplars", contact_sheet(data))
 
 
 def contact_sheet(data: ExemplarDataModule) -> Figure:

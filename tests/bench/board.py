@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from children import started
 from large import LAYERS, LOOKS, make_large_runs
 from tab import bench_tab
 
@@ -60,15 +61,11 @@ def _in_the_browser(address: str) -> dict[str, dict[str, float]]:
 def serving(folder: str) -> Iterator[tuple[str, int]]:
     """Runs `lightning board` until it says where the tab is; gives its address and its process."""
     command = [sys.executable, "-m", "lightning_emerge", "board", folder, "--port", "0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    try:
+    with started(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None
         address = process.stdout.readline().split()[-1].split("/#")[0]
         time.sleep(3)  # TensorBoard itself reads the log directory first
         yield address, process.pid
-    finally:
-        process.terminate()
-        process.wait(20)
 
 
 def _time(address: str) -> float:

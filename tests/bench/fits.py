@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from children import run_group
 from parts import CONFIGS, DEFAULT, FULL, make_data, make_model, without_probes
 from rates import passing
 from table import Floor, Row, summarised, timed
@@ -141,7 +142,7 @@ def _run(command: Sequence[str], folder: str, threads: int | None) -> Spent:
 
     def work() -> None:
         whole = [sys.executable, *command]
-        ended.append(subprocess.run(whole, cwd=folder, env=environment, capture_output=True, text=True, check=False))
+        ended.append(run_group(whole, 3600, cwd=folder, env=environment))
 
     before = _processors()
     seconds = timed(work)

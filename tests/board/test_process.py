@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
 import sys
 import time
 import urllib.request
@@ -15,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from children import run_group, started
 
 from lightning_emerge.board.loader import EmergeLoader
 
@@ -29,11 +28,10 @@ def _fetch(address: str, path: str) -> bytes:
 @contextmanager
 def _serving(command: list[str], env: dict[str, str], log: Path) -> Iterator[tuple[str, int]]:
     """Runs a TensorBoard at any free port until it says where it is; gives its address and its process."""
-    with log.open("w") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", *command], env=env, stdout=file, stderr=file, start_new_session=True
-        )
-    try:
+    with (
+        log.open("w") as file,
+        started([sys.executable, "-m", *command], env=env, stdout=file, stderr=file) as process,
+    ):
         for _ in range(480):
             said = log.read_text().split()
             address = next((word for word in said if word.startswith("http://127.0.0.1:")), None)
@@ -44,9 +42,6 @@ def _serving(command: list[str], env: dict[str, str], log: Path) -> Iterator[tup
         else:
             pytest.fail(log.read_text())
         yield address.split("#")[0].rstrip("/"), process.pid
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(20)
 
 
 @pytest.fixture
@@ -81,7 +76,7 @@ def test_nothing_of_it_imports_torch():
     modules = ", ".join(f"lightning_emerge.board.{room}" for room in ("loader", "plugin", "serve", "launch"))
     heavy = "('torch', 'lightning', 'matplotlib', 'xarray')"
     code = f"import sys, {modules}; print([name for name in {heavy} if name in sys.modules])"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    found = run_group([sys.executable, "-c", code], check=True)
     assert found.stdout.strip() == "[]"
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+from children import run_group
 
 ROOT = Path(__file__).parents[2]
 WEB = ROOT / "lightning_emerge" / "board" / "web"
@@ -21,7 +21,7 @@ def test_the_wheel_holds_the_tab(tmp_path):
     )
     shutil.copytree(ROOT, tmp_path / "source", ignore=left_out)
     code = "import setuptools.build_meta as made; print(made.build_wheel('..'))"
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path / "source", check=True, capture_output=True)
+    run_group([sys.executable, "-c", code], cwd=tmp_path / "source", check=True)
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as content:
         names = content.namelist()

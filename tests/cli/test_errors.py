@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from children import run_group
 
 from lightning_emerge.cli import main
 
@@ -115,7 +115,7 @@ def test_a_defect_of_the_users_own_class_keeps_its_traceback(tmp_path, monkeypat
         "    def __init__(self):\n        super().__init__()\n        self.nothing.at_all\n"
     )
     command = [sys.executable, "-m", "lightning_emerge", "fit", "--config", SMOKE, "--data", "own_module.Own"]
-    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    ended = run_group(command, 120, cwd=tmp_path)
     assert ended.returncode == 1
     assert "AttributeError" in ended.stderr
     assert "own_module.py" in ended.stderr

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from children import run_group
 
 from lightning_emerge.cli import main
 from lightning_emerge.cli.training import EmergeCLI
@@ -16,7 +16,7 @@ _IMPORTED = "import sys; print('imported', *sys.modules)"
 
 def _imports(*lines: str) -> set[str]:
     command = [sys.executable, "-c", "\n".join([*lines, _IMPORTED])]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run_group(command)
     assert done.returncode == 0, done.stderr
     return set(done.stdout.rsplit("imported", 1)[1].split())
 

@@ -7,12 +7,14 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from children import run_group, started
 
 import lightning_emerge as le
 
@@ -38,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("ranks")
     (home / "cases.json").write_text(json.dumps(CASES))
     command = [sys.executable, str(SCRIPT), str(home)]
-    ended = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=560, check=False)
+    ended = run_group(command, 560, env=ENVIRONMENT)
     assert ended.returncode == 0, ended.stderr
     (home / "said").write_text(ended.stderr)
     return home
@@ -125,11 +127,10 @@ def test_two_agents_of_torchrun_give_the_records_of_one_process(folder, tmp_path
         endpoint = f"--rdzv-endpoint=127.0.0.1:{free.getsockname()[1]}"
     meet = ["--rdzv-backend=c10d", endpoint, "--rdzv-id=test", "--local-addr=127.0.0.1"]
     command = [*agent, *meet, str(SCRIPT), str(tmp_path), "nodes"]
-    agents = [
-        subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        for _ in range(2)
-    ]
-    said = [agent.communicate(timeout=180)[0] for agent in agents]
+    settings: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with ExitStack() as both:
+        agents = [both.enter_context(started(command, env=ENVIRONMENT, **settings)) for _ in range(2)]
+        said = [agent.communicate(timeout=180)[0] for agent in agents]
     assert [agent.returncode for agent in agents] == [0, 0], said
     alone, shared = le.open_run(folder / "world_1").load(), le.open_run(tmp_path / "nodes").load()
     assert shared.step.values.tolist() == [0, 7, 9]

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -12,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from children import started
 
 import lightning_emerge as le
 from lightning_emerge.data.export import claim, export
@@ -114,14 +112,10 @@ class TestResume:
             "data = le.TokenDataModule(exemplars=1200, image_size=64, min_exemplars=1);"
             "claim(data, Path(sys.argv[1])); export(data, Path(sys.argv[1]), lambda n: None)"
         )
-        process = subprocess.Popen([sys.executable, "-c", code, str(folder)], start_new_session=True)
-        try:
+        with started([sys.executable, "-c", code, folder]) as process:
             while len(list(folder.glob("train/*/*.png"))) < 100:
                 assert process.poll() is None, "it ended before it could be killed"
                 time.sleep(0.02)
-        finally:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait(20)
         before = {name: mark for name, mark in marks(folder).items() if not name.endswith(".unfinished")}
         assert 100 <= len(before) < 6000
         assert "latents.parquet" not in before

@@ -1,5 +1,4 @@
 import hashlib
-import subprocess
 import sys
 from dataclasses import replace
 from inspect import signature
@@ -7,6 +6,7 @@ from inspect import signature
 import numpy as np
 import pytest
 import torch
+from children import run_group
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
@@ -90,7 +90,7 @@ class TestSameSeedSamePicture:
             "print(hashlib.sha256(render(g.tokens, np.array([3, 3]), np.array([5, 2]), split='val', seed=11, size=32, "
             "nuisances=Nuisances()).tobytes()).hexdigest())"
         )
-        printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        printed = run_group([sys.executable, "-c", code], check=True).stdout
         here = draw(DEFAULT_GRAMMAR.tokens[3], 3, [2, 3, 5], split="val", seed=11, size=32)[[2, 0]]
         assert printed.strip() == hashlib.sha256(here.tobytes()).hexdigest()
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from children import run_group
 from PIL import Image
 from torchvision import datasets
 from torchvision.transforms import v2
@@ -321,7 +322,7 @@ class TestCommandLine:
     def fit(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         config = str(Path(__file__).parents[2] / "configs" / "cifar.yaml")
         command = [sys.executable, "-m", "lightning_emerge", "fit", "--config", config, *arguments]
-        return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240, check=False)
+        return run_group(command, cwd=folder)
 
     def test_it_trains_on_the_classes_chosen_with_its_augmentations(self, tmp_path, arguments):
         ended = self.fit(tmp_path, *arguments, "--data.classes", "[c, a]")

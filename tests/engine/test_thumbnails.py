@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import LightningModule
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -84,3 +85,25 @@ def test_a_disk_that_fails_does_not_cost_the_run(make_trainer, make_data, make_m
         trainer.fit(make_model(), make_data())
     assert trainer.global_step == 5
     assert not (tmp_path / "run" / "stimuli.json").exists()
+
+
+def test_stimuli_that_are_no_pictures_do_not_cost_the_run(make_trainer, tmp_path):
+    class Line(LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = torch.nn.Linear(6, 2)
+
+        def training_step(self, batch: torch.Tensor, _: int) -> torch.Tensor:
+            return self.layer(batch).square().mean()
+
+        def forward(self, rows: torch.Tensor) -> torch.Tensor:
+            return self.layer(rows)
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), 0.1)
+
+    stimuli = le.Stimuli(torch.randn(8, 6), labels=[0, 1] * 4)
+    trainer = make_trainer([stimuli, le.CategoryProbe(schedule=le.EverySteps(2), layers=["layer"], on_error="raise")])
+    with pytest.warns(UserWarning, match="Pictures of the stimuli were not kept"):
+        trainer.fit(Line(), torch.utils.data.DataLoader(list(torch.randn(20, 6)), batch_size=2))
+    assert trainer.global_step == 5

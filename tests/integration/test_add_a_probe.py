@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from children import run_group
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import lightning_emerge as le
@@ -25,9 +25,7 @@ def _blocks(language: str) -> list[str]:
 
 
 def _run(folder: Path, *command: str) -> str:
-    ended = subprocess.run(
-        [sys.executable, *command], cwd=folder, capture_output=True, text=True, timeout=240, check=False
-    )
+    ended = run_group([sys.executable, *command], cwd=folder)
     assert ended.returncode == 0, ended.stderr
     return ended.stdout
 

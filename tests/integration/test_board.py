@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -15,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from children import run_group, started
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = shutil.which("chromium")
@@ -31,9 +30,8 @@ def board(folder: Path) -> Iterator[str]:
     """Runs `lightning board` until it answers, and ends it."""
     port = _free_port()
     command = [sys.executable, "-m", "lightning_emerge", "board", str(folder), "--port", str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     address = f"http://127.0.0.1:{port}"
-    try:
+    with started(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
         for _ in range(240):
             try:
                 urllib.request.urlopen(f"{address}/data/environment", timeout=5).close()
@@ -43,16 +41,13 @@ def board(folder: Path) -> Iterator[str]:
         else:
             pytest.fail("TensorBoard did not answer within a minute")
         yield address
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(20)
 
 
 @pytest.mark.browser
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 def test_the_board_shows_the_pictures_and_curves_of_a_run(tmp_path, browser):
     command = [sys.executable, "-m", "lightning_emerge", "fit", "--config", str(ROOT / "configs/smoke.yaml")]
-    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=240)
+    run_group(command, cwd=tmp_path, check=True)
     errors: list[str] = []
     with board(tmp_path / "runs") as address:
         page = browser.new_page(viewport={"width": 1400, "height": 1000})

@@ -5,20 +5,20 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 from xml.etree import ElementTree
 
 import pytest
+from children import started
 from playwright.sync_api import Browser, FrameLocator, Locator, Page, expect
 
 ROOT = Path(__file__).parents[2]
@@ -45,11 +45,11 @@ trainer:
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")]
 
 
-def fit(folder: Path, *more: str) -> subprocess.Popen[bytes]:
+def fit(folder: Path, *more: str) -> AbstractContextManager[subprocess.Popen[Any]]:
     """Starts a small fit that writes to `runs/smoke` below a folder."""
     command = [sys.executable, "-m", "lightning_emerge", "fit", "--config", str(ROOT / "configs/smoke.yaml"), *more]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return started(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 @contextmanager
@@ -57,20 +57,13 @@ def board(folder: Path) -> Iterator[str]:
     """Runs `lightning board` and gives the address that it prints."""
     command = [sys.executable, "-m", "lightning_emerge", "board", str(folder), "--port", "0"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True
-    )
-    try:
+    said: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    with started(command, env=environment, **said) as process:
         assert process.stdout is not None
         lines = iter(process.stdout.readline, "")
         address = next((line.split()[1] for line in lines if line.startswith("Emerge")), None)
         assert address is not None, "lightning board ended without an address"
         yield address
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(20)
-        if process.stdout is not None:
-            process.stdout.close()
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +71,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a real run and a copy of it under another name."""
     folder = tmp_path_factory.mktemp("fit")
     (folder / "probes.yaml").write_text(PROBES)
-    assert fit(folder, "--config", "probes.yaml").wait(280) == 0
+    with fit(folder, "--config", "probes.yaml") as running:
+        assert running.wait(280) == 0
     shutil.copytree(folder / "runs/smoke/version_0", folder / "runs/again/version_0")
     return folder / "runs"
 
@@ -357,49 +351,40 @@ def test_it_works_behind_a_path(page, runs, tab_env: dict[str, str]):
         "--path_prefix=/deep/er",
     ]
     port = _free_port()
-    process = subprocess.Popen(
-        [*command, f"--port={port}"], env=tab_env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with started([*command, f"--port={port}"], env=tab_env, **quiet):
         address = f"http://127.0.0.1:{port}/deep/er"
         _wait_for(lambda: urllib.request.urlopen(f"{address}/data/environment", timeout=5).close())
         tab = show(page, f"{address}/#emerge")
         tab.locator("#step").press("Home")
         wait_for_step(tab, 0)
         page.wait_for_url(re.compile(r"/deep/er/#emerge.*emerge\.step=0"))
-    finally:
-        process.terminate()
-        process.wait(20)
 
 
 def test_a_fit_that_runs_is_followed_until_the_slider_is_moved(page, tmp_path):
     (tmp_path / "runs").mkdir()
-    running = None
-    try:
-        with board(tmp_path / "runs") as address:
-            tab = show(page, address)
-            running = fit(tmp_path, "--trainer.max_epochs", "100", "--trainer.enable_progress_bar", "false")
-            tab.locator(".tokens button").first.wait_for(timeout=120_000)
-            expect(tab.locator("#follow")).to_have_attribute("aria-pressed", "true")
-            seen: list[int] = []
-            end = time.monotonic() + 150
-            while time.monotonic() < end and len(seen) < 3:
-                step = tab.locator("#emerge").get_attribute("data-step")
-                if step is not None and int(step) not in seen:
-                    seen.append(int(step))
-                time.sleep(0.1)
-            assert len(seen) == 3
-            assert seen == sorted(seen)
-            tab.locator("#step").press("ArrowLeft")
-            expect(tab.locator("#follow")).to_have_attribute("aria-pressed", "false")
-            stays = tab.locator("#emerge").get_attribute("data-step")
-            assert running.poll() is None
-            time.sleep(5)
-            assert tab.locator("#emerge").get_attribute("data-step") == stays
-    finally:
-        if running is not None:
-            running.kill()
-            running.wait(20)
+    with ExitStack() as both:
+        address = both.enter_context(board(tmp_path / "runs"))
+        tab = show(page, address)
+        longer = ("--trainer.max_epochs", "100", "--trainer.enable_progress_bar", "false")
+        running = both.enter_context(fit(tmp_path, *longer))
+        tab.locator(".tokens button").first.wait_for(timeout=120_000)
+        expect(tab.locator("#follow")).to_have_attribute("aria-pressed", "true")
+        seen: list[int] = []
+        end = time.monotonic() + 150
+        while time.monotonic() < end and len(seen) < 3:
+            step = tab.locator("#emerge").get_attribute("data-step")
+            if step is not None and int(step) not in seen:
+                seen.append(int(step))
+            time.sleep(0.1)
+        assert len(seen) == 3
+        assert seen == sorted(seen)
+        tab.locator("#step").press("ArrowLeft")
+        expect(tab.locator("#follow")).to_have_attribute("aria-pressed", "false")
+        stays = tab.locator("#emerge").get_attribute("data-step")
+        assert running.poll() is None
+        time.sleep(5)
+        assert tab.locator("#emerge").get_attribute("data-step") == stays
 
 
 def _free_port() -> int:

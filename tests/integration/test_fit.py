@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import xarray as xr
 import yaml
+from children import run_group
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 ROOT = Path(__file__).parents[2]
@@ -19,7 +20,7 @@ CONFIGS = ROOT / "configs"
 
 def lightning(*arguments: str | Path, folder: Path, limit: float = 240) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "lightning_emerge", *map(str, arguments)]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=limit, check=False)
+    return run_group(command, limit, cwd=folder)
 
 
 @pytest.fixture(scope="module")

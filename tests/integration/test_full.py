@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import xarray as xr
 import yaml
+from children import run_group
 
 import lightning_emerge as le
 
@@ -34,7 +34,7 @@ def test_every_probe_looks_and_none_is_switched_off(tmp_path):
     configs = [CONFIGS / "vgg5.yaml", CONFIGS / "probes" / "full.yaml", tmp_path / "small.yaml"]
     given = [argument for config in configs for argument in ("--config", str(config))]
     command = [sys.executable, "-m", "lightning_emerge", "fit", *given]
-    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=280, check=False)
+    ended = run_group(command, 280, cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
     assert "switched off" not in ended.stderr
     assert "nothing more of it is drawn" not in ended.stderr

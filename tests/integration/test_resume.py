@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from children import run_group
 
 import lightning_emerge as le
 from lightning_emerge.engine.checkpoints import read_checkpoint
@@ -40,7 +40,7 @@ def _run(folder: Path, kills: int, configuration: dict[str, Any]) -> Path:
     (folder / "pace.py").write_text(PACE)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder)}
     command = [sys.executable, str(SCRIPT), str(folder), "1", str(kills)]
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=800, check=False)
+    ended = run_group(command, 800, env=environment)
     assert ended.returncode == 0, (folder / "log.txt").read_text()[-3000:] + ended.stderr
     return max(folder.glob("runs/killed/version_*"), key=lambda path: int(path.name[8:]))
 

@@ -29,6 +29,27 @@ def test_training_is_not_disturbed_by_it(make_data, make_model, make_trainer):
     assert torch.equal(*weights)
 
 
+def test_photographs_in_folders_of_any_name_have_a_sheet(make_photographs, make_model, make_trainer, tmp_path):
+    data = make_photographs("price$x^$y", "_background")
+    make_trainer([le.ContactSheet()]).fit(make_model(tokens=2), datamodule=data)
+    assert (tmp_path / "run" / "exemplars.png").exists()
+
+
+@pytest.mark.parametrize("stage", ["contact_sheet", "keep_picture"])
+def test_one_that_cannot_be_drawn_or_written_does_not_cost_the_run(
+    stage, make_data, make_model, make_trainer, tmp_path, monkeypatch
+):
+    def fail(*_: object) -> None:
+        raise OSError("no inodes")
+
+    monkeypatch.setattr(f"lightning_emerge.probes.contact.{stage}", fail)
+    trainer = make_trainer([le.ContactSheet()])
+    with pytest.warns(UserWarning, match="picture exemplars could not be drawn.*OSError: no inodes"):
+        trainer.fit(make_model(), datamodule=make_data())
+    assert trainer.global_step == 5
+    assert not (tmp_path / "run" / "exemplars.png").exists()
+
+
 @pytest.mark.parametrize("loggers", [False, True])
 def test_data_of_others_and_runs_without_loggers_get_none(loggers, make_data, make_model, make_trainer, tmp_path):
     class Others(LightningDataModule):

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
+from children import started
 from zarr.storage import LocalStore
 
 from lightning_emerge.records import Axis, FloatArray, Measurement
@@ -586,15 +587,11 @@ time.sleep(60)
 
 
 def test_one_run_writes_at_a_time_and_a_killed_one_leaves_no_lock(store):
-    other = subprocess.Popen([sys.executable, "-c", _HOLDS, str(store)], stdout=subprocess.PIPE, text=True)
-    try:
+    with started([sys.executable, "-c", _HOLDS, store], stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "holds\n"
         with pytest.raises(ValueError, match=r"another is writing .*records\.zarr now. Wait for it, or give this run"):
             ArraySink(store, 0)
-    finally:
-        other.kill()
-        other.communicate(timeout=30)
     with closing(ArraySink(store, 0)) as sink:
         sink.write(0, [ratio(0)])
     ArraySink(store, 0).close()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from children import run_group
 
 ROOT = Path(__file__).parents[3]
 WEB = ROOT / "lightning_emerge/board/web"
@@ -15,7 +15,7 @@ TESTS = Path(__file__).parent
 
 
 def run(command: list[str]) -> None:
-    done = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = run_group(command, 120, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
