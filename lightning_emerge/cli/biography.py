@@ -27,7 +27,7 @@ def draw(arguments: Sequence[str]) -> None:
     parser.add_argument("--filter", type=int, required=True, help="number of the filter in its layer, from 0")
     parser.add_argument("--out", help="picture to write (default: <layer>_<filter>.png in the run's folder)")
     wanted = parser.parse_args(arguments)
-    biography = forgive(lambda: read_biography(wanted.run, wanted.layer, wanted.filter))
+    biography = forgive(lambda: read_biography(wanted.run, wanted.layer, wanted.filter), RuntimeError)
     out = Path(wanted.out or f"{wanted.run}/{wanted.layer}_{wanted.filter}.png")
     make_folder(out.parent)
     forgive(lambda: draw_biography(biography).savefig(out))

@@ -29,6 +29,6 @@ def embed(arguments: Sequence[str]) -> None:
     for name, least in (("looks", 1), ("neighbours", 2)):
         if getattr(wanted, name) < least:
             raise UserError(f"--{name} is at least {least}; got {getattr(wanted, name)}.")
-    figure = forgive(lambda: draw_embedding(embed_run(wanted.run, wanted.looks, wanted.neighbours)))
+    figure = forgive(lambda: draw_embedding(embed_run(wanted.run, wanted.looks, wanted.neighbours)), RuntimeError)
     forgive(lambda: Folder(wanted.run).put("embedding.png", to_png(figure)))
     print(f"{wanted.run.rstrip('/')}/embedding.png")

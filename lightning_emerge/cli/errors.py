@@ -154,6 +154,13 @@ def _unknown_command(found: re.Match[str], _message: str, _options: Sequence[str
     return f"The commands are {', '.join(COMMANDS)}; got {found[1]!r}.{nearest(found[1], list(COMMANDS))}"
 
 
+def _torn_chunk(found: re.Match[str], _message: str, _options: Sequence[str]) -> str:
+    return (
+        f"Records are read as they were written; a chunk of them is damaged ({found[1]}). `lightning report` names it, "
+        "and shows the rest."
+    )
+
+
 _NEEDED = {
     "out": "--out names what to write; it is missing.",
     "checkpoints": "--checkpoints names a folder of checkpoints, as runs/vgg5/version_0/checkpoints; it is missing.",
@@ -168,6 +175,7 @@ def _missing(found: re.Match[str], _message: str, _options: Sequence[str]) -> st
 
 
 _RULES: tuple[tuple[str, _Say], ...] = (
+    (r"(Zstd decompression error: [^\n]*)", _torn_chunk),
     (r"unrecognized arguments?: (\S+)", _unknown_option),
     (r"does not accept option '([^']+)'", _unknown_key),
     (r"Key '([^']+)' is not expected", _unknown_key),

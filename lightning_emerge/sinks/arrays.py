@@ -199,7 +199,7 @@ class ArraySink:
                 _check_codecs(name, metadata)
             steps = [int(step) for step in _read_array(self._folder, "step")]
         except Exception as error:  # what a damaged store raises is not known
-            raise _damaged(self._folder, error) from error
+            raise _damaged(self._folder, error) from None
         if len(steps) != count or any(after <= before for before, after in pairwise(steps)):
             raise _damaged(self._folder, f"its steps are {steps}")
         return steps
@@ -214,7 +214,7 @@ class ArraySink:
                         (axis.removesuffix(f"_of_{name}"), self._labels(axis).tolist()) for axis in axes
                     )
         except Exception as error:
-            raise _damaged(self._folder, error) from error
+            raise _damaged(self._folder, error) from None
         return declared
 
     def _put(self, row: int, measurements: Sequence[Measurement]) -> dict[str, Exception]:
@@ -516,7 +516,7 @@ def _read_root(folder: Folder) -> dict[str, Any]:
     try:
         root = parse_json(raw)
     except ValueError as error:
-        raise _damaged(folder, error) from error
+        raise _damaged(folder, error) from None  # it says all
     ours = isinstance(root, dict) and isinstance(root.get("attributes"), dict)
     if not ours or root["attributes"].get("package") != _PACKAGE or "consolidated_metadata" not in root:
         raise ValueError(
@@ -568,7 +568,7 @@ def open_run(path: str | Path) -> xr.Dataset:
             store = WholeStore(folder.store(read_only=True), folder.read(METADATA))
             records = xr.open_zarr(store, zarr_format=3, consolidated=True)
     except Exception as error:  # what a damaged store raises is not known
-        raise _damaged(folder, error) from error
+        raise _damaged(folder, error) from None  # it says all
     steps = records.step.values if "step" in records.coords else np.empty(0)
     if not (np.diff(steps) > 0).all():
         raise _damaged(folder, f"its steps are {steps.tolist()}")
