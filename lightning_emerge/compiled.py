@@ -10,11 +10,13 @@ from collections.abc import Callable
 from typing import Any
 
 import numba
+from numba.core import config
 
 if not os.path.isabs(os.path.expanduser("~")):
     # Nobody knows the user's home, so numba would make a folder named "~" where the process was started.
-    numba.config.CACHE_DIR = tempfile.mkdtemp(prefix="lightning_emerge.")
-    atexit.register(shutil.rmtree, numba.config.CACHE_DIR, ignore_errors=True)
+    _kept = tempfile.mkdtemp(prefix="lightning_emerge.")
+    config.CACHE_DIR = _kept  # pyright: ignore[reportAttributeAccessIssue]
+    atexit.register(shutil.rmtree, _kept, ignore_errors=True)
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:

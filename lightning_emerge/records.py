@@ -50,9 +50,20 @@ class StimulusBank:
             )
         if len(set(self.ids)) != len(self.ids):
             raise ValueError("The ids of a stimulus bank are unique; got the same id twice.")
+        for what, names in (("ids", self.ids), ("tokens", self.tokens)):
+            for name in names:
+                _check_text(what, str(name))
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+def _check_text(what: str, name: str) -> None:
+    if "\0" in name or (not name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in name)):
+        raise ValueError(
+            f"The {what} of a stimulus bank are text that can be written as UTF-8, without NUL; got {name!a}. "
+            "Rename it."
+        )
 
 
 @dataclass(frozen=True)

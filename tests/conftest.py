@@ -33,6 +33,14 @@ from lightning_emerge.sinks.arrays import ArraySink
 SIDE = 16
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("browser") and shutil.which("chromium") is None:
+        if os.environ.get("CI"):
+            pytest.fail("Tests in a browser run where changes are judged; `chromium` is not found. Install it.")
+        pytest.skip("Chromium is not installed")
+
+
 @cache
 def _small_splits() -> Mapping[str, Exemplars]:
     """Rendered once for all tests."""

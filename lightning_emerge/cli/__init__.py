@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 
 from lightning_emerge.cli.errors import UserError
+from lightning_emerge.cli.process import settle
 from lightning_emerge.cli.streams import forgiving_streams
 
 _COMMANDS = {
@@ -31,9 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: those of the command line if none are given.
     """
-    os.environ["MPLBACKEND"] = "agg"  # a notebook's own, which is inherited, may stop the import of matplotlib
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # a user's own module lies where the command is given, and hides no other
+    settle()
     words = list(sys.argv[1:] if arguments is None else arguments)
     with forgiving_streams():
         try:

@@ -9,6 +9,8 @@ from lightning_emerge.analysis.biography import read_biography
 from lightning_emerge.cli.errors import PlainParser, forgive
 from lightning_emerge.cli.folders import make_folder
 from lightning_emerge.figures.biography import draw_biography
+from lightning_emerge.figures.canvas import to_png
+from lightning_emerge.sinks.storage import Folder
 
 
 def draw(arguments: Sequence[str]) -> None:
@@ -28,7 +30,12 @@ def draw(arguments: Sequence[str]) -> None:
     parser.add_argument("--out", help="picture to write (default: <layer>_<filter>.png in the run's folder)")
     wanted = parser.parse_args(arguments)
     biography = forgive(lambda: read_biography(wanted.run, wanted.layer, wanted.filter), RuntimeError)
-    out = Path(wanted.out or f"{wanted.run}/{wanted.layer}_{wanted.filter}.png")
-    make_folder(out.parent)
-    forgive(lambda: draw_biography(biography).savefig(out))
-    print(out)
+    figure = draw_biography(biography)
+    if wanted.out:
+        make_folder(Path(wanted.out).parent)
+        forgive(lambda: figure.savefig(wanted.out))
+        print(Path(wanted.out))
+    else:
+        name = f"{wanted.layer}_{wanted.filter}.png".replace("/", "_")
+        forgive(lambda: Folder(wanted.run).put(name, to_png(figure)))
+        print(Path(wanted.run, name))

@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import sys
 from contextlib import suppress
+from io import TextIOWrapper
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+
+
+def settle() -> None:
+    """Makes a process of what a shell, a notebook or the working folder bring along one in which commands work."""
+    os.environ["MPLBACKEND"] = "agg"  # a notebook's own, which is inherited, may stop the import of matplotlib
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # a user's own module lies where the command is given, and hides no other
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a path may hold what the terminal cannot show
 
 
 def keep_memory() -> None:

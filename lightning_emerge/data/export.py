@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from secrets import token_hex
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,6 +20,7 @@ from lightning_emerge.data.synthetic import TokenDataModule
 
 _BLOCK = 256
 _UNFINISHED = ".unfinished"
+_LEFT = re.compile(rf"\..+\.[0-9a-f]{{16}}{re.escape(_UNFINISHED)}")
 
 
 def claim(data: TokenDataModule, folder: Path) -> None:
@@ -39,7 +43,7 @@ def claim(data: TokenDataModule, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("data.yaml", "grammar.yaml"):
         if not (folder / name).exists():
-            _replace(folder / name, lambda path, text=texts[name]: path.write_text(text, encoding="utf-8"))
+            _replace(folder / name, lambda file, text=texts[name]: file.write(text.encode()))
 
 
 def export(data: TokenDataModule, folder: Path, advance: Callable[[int], object]) -> int:
@@ -57,18 +61,19 @@ def export(data: TokenDataModule, folder: Path, advance: Callable[[int], object]
     Returns:
         How many images were written.
     """
+    _sweep(folder)
     table = folder / "latents.parquet"
-    writer = None if table.exists() else _TableWriter(table)
     written = 0
-    for split, token, indices in _blocks(data):
-        home = folder / split / token
-        home.mkdir(parents=True, exist_ok=True)
-        written += _write_images(data, home, split, token, indices)
-        if writer is not None:
-            writer.write(data, split, token, indices)
-        advance(len(indices))
-    if writer is not None:
-        writer.close()
+    with nullcontext() if table.exists() else _TableWriter(table) as writer:
+        for split, token, indices in _blocks(data):
+            home = folder / split / token
+            home.mkdir(parents=True, exist_ok=True)
+            if not indices.start:
+                _sweep(home)
+            written += _write_images(data, home, split, token, indices)
+            if writer is not None:
+                writer.write(data, split, token, indices)
+            advance(len(indices))
     return written
 
 
@@ -91,32 +96,52 @@ def _write_images(data: TokenDataModule, home: Path, split: str, token: str, ind
     if missing:
         for index, image in zip(missing, data.images(split, token, missing), strict=True):
             picture = Image.fromarray(image.transpose(1, 2, 0).copy())
-            _replace(home / f"{index:06d}.png", lambda path, picture=picture: picture.save(path, "png"))
+            _replace(home / f"{index:06d}.png", lambda file, picture=picture: picture.save(file, "png"))
     return len(missing)
 
 
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
+def _replace(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Writes a file under another name first, so that whoever finds it finds it whole."""
-    unfinished = path.with_name(f".{path.name}{_UNFINISHED}")
-    write(unfinished)
-    os.replace(unfinished, path)
+    with _appearing(path) as file:
+        write(file)
 
 
-class _TableWriter:
+@contextmanager
+def _appearing(path: Path) -> Iterator[IO[bytes]]:
+    """A new file that gets its name when the block is over, or is removed if that fails."""
+    unfinished = _beside(path)
+    with unfinished.open("xb") as file:  # nothing that is there is opened
+        try:
+            yield file
+            file.close()
+            os.replace(unfinished, path)
+        except BaseException:
+            unfinished.unlink(missing_ok=True)
+            raise
+
+
+def _beside(path: Path) -> Path:
+    """A name at which nobody can have put a link before."""
+    return path.with_name(f".{path.name}.{token_hex(8)}{_UNFINISHED}")
+
+
+def _sweep(home: Path) -> None:
+    """Removes what a call that was killed has left."""
+    for path in home.glob(f".*{_UNFINISHED}"):
+        if _LEFT.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+
+
+class _TableWriter(ExitStack):
     """Writes the latents block by block, so that memory does not grow with their number."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._unfinished = path.with_name(f".{path.name}{_UNFINISHED}")
+        super().__init__()
+        self._file = self.enter_context(_appearing(path))
         self._writer: pq.ParquetWriter | None = None
 
     def write(self, data: TokenDataModule, split: str, token: str, indices: range) -> None:
         table = pa.Table.from_pandas(data.latents(split, token, indices), preserve_index=False)
         if self._writer is None:
-            self._writer = pq.ParquetWriter(self._unfinished, table.schema, compression="zstd")
+            self._writer = self.enter_context(pq.ParquetWriter(self._file, table.schema, compression="zstd"))
         self._writer.write_table(table.cast(self._writer.schema))
-
-    def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            os.replace(self._unfinished, self._path)

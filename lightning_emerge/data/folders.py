@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 
+from lightning_emerge.data.names import check_token
 from lightning_emerge.data.scenes import SPLITS
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
@@ -19,7 +20,7 @@ def list_tokens(root: Path) -> Files:
 
     Raises:
         FileNotFoundError: if `root` does not exist or holds fewer than two folders.
-        ValueError: if one of them holds no photographs.
+        ValueError: if one of them holds no photographs, or its name is no token's.
     """
     _check_folder(root)
     folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
@@ -27,7 +28,7 @@ def list_tokens(root: Path) -> Files:
         raise FileNotFoundError(
             f"data.root is a folder with one folder of photographs a token, at least two; {root} has {len(folders)}."
         )
-    files = {folder.name: _list_photographs(folder) for folder in folders}
+    files = {check_token(folder.name): _list_photographs(folder) for folder in folders}
     for token, found in files.items():
         if not found:
             hint = (

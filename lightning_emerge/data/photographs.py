@@ -16,6 +16,7 @@ from lightning_emerge.data.dataset import Exemplars
 from lightning_emerge.data.dealing import Deal, Row, hold
 from lightning_emerge.data.decoding import Pixels, collect
 from lightning_emerge.data.folders import Files, list_splits, list_tokens
+from lightning_emerge.data.names import file_id
 
 
 class FolderDataModule(ExemplarDataModule):
@@ -28,7 +29,8 @@ class FolderDataModule(ExemplarDataModule):
 
     If `root` has the folders `train`, `val`, `test` and `bank`, with one folder a token in each, these are the splits,
     as they are. Then `min_exemplars` is of the training split, the whole bank folder is the bank, and `val_share`,
-    `test_share` and `bank_exemplars` are not used. Ids are paths in `root`.
+    `test_share` and `bank_exemplars` are not used. Ids are paths in `root`, in which bytes that are not
+    UTF-8 are escaped.
 
     Args:
         root: folder of folders.
@@ -86,7 +88,7 @@ class FolderDataModule(ExemplarDataModule):
         read = collect([path for files in given.values() for found in files.values() for path in found], self._read)
         rows = {split: _rows(files) for split, files in self._given.items()} if self._given else self._dealt(read)
         images = {path: photograph.pixels for path, photograph in read.items()}
-        splits = hold(rows, images, lambda row: row.key.relative_to(self.root).as_posix())
+        splits = hold(rows, images, lambda row: file_id(row.key.relative_to(self.root)))
         return {**splits, "train": augmented(splits["train"], self.augmentations, self.seed)}
 
     def _read(self, path: Path) -> _Photograph:

@@ -12,6 +12,7 @@ from lightning.pytorch import Callback, LightningDataModule
 from lightning_emerge.data.dataset import normalise
 from lightning_emerge.data.decoding import collect, decode
 from lightning_emerge.data.folders import list_tokens
+from lightning_emerge.data.names import check_token, file_id
 from lightning_emerge.records import StimulusBank
 
 
@@ -57,6 +58,8 @@ class Stimuli(Callback):
             raise ValueError("Stimuli: labels are given with a tensor; folders and data modules have their own.")
         if transform is not None and not isinstance(source, str | Path):
             raise ValueError("Stimuli: transform is given with a folder; other stimuli are taken as they are.")
+        for token in tokens or ():
+            check_token(str(token))
         self._source, self._labels, self._tokens = source, labels, tokens
         self._each, self._size, self._transform = each, size, transform
         self._bank: StimulusBank | None = None
@@ -97,7 +100,7 @@ class Stimuli(Callback):
         pixels = collect(chosen, lambda path: decode(path.read_bytes(), self._size))
         change = self._transform or normalise
         images = torch.stack([change(torch.from_numpy(pixels[path])) for path in chosen])
-        ids = tuple(path.relative_to(folder).as_posix() for path in chosen)
+        ids = tuple(file_id(path.relative_to(folder)) for path in chosen)
         return StimulusBank(images.float(), torch.tensor(list(chosen.values())), ids, tuple(tokens))
 
     def _of_data(self, data: LightningDataModule) -> StimulusBank:

@@ -12,6 +12,7 @@ from math import isfinite
 import numpy as np
 import numpy.typing as npt
 
+from lightning_emerge.data.names import check_token
 from lightning_emerge.data.sampling import sample_tokens
 from lightning_emerge.data.shapes import SHAPES, visible_pose
 
@@ -208,7 +209,7 @@ def _look(token: Token) -> frozenset[Part]:
 
 
 def _check_token(token: Token) -> None:
-    if not token.name or set(token.name) & set("/\\") or token.name.startswith("."):
+    if not token.name or set(check_token(token.name)) & set("/\\") or token.name.startswith("."):
         raise ValueError(f"A token's name can name a folder; got {token.name!r}.")
     if not token.parts:
         raise ValueError(f"A token has at least one part; {token.name!r} has none.")

@@ -20,6 +20,7 @@ from lightning_emerge.data.datamodule import ExemplarDataModule
 from lightning_emerge.data.dataset import Exemplars
 from lightning_emerge.data.dealing import Deal, hold
 from lightning_emerge.data.decoding import Pixels, UnsuitableError, collect, fit, to_rgb
+from lightning_emerge.data.names import check_token
 
 
 class VisionDataModule(ExemplarDataModule):
@@ -195,4 +196,4 @@ def _choose(names: Sequence[str], classes: Sequence[str] | None) -> Sequence[str
             f"data.classes are classes of the data set: {', '.join(names[:20])}{more}; got {', '.join(unknown)}."
             + (f" Did you mean {', '.join(near)}?" if near else "")
         )
-    return chosen
+    return [check_token(name) for name in chosen]

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Any
+
+from lightning_emerge.sinks.storage import Folder
 
 
 def write_predictions(path: Path, tokens: Sequence[str], batches: Iterable[Mapping[str, Any]]) -> int:
@@ -19,12 +22,13 @@ def write_predictions(path: Path, tokens: Sequence[str], batches: Iterable[Mappi
     Returns:
         Number of rows.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     rows = sorted(
         [name, token, *(f"{p:.6g}" for p in probabilities)]
         for batch in batches
         for name, token, probabilities in zip(batch["id"], batch["token"], batch["probabilities"].tolist(), strict=True)
     )
-    with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([["id", "token", *(f"p_{token}" for token in tokens)], *rows])
+    table = StringIO(newline="")
+    csv.writer(table).writerows([["id", "token", *(f"p_{token}" for token in tokens)], *rows])
+    # What is no text, as it may be in ids of others' data, is escaped: hours of predictions are not lost for a letter.
+    Folder(path.parent).put(path.name, table.getvalue().encode("utf-8", "backslashreplace"))
     return len(rows)

@@ -56,7 +56,7 @@ class TensorBoardSink:
                 values += self._scalars(measurement)
             elif len(measurement.axes) == 2:
                 values += _histograms(measurement)
-        values += [Summary.Value(tag=tag, image=_image(pixels)) for tag, pixels in pictures.items()]
+        values += [Summary.Value(tag=_text(tag), image=_image(pixels)) for tag, pixels in pictures.items()]
         write_values(self._writer, step, values)
         if len(self._charts) > known:
             # One chart with all layers or tokens in it, beside the chart for each that TensorBoard makes by itself.
@@ -97,7 +97,7 @@ class TensorBoardSink:
         self._writer.close()
 
     def _scalars(self, measurement: Measurement) -> list[Any]:
-        tags = _tags(measurement) if measurement.axes else [measurement.name]
+        tags = _tags(measurement) if measurement.axes else [_text(measurement.name)]
         if measurement.axes:
             self._charts.setdefault(measurement.name, tags)
         found = zip(tags, measurement.values.ravel().tolist(), strict=True)
@@ -151,4 +151,9 @@ def _image(pixels: Picture) -> Any:
 
 
 def _tags(measurement: Measurement) -> list[str]:
-    return [f"{measurement.name}/{label}" for label in measurement.axes[0].labels]
+    return [_text(f"{measurement.name}/{label}") for label in measurement.axes[0].labels]
+
+
+def _text(tag: str) -> str:
+    """Escapes what is no text, of which one tag would cost all that is written at a step."""
+    return tag.encode("utf-8", "backslashreplace").decode()

@@ -112,6 +112,24 @@ def test_the_command_writes_the_picture_and_says_where(run, capfd):
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_link_in_the_runs_folder_is_not_written_through(run, tmp_path, capfd):
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    path = run / "conv2_0.png"
+    path.unlink(missing_ok=True)
+    path.symlink_to(precious)
+    main(["biography", str(run), "--layer", "conv2", "--filter", "0"])
+    assert precious.read_text() == "mine"
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_paths_that_no_terminal_can_show_are_said_all_the_same(run, tmp_path, capfd):
+    out = tmp_path / "caf\udce9.png"
+    main(["biography", str(run), "--layer", "conv2", "--filter", "1", "--out", str(out)])
+    assert "caf\\udce9.png" in capfd.readouterr().out
+    assert out.exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -104,6 +104,40 @@ class TestResume:
         assert after.keys() == before.keys()
         assert [name for name in before if after[name] != before[name]] == sorted(gone, key=list(before).index)
 
+    def test_links_at_its_names_are_not_written_through(self, tmp_path):
+        precious = tmp_path / "precious"
+        precious.write_text("mine")
+        folder = tmp_path / "out"
+        data = make()
+        claim(data, folder)
+        (folder / "train" / "dax").mkdir(parents=True)
+        taken = ["train/dax/.000000.png", ".latents.parquet", ".data.yaml", ".grammar.yaml"]
+        for name in taken:
+            (folder / f"{name}.unfinished").symlink_to(precious)
+        assert write(data, folder)[0] == len(list(folder.glob("*/*/0*.png")))
+        assert precious.read_text() == "mine"
+        assert (folder / "latents.parquet").is_file()
+        assert [(folder / f"{name}.unfinished").is_symlink() for name in taken] == [True] * 4
+
+    @pytest.mark.parametrize("name", ["train/dax/.000000.png", ".latents.parquet"])
+    def test_nor_is_one_that_is_there_after_all(self, name, tmp_path, monkeypatch):
+        folder, precious = tmp_path / "out", tmp_path / "precious"
+        precious.write_text("mine")
+        claim(make(), folder)
+        (folder / "train" / "dax").mkdir(parents=True)
+        monkeypatch.setattr("lightning_emerge.data.export.token_hex", lambda _: "guessed")
+        (folder / f"{name}.guessed.unfinished").symlink_to(precious)
+        with pytest.raises(FileExistsError):
+            export(make(), folder, lambda _: None)
+        assert precious.read_text() == "mine"
+        assert (folder / f"{name}.guessed.unfinished").is_symlink()
+
+    def test_what_is_written_may_be_read_by_whom_the_users_mask_lets(self, tmp_path):
+        write(make(), tmp_path / "out")
+        (tmp_path / "other").touch()
+        modes = {path.stat().st_mode for path in (tmp_path / "out").rglob("*") if path.is_file()}
+        assert modes == {(tmp_path / "other").stat().st_mode}
+
     def test_killed_midway_and_called_again_it_completes_without_rewriting(self, tmp_path):
         folder = tmp_path / "out"
         code = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import subprocess
 import sys
@@ -16,7 +15,6 @@ import pytest
 from children import run_group, started
 
 ROOT = Path(__file__).parents[2]
-CHROMIUM = shutil.which("chromium")
 
 
 def _free_port() -> int:
@@ -44,7 +42,6 @@ def board(folder: Path) -> Iterator[str]:
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 def test_the_board_shows_the_pictures_and_curves_of_a_run(tmp_path, browser):
     command = [sys.executable, "-m", "lightning_emerge", "fit", "--config", str(ROOT / "configs/smoke.yaml")]
     run_group(command, cwd=tmp_path, check=True)

@@ -22,7 +22,6 @@ from children import started
 from playwright.sync_api import Browser, FrameLocator, Locator, Page, expect
 
 ROOT = Path(__file__).parents[2]
-CHROMIUM = shutil.which("chromium")
 PATIENCE = 60_000
 VIEWS = ("matrix", "curves", "embedding", "filters", "coupling", "gradients")
 EVIL = "<img src=x onerror=alert(1)>"
@@ -42,7 +41,7 @@ trainer:
         schedule: {class_path: lightning_emerge.LogSpaced, init_args: {per_decade: 1}}
 """
 
-pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")]
+pytestmark = pytest.mark.browser
 
 
 def fit(folder: Path, *more: str) -> AbstractContextManager[subprocess.Popen[Any]]:

@@ -11,12 +11,10 @@ import pytest
 from lightning_emerge.analysis.report.make import SECTIONS, make_report
 from lightning_emerge.analysis.report.write import write_report
 
-CHROMIUM = shutil.which("chromium")
 EVIL = "<script>alert(1)</script>"
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed"),
 ]
 
 

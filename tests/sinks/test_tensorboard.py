@@ -70,6 +70,14 @@ def test_a_number_that_was_not_measurable_is_left_out(writer):
     assert scalars(read(writer)) == {"mean": [(1, 1), (3, 2)]}
 
 
+def test_a_label_that_is_no_text_is_escaped_and_costs_nothing_else(writer):
+    odd = make("ratio", [0.5], Axis("layer", ["caf\udce9"]))
+    TensorBoardSink(writer).write(0, [odd, make("mean", 2)], {"a\udce9": np.zeros((2, 2, 3), np.uint8)})
+    events = read(writer)
+    assert scalars(events) == {"ratio/caf\\udce9": [(0, 0.5)], "mean": [(0, 2)]}
+    assert events.Tags()["images"] == ["a\\udce9"]
+
+
 def test_one_write_can_be_read_at_once(writer):
     TensorBoardSink(writer).write(3, [make("mean", 2)], {"rdm": np.zeros((2, 2, 3), np.uint8)})
     events = read(writer)
