@@ -14,6 +14,7 @@ import warnings
 import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
+from errno import EINVAL
 from pathlib import Path
 from typing import Any
 
@@ -112,9 +113,9 @@ def _load(path: str | Path, **how: Any) -> Any:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # torch warns of some files before it refuses them
                 return torch.load(file, **how)
-        except OSError:
-            raise
         except Exception as error:  # what a damaged file raises is not known; torch advises to read it unsafely
+            if isinstance(error, OSError) and error.errno != EINVAL:  # of a place that the file has not
+                raise
             raise ValueError(
                 f"A checkpoint is a file of Lightning's that holds tensors and plain values alone; {path} is damaged "
                 f"or holds other things, and was not loaded ({type(error).__name__})."

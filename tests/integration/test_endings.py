@@ -97,9 +97,9 @@ class Run:
 
     def end(self, *signals: int, apart: float = 1.0) -> int:
         """Sends signals; gives the status of the process, when all of its group are gone."""
-        for number in signals:
+        for place, number in enumerate(signals):
+            time.sleep(apart if place else 0)
             self.process.send_signal(number)
-            time.sleep(apart if number is not signals[-1] else 0)
         status, end = self.process.wait(GONE), time.monotonic() + GONE
         while self.alive() and time.monotonic() < end:
             time.sleep(0.1)
@@ -268,7 +268,7 @@ from pace import Pace
 
 seed_everything(0)
 data = le.TokenDataModule(val_exemplars=4, test_exemplars=4, bank_exemplars=4, image_size=16)
-network = le.VGG([1, 1], width=4, head=[8], image_size=16)
+network = le.VGG(plan=[1, 1], width=4, head=[8], image_size=16)
 trainer = Trainer(
     accelerator="cpu", devices=int(sys.argv[1]), strategy="ddp" if sys.argv[1] == "2" else "auto", max_steps=1000,
     logger=CSVLogger("runs", "killed"), enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
