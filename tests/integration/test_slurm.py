@@ -167,7 +167,7 @@ def test_a_job_that_is_queued_again_resumes_in_its_own_folder_and_another_is_not
     slurm("scontrol", "update", f"JobId={first}", "StartTime=now")  # SLURM waits for two minutes
     wait_for(lambda: state(first) == "COMPLETED", 180, said)
     assert f"Going on from runs/smoke/job_{first}/checkpoints/last.ckpt" in said()
-    assert {path.name for path in (tmp_path / "runs/smoke").iterdir()} == {f"job_{first}", f"job_{second}"}
+    assert {path.name for path in tmp_path.glob("runs/smoke/[!.]*")} == {f"job_{first}", f"job_{second}"}
     steps = [le.open_run(tmp_path / f"runs/smoke/job_{job}").step.values.tolist() for job in (first, second)]
     assert steps[0] == steps[1]
     assert (steps[0][0], steps[0][-1]) == (0, STEPS)
