@@ -9,7 +9,7 @@ from pathlib import Path
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from lightning_emerge.cli.errors import UserError
-from lightning_emerge.sinks.places import open_place, to_local
+from lightning_emerge.sinks.places import to_local
 from lightning_emerge.sinks.storage import Folder, Lock
 
 
@@ -27,12 +27,6 @@ def make_folder(folder: Path) -> None:
         raise UserError(
             f"--out lies where a folder can be made and written; {folder} cannot: {error.strerror}. Name another place."
         ) from error
-
-
-def keep_literal(logger: TensorBoardLogger | CSVLogger) -> None:
-    """Has a logger take its folder to the letter, where fsspec would take `data:x` or `file:x` for a protocol."""
-    if ":" in str(logger._root_dir):
-        logger._root_dir, logger._fs = to_local(logger._root_dir), open_place(".")[0]
 
 
 def claim_version(logger: TensorBoardLogger | CSVLogger) -> None:
@@ -59,7 +53,7 @@ def lock_run(folder: str) -> Lock | None:
         OSError: if the folder cannot be written.
     """
     try:
-        return Folder(f"{folder}/run").lock()
+        return Folder(folder).lock()  # which lies beside it
     except BlockingIOError:
         raise ValueError(
             f"One run at a time writes to a folder; another is writing {folder} now. Wait for it, or give this one "

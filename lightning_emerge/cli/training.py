@@ -23,7 +23,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from lightning_emerge.cli.errors import UserError, forgive
-from lightning_emerge.cli.folders import claim_version, keep_literal, lock_run
+from lightning_emerge.cli.folders import claim_version, lock_run
 from lightning_emerge.cli.parser import Parser
 from lightning_emerge.cli.process import keep_memory
 from lightning_emerge.data.datamodule import ExemplarDataModule
@@ -113,11 +113,10 @@ class EmergeCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         forgive(self._check_strategy)
+        _spell_out(self._get(self.config, "trainer"))
         # A data set of torchvision that is not on disk raises a RuntimeError.
         forgive(super().instantiate_classes, RuntimeError)
         take_literally(self.trainer)
-        for logger in filter(_is_local, self.trainer.loggers):
-            keep_literal(logger)  # pyright: ignore[reportArgumentType]
 
     def fit(self, **settings: Any) -> None:
         """Trains."""
@@ -374,6 +373,16 @@ def claim(loggers: Sequence[Logger], *, lock: bool) -> Lock | None:
             claim_version(logger)  # pyright: ignore[reportArgumentType]
     first = loggers[0] if loggers else None
     return lock_run(str(first.log_dir)) if lock and first and _is_local(first) else None
+
+
+def _spell_out(settings: Any) -> None:
+    """Gives folders with a colon from the root on: Lightning takes `exp::a`, `data:x` and `file:x` for protocols."""
+    loggers = settings.logger if isinstance(settings.logger, list) else [settings.logger]
+    places = [(logger.init_args, "save_dir") for logger in loggers if hasattr(logger, "init_args")]
+    for place, key in [(settings, "default_root_dir"), *places]:
+        folder = place.get(key)
+        if folder and ":" in str(folder) and not is_url(folder):
+            place[key] = to_local(folder)
 
 
 def _is_local(logger: Logger) -> bool:

@@ -14,6 +14,7 @@ import warnings
 import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
+from errno import EINVAL
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         ValueError: if it is none, is damaged, or holds other things than tensors and plain values.
         OSError: if it cannot be opened.
     """
-    checkpoint = _load(path, map_location="cpu", weights_only=True)
+    checkpoint = _load(path, "cpu")
     if not isinstance(checkpoint, dict) or not {"global_step", "state_dict"} <= checkpoint.keys():
         raise ValueError(f"A checkpoint is a file of Lightning's; {path} has no global_step and state_dict.")
     return checkpoint
@@ -58,9 +59,9 @@ class LiteralCheckpointIO(TorchCheckpointIO):
         _put(Path(to_local(path)), content.getbuffer())
 
     def load_checkpoint(self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = None) -> Any:
-        if str(path).startswith(("http://", "https://")):
+        if weights_only is False or str(path).startswith(("http://", "https://")):
             return super().load_checkpoint(path, map_location, weights_only)
-        return _load(path, map_location=map_location, weights_only=weights_only)
+        return _load(path, map_location)
 
     def remove_checkpoint(self, path: str | Path) -> None:
         if is_url(path):
@@ -101,7 +102,7 @@ def find_mismatch(module: nn.Module, weights: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _load(path: str | Path, **how: Any) -> Any:
+def _load(path: str | Path, map_location: Any) -> Any:
     files, place = open_place(path)
     if not is_url(path) and not stat.S_ISREG(os.stat(place).st_mode):  # a pipe is waited for without end
         raise ValueError(f"A checkpoint is a file of Lightning's; {path} is none.")
@@ -111,10 +112,10 @@ def _load(path: str | Path, **how: Any) -> Any:
             file.seek(0)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # torch warns of some files before it refuses them
-                return torch.load(file, **how)
-        except OSError:
-            raise
+                return torch.load(file, map_location=map_location, weights_only=True)
         except Exception as error:  # what a damaged file raises is not known; torch advises to read it unsafely
+            if isinstance(error, OSError) and error.errno != EINVAL:  # of a place that the file has not
+                raise
             raise ValueError(
                 f"A checkpoint is a file of Lightning's that holds tensors and plain values alone; {path} is damaged "
                 f"or holds other things, and was not loaded ({type(error).__name__})."

@@ -102,3 +102,55 @@ def test_a_run_behind_a_url_leaves_its_pictures_there(tmp_path, monkeypatch, cap
     pictures = {path.name for path in (tmp_path / "there").rglob("*.png")}
     assert pictures == {"exemplars.png", "stimuli.png", "emergence.png", "timeline.png"}
     assert not list((tmp_path / "here").iterdir())
+
+
+def test_another_network_is_named_before_anything_is_written(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    fit(1)
+    before = contents(tmp_path)
+    capfd.readouterr()
+    for arguments, words in (
+        (["--model.network.init_args.width", "8"], "its network."),
+        (["--model.network.init_args.batch_norm", "true"], "which the network has"),
+    ):
+        for name in ("fit", "test"):
+            with pytest.raises(SystemExit) as ended:
+                main([name, "--config", SMOKE, *SMALL, *arguments, "--ckpt_path", "last"])
+            assert ended.value.code == 2
+            (line,) = capfd.readouterr().err.splitlines()
+            assert line.startswith("lightning: A checkpoint is of the network that the configuration makes; runs/smoke")
+            assert words in line
+            assert "config.yaml in that run's folder" in line
+    assert contents(tmp_path) == before
+
+
+def test_what_lightning_saved_for_another_job_is_refused(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    fit(1)
+    Path("hpc_ckpt_1.ckpt").write_bytes(Path("runs/smoke/version_0/checkpoints/last.ckpt").read_bytes())
+    job = {"JOB_ID": "1", "JOB_NAME": "mine", "NTASKS": "1", "PROCID": "0", "LOCALID": "0", "NODEID": "0"}
+    for name, value in {**job, "NTASKS_PER_NODE": "1", "NNODES": "1", "NODELIST": "localhost"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    before = contents(tmp_path)
+    capfd.readouterr()
+    for arguments in ((), ("--ckpt_path", "last", "--trainer.logger.init_args.version", "job_1")):
+        with pytest.raises(SystemExit) as ended:
+            fit(1, *arguments)
+        assert ended.value.code == 2
+        (line,) = capfd.readouterr().err.splitlines()
+        assert "hpc_ckpt_1.ckpt lies in the working folder" in line
+        assert "whichever job it is of" in line
+    assert contents(tmp_path) == before
+    fit(2, "--ckpt_path", "last")  # its own
+    assert last_step("version_0") == 6
+
+
+def test_ctrl_c_is_one_line_and_status_130(monkeypatch, capfd):
+    def interrupted(words: list[str]) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lightning_emerge.cli._run", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        main(["replay"])
+    assert ended.value.code == 130
+    assert capfd.readouterr().err == "\nlightning: Ctrl-C ended the command.\n"

@@ -177,7 +177,7 @@ def test_steps_are_those_of_the_files_and_schedules_do_not_matter(tmp_path, make
         (["--checkpoints", "empty"], ["a folder of .ckpt files", "empty has none"]),
         (["--checkpoints", "torn"], ["is damaged or holds other things"]),
         (["--checkpoints", "other"], ["has no global_step and state_dict"]),
-        (["--checkpoints", "wider"], ["of the network that the configuration makes", "size mismatch"]),
+        (["--checkpoints", "wider"], ["of the network that the configuration makes", "has shape"]),
         (["--checkpoints", "good", "--trainer.callbacks", "null"], ["there is none"]),
         (["--checkpoints", "good", "--trainer.callbacks", "lightning_emerge.GradientProbe"], ["only GradientProbe"]),
         (["--checkpoints", "good", "--model.network.init_args.widht", "3"], ["'widht'", "Did you mean width?"]),

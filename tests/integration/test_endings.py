@@ -97,9 +97,9 @@ class Run:
 
     def end(self, *signals: int, apart: float = 1.0) -> int:
         """Sends signals; gives the status of the process, when all of its group are gone."""
-        for number in signals:
+        for place, number in enumerate(signals):
+            time.sleep(apart if place else 0)
             self.process.send_signal(number)
-            time.sleep(apart if number is not signals[-1] else 0)
         status, end = self.process.wait(GONE), time.monotonic() + GONE
         while self.alive() and time.monotonic() < end:
             time.sleep(0.1)
@@ -155,16 +155,16 @@ def newest(home: Path) -> Path:
     return max(home.glob("runs/killed/version_*"), key=lambda path: int(path.name[8:]))
 
 
-def same(alone: Path, survivor: Path) -> None:
+def same(alone: Path, survivor: Path, steps: int = STEPS * EPOCHS) -> None:
     a, b = (read_checkpoint(run / "checkpoints/last.ckpt") for run in (alone, survivor))
-    assert a["global_step"] == b["global_step"] == STEPS * EPOCHS
+    assert a["global_step"] == b["global_step"] == steps
     assert a["lightning_emerge"] == b["lightning_emerge"]
     assert [name for name, value in a["state_dict"].items() if not torch.equal(value, b["state_dict"][name])] == []
     moments = [checkpoint["optimizer_states"][0]["state"] for checkpoint in (a, b)]
     for number, row in moments[0].items():
         assert all(torch.equal(value, moments[1][number][name]) for name, value in row.items())
     left, right = (le.open_run(run).load() for run in (alone, survivor))
-    assert right.step.values.tolist() == left.step.values.tolist() == list(range(STEPS * EPOCHS + 1))
+    assert right.step.values.tolist() == left.step.values.tolist() == list(range(steps + 1))
     assert [name for name in left.variables if not left[name].equals(right[name])] == []
 
 
@@ -192,21 +192,23 @@ def test_a_signal_ends_a_run_between_two_batches_and_it_resumes(number, status, 
 @pytest.mark.distributed
 @pytest.mark.timeout(900)
 def test_two_processes_end_at_random_moments_and_resume_as_if_they_had_gone_on(start, tmp_path):
-    moments = random.Random(0)
-    assert start("fit", folder="alone", **TWO).process.wait(300) == 0
+    moments, count = random.Random(0), int(os.environ.get("EMERGE_SIGNALS", "3"))
+    two = {**TWO, "max_epochs": 2 * count + 1}  # no start gets to the end
+    steps = STEPS * two["max_epochs"]
+    assert start("fit", folder="alone", **two).process.wait(300) == 0
     status, begins = [], [0]
-    for _ in range(int(os.environ.get("EMERGE_SIGNALS", "3"))):
-        run = start("fit", "--ckpt_path", "last", **TWO)
+    for _ in range(count):
+        run = start("fit", "--ckpt_path", "last", **two)
         run.wait_for(f"step {begins[-1] + moments.randint(1, 3)}")
-        time.sleep(moments.uniform(0, 0.5))
+        time.sleep(moments.uniform(0, 0.3))
         status.append(run.end(signal.SIGTERM))
         begins.append(read_checkpoint(newest(tmp_path / "run") / "checkpoints/last.ckpt")["global_step"])
     assert set(status) == {143}
     assert begins == sorted(set(begins))
-    assert begins[-1] < STEPS * EPOCHS
-    assert start("fit", "--ckpt_path", "last", **TWO).process.wait(300) == 0
+    assert begins[-1] < steps
+    assert start("fit", "--ckpt_path", "last", **two).process.wait(300) == 0
     assert len(list(tmp_path.glob("run/runs/killed/version_*"))) == 1
-    same(newest(tmp_path / "alone"), newest(tmp_path / "run"))
+    same(newest(tmp_path / "alone"), newest(tmp_path / "run"), steps)
 
 
 @pytest.mark.slow
@@ -268,7 +270,7 @@ from pace import Pace
 
 seed_everything(0)
 data = le.TokenDataModule(val_exemplars=4, test_exemplars=4, bank_exemplars=4, image_size=16)
-network = le.VGG([1, 1], width=4, head=[8], image_size=16)
+network = le.VGG(plan=[1, 1], width=4, head=[8], image_size=16)
 trainer = Trainer(
     accelerator="cpu", devices=int(sys.argv[1]), strategy="ddp" if sys.argv[1] == "2" else "auto", max_steps=1000,
     logger=CSVLogger("runs", "killed"), enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
