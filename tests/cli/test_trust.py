@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 MODULE = """
 from pathlib import Path
 
-Path("canary").touch()
+Path(__file__).with_name("canary").touch()
 
 from lightning_emerge import FilterProbe
 
@@ -73,7 +74,7 @@ def run(tmp_path, monkeypatch):
         (tmp_path / "here" / "ab"[number % 2] / f"{number}.png").touch()
     folder = tmp_path / "run"
     (folder / "records.zarr").mkdir(parents=True)
-    monkeypatch.delitem(__import__("sys").modules, "strange", raising=False)
+    monkeypatch.delitem(sys.modules, "strange", raising=False)
     before = dict(parsing_settings)
     yield folder
     assert parsing_settings == before  # what is parsed later is not held to it
@@ -101,7 +102,7 @@ def test_what_a_runs_configuration_may_not_name_is_refused_before_it_is_imported
     said = _replay(capfd, "--config", _write(run / "config.yaml", _config(name)))
     assert "A configuration is a program" in said
     assert "--only lightning_emerge,lightning,torch,torchvision," in said
-    assert not Path("canary").exists()
+    assert not list(Path().rglob("canary"))
 
 
 @pytest.mark.parametrize("name", GOOD)
@@ -114,7 +115,7 @@ def test_a_class_is_held_to_it_like_a_function(callback, run, capfd):
     said = _replay(capfd, f"--config={_write(run / 'config.yaml', _config(callback=callback))}")
     assert f"got {callback}" in said
     assert said.endswith(f"torchvision,{callback.split('.')[0]}")
-    assert not Path("canary").exists()
+    assert not list(Path().rglob("canary"))
 
 
 def test_only_allows_a_users_own_module(run, capfd):
@@ -185,7 +186,7 @@ def test_a_file_that_never_ends_or_runs_by_itself_is_refused(what, words, run, c
     said = _replay(capfd, "--config", str(place))
     assert "is a file of YAML" in said
     assert words in said
-    assert not Path("canary").exists()
+    assert not list(Path().rglob("canary"))
 
 
 @pytest.mark.parametrize("elsewhere", ["fit", "replay"])
@@ -195,7 +196,7 @@ def test_tags_of_yaml_run_nothing(elsewhere, run, capfd):
         main([elsewhere, "--config", mine, *(["--checkpoints", "nowhere"] if elsewhere == "replay" else [])])
     assert ended.value.code == 2
     assert capfd.readouterr().err.count("\n") == 1
-    assert not Path("canary").exists()
+    assert not list(Path().rglob("canary"))
 
 
 @pytest.mark.parametrize("only", ["", "os system", "a..b", "*"])
