@@ -112,10 +112,17 @@ def _is_in_a_run(file: str) -> bool:
 
 def _check(path: str) -> None:
     """Refuses what would never be read to its end."""
+    rule = "A configuration in a run's folder is a plain file of YAML"
     try:
-        parse_yaml(read_regular(os.path.realpath(path), _MOST).decode())
-    except (OSError, ValueError) as error:
-        raise UserError(f"A configuration in a run's folder is a file of YAML; {path} is none: {error}.") from error
+        content = read_regular(os.path.realpath(path), _MOST)
+    except ValueError as error:
+        raise UserError(f"{rule}; {path} cannot be read: it {error}.") from error
+    except OSError as error:
+        raise UserError(f"{rule}; {path} cannot be read: {error.strerror or error}.") from error
+    try:
+        parse_yaml(content.decode())
+    except ValueError as error:
+        raise UserError(f"{rule}; {path} cannot be read: {error}.") from error
 
 
 def _find_only(arguments: Sequence[str]) -> tuple[str, ...] | None:

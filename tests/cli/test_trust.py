@@ -184,7 +184,7 @@ def test_a_file_that_never_ends_or_runs_by_itself_is_refused(what, words, run, c
     else:
         place.write_text(what)
     said = _replay(capfd, "--config", str(place))
-    assert "is a file of YAML" in said
+    assert "is a plain file of YAML" in said
     assert words in said
     assert not list(Path().rglob("canary"))
 
