@@ -27,13 +27,11 @@ def _fetch(address: str, path: str) -> bytes:
 
 
 @contextmanager
-def _serving(
-    command: list[str], env: dict[str, str], log: Path, folder: Path | None = None
-) -> Iterator[tuple[str, int]]:
+def _serving(command: list[str], env: dict[str, str], log: Path) -> Iterator[tuple[str, int]]:
     """Runs a TensorBoard at any free port until it says where it is; gives its address and its process."""
     with log.open("w") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", *command], env=env, stdout=file, stderr=file, start_new_session=True, cwd=folder
+            [sys.executable, "-m", *command], env=env, stdout=file, stderr=file, start_new_session=True
         )
     try:
         for _ in range(480):
@@ -111,13 +109,11 @@ def test_lightning_board_says_where_the_tab_is(runs, tab_env, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["q::lr0.1", "file:x", "~"])
-def test_a_folder_of_runs_is_taken_literally(name, make_run, tab_env, tmp_path):
+def test_a_folder_of_runs_is_taken_literally(name, make_run, tab_env, tmp_path, monkeypatch):
     (tmp_path / "here" / name).mkdir(parents=True)
     make_run(tmp_path / "here" / name / "one")
-    with _serving(["lightning_emerge", "board", name, "--port", "0"], tab_env, tmp_path / "log", tmp_path / "here") as (
-        address,
-        _,
-    ):
+    monkeypatch.chdir(tmp_path / "here")
+    with _serving(["lightning_emerge", "board", name, "--port", "0"], tab_env, tmp_path / "log") as (address, _):
         (run,) = json.loads(_fetch(address, "data/plugin/emerge/index"))["runs"]
         assert (run["run"], run["steps"]) == ("one", 6)
         assert json.loads(_fetch(address, "data/logdir"))["logdir"] == str(tmp_path / "here" / name)
