@@ -16,16 +16,20 @@ from torch.utils.tensorboard.writer import SummaryWriter
 from tqdm import tqdm
 
 from lightning_emerge.cli.errors import UserError, forgive
-from lightning_emerge.cli.parser import Parser
 from lightning_emerge.cli.training import hold_messages, silence_warnings
+from lightning_emerge.cli.trust import HELP, trusting
 from lightning_emerge.engine.conductor import Sinks
 from lightning_emerge.engine.replay import list_checkpoints, load_weights, replay
 from lightning_emerge.engine.thumbnails import keep_thumbnails
 from lightning_emerge.probe import Probe, find_bank, probes_of
 from lightning_emerge.sinks.arrays import STORE, ArraySink
+from lightning_emerge.sinks.places import is_url
 from lightning_emerge.sinks.tensorboard import TensorBoardSink
 
-_ABOUT = "Look with a configuration's probes at the checkpoints of a run."
+_ABOUT = (
+    "Look with a configuration's probes at the checkpoints of a run. A configuration is a program: what it names is "
+    "imported and run. Of one in a run's folder only what --only allows is."
+)
 
 
 def run_replay(arguments: Sequence[str]) -> None:
@@ -36,18 +40,19 @@ def run_replay(arguments: Sequence[str]) -> None:
     """
     silence_warnings()
     held = hold_messages()
-    cli = _ReplayCLI(
-        LightningModule,
-        LightningDataModule,
-        subclass_mode_model=True,
-        subclass_mode_data=True,
-        auto_configure_optimizers=False,
-        save_config_callback=None,
-        parser_class=Parser,
-        parser_kwargs={"prog": "lightning replay", "description": _ABOUT},
-        run=False,
-        args=list(arguments),
-    )
+    with trusting(arguments) as parser:
+        cli = _ReplayCLI(
+            LightningModule,
+            LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,
+            save_config_callback=None,
+            parser_class=parser,
+            parser_kwargs={"prog": "lightning replay", "description": _ABOUT},
+            run=False,
+            args=list(arguments),
+        )
     folder = Path(cli.config["checkpoints"])
     if not folder.is_dir():
         raise UserError(
@@ -90,6 +95,7 @@ class _ReplayCLI(LightningCLI):
             default=None,
             help="folder for the records; replay_N beside the checkpoints if none is given",
         )
+        parser.add_argument("--only", type=str, default=None, metavar="MODULES", help=HELP)
         parser.add_argument("--ckpt_path", type=Any, help=SUPPRESS)  # a configuration that a run has saved has it
 
     def instantiate_classes(self) -> None:
@@ -129,6 +135,6 @@ def _choose_out(given: str | None, checkpoints: Path) -> str:
         with suppress(ValueError):
             beside = beside.relative_to(Path.cwd())
         return str(next(path for path in (beside / f"replay_{number}" for number in count()) if not path.exists()))
-    if "://" not in given and (Path(given) / STORE).exists():
+    if not is_url(given) and (Path(given) / STORE).exists():
         raise UserError(f"--out is a folder without records; {given} has some. Name another, or remove it.")
     return given

@@ -46,6 +46,21 @@ def test_a_log_directory_that_is_a_run_is_a_dot(make_ask, make_run, tmp_path):
     assert ask("stamp", run=".").json == {"steps": 6, "last": 50}
 
 
+@pytest.mark.parametrize("name", ["a::b", "a:b", "file:x", "memory::x", "$HOME"])
+def test_a_log_directory_is_taken_literally(name, make_ask, make_run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_run(tmp_path / name / "run::lr0.1")
+    ask = make_ask(name)
+    assert [run["run"] for run in ask("index").json["runs"]] == ["run::lr0.1"]
+    assert ask("stamp", run="run::lr0.1").json == {"steps": 6, "last": 50}
+
+
+def test_tensorboards_tilde_is_a_home(make_ask, make_run, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    make_run(tmp_path / "runs" / "one")
+    assert [run["run"] for run in make_ask("~/runs")("index").json["runs"]] == ["one"]
+
+
 def test_an_empty_log_directory_has_no_runs(make_ask, tmp_path):
     ask = make_ask(tmp_path)
     assert ask("index").json == {"runs": []}

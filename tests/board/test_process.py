@@ -103,6 +103,18 @@ def test_lightning_board_says_where_the_tab_is(runs, tab_env, tmp_path):
         assert f"Emerge    {address}/#emerge\n" in (tmp_path / "log").read_text()
 
 
+@pytest.mark.parametrize("name", ["q::lr0.1", "file:x", "~"])
+def test_a_folder_of_runs_is_taken_literally(name, make_run, tab_env, tmp_path, monkeypatch):
+    (tmp_path / "here" / name).mkdir(parents=True)
+    make_run(tmp_path / "here" / name / "one")
+    monkeypatch.chdir(tmp_path / "here")
+    with _serving(["lightning_emerge", "board", name, "--port", "0"], tab_env, tmp_path / "log") as (address, _):
+        (run,) = json.loads(_fetch(address, "data/plugin/emerge/index"))["runs"]
+        assert (run["run"], run["steps"]) == ("one", 6)
+        assert json.loads(_fetch(address, "data/logdir"))["logdir"] == str(tmp_path / "here" / name)
+    assert [path.name for path in (tmp_path / "here").iterdir()] == [name]
+
+
 def test_every_step_is_kept_unless_the_user_says_how_many():
     flags = Namespace(samples_per_plugin={"images": 3})
     EmergeLoader().fix_flags(flags)
