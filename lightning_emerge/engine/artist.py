@@ -36,7 +36,7 @@ class Artist:
 
     def __init__(self) -> None:
         self.patience = PATIENCE
-        self._orders: SimpleQueue[_Order] = SimpleQueue()
+        self._orders: SimpleQueue[_Order | None] = SimpleQueue()
         self._turn = Lock()
         self._stuck: _Order | None = None
         # Nothing waits for it when the process ends: it may never come back.
@@ -69,9 +69,12 @@ class Artist:
         """Whether a drawing that was left alone has not come to its end."""
         return self._stuck is not None and not self._stuck.done.is_set()
 
+    def close(self) -> None:
+        """Lets the thread end, when what it is at has come to its end."""
+        self._orders.put(None)
+
     def _work(self) -> None:
-        while True:
-            order = self._orders.get()
+        while (order := self._orders.get()) is not None:
             try:
                 order.value = order.make()
             except BaseException as error:  # a drawing may call sys.exit

@@ -72,6 +72,7 @@ class Writer:
         self._reports: list[str] = []
         self._undrawn: set[str] = set()
         self._refused: set[str] = set()
+        self._over = False
         self._queue: Queue[_Job | None] = Queue(_WAITING)
         self._thread = Thread(target=self._work, name="lightning_emerge writer", daemon=True)
         self._thread.start()
@@ -98,6 +99,8 @@ class Writer:
             self._queue.put(None, timeout=_END)
             asked = 1
         self._thread.join(max(0.1, ends - time.monotonic()))
+        self._over = True
+        self.artist.close()
         if self._thread.is_alive():
             self._reports.append(
                 f"What was found is written within {_END:g} s of a run's end; the disk took longer, and "
@@ -124,7 +127,7 @@ class Writer:
         )
 
     def _work(self) -> None:
-        while (job := self._queue.get()) is not None:
+        while not self._over and (job := self._queue.get()) is not None:
             try:
                 self._write(*job)
             except Exception as error:  # what waits for this thread would wait for ever

@@ -83,14 +83,14 @@ def parse_yaml(content: str) -> Any:
     """
     import yaml  # not needed by TensorBoard's process
 
-    class Loader(yaml.SafeLoader):
+    class PlainSafeLoader(yaml.SafeLoader):
         def compose_node(self, parent: Any, index: Any) -> Any:
             if self.check_event(yaml.AliasEvent):
                 raise ValueError("it has aliases (*), and what a fit writes has none")
             return super().compose_node(parent, index)
 
     try:
-        return yaml.load(content, Loader)
+        return yaml.load(content, PlainSafeLoader)
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from error
     except RecursionError as error:

@@ -72,8 +72,9 @@ class Folder:
         *within, name = name.split("/")
         new = f".{name}.{token_hex(8)}.new"
         with self._opened(within, make) as home:
+            number = os.open(new, _NEW, 0o666, dir_fd=home)  # outside: what was there before is not ours to remove
             try:
-                with open(os.open(new, _NEW, 0o666, dir_fd=home), "wb") as file:
+                with open(number, "wb") as file:
                     file.write(content)
                 os.replace(new, name, src_dir_fd=home, dst_dir_fd=home)
             except BaseException:

@@ -23,6 +23,7 @@ def test_it_gives_what_is_made_and_raises_what_fails():
         with pytest.raises(RuntimeError, match=r"it raised (SystemExit|KeyboardInterrupt)"):
             artist.make(leave)
     assert artist.make(lambda: 2) == 2
+    artist.close()
 
 
 def test_what_takes_too_long_is_left_alone_and_nothing_else_is_made_until_it_ends():

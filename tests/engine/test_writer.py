@@ -192,6 +192,18 @@ def test_a_drawing_that_never_ends_costs_pictures_alone(monkeypatch):
     go.set()
 
 
+def test_no_thread_is_left_when_a_run_has_ended():
+    before = set(threading.enumerate())
+    writer = make([Sink()], [Sink()])
+    writer.put(0, look(0, figure))
+    writer.close()
+    for _ in range(100):
+        if set(threading.enumerate()) <= before:
+            break
+        time.sleep(0.05)
+    assert set(threading.enumerate()) <= before
+
+
 def test_a_run_that_ends_waits_for_a_drawing_or_a_disk_no_longer_than_it_may(monkeypatch):
     monkeypatch.setattr(module, "_LAST", 0.2)
     monkeypatch.setattr(module, "_END", 1.0)
@@ -211,3 +223,7 @@ def test_a_run_that_ends_waits_for_a_drawing_or_a_disk_no_longer_than_it_may(mon
     assert not record.closed
     go.set()
     record.go.set()
+    for writer in (slow, stuck):
+        writer._thread.join(10)
+        assert not writer._thread.is_alive()
+    assert len(record.got) == 1  # what was in hand

@@ -44,6 +44,7 @@ def test_what_is_half_written_has_a_name_that_nobody_can_guess_and_is_made_anew(
     with pytest.raises(FileExistsError):
         Folder(home).put("a", b"new")
     assert (home / "a").read_bytes() == b"old"
+    assert (home / ".a.guessed.new").is_symlink()
     assert is_unharmed(canary)
     monkeypatch.undo()
     names = {storage.token_hex(8) for _ in range(100)}
