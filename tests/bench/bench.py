@@ -14,7 +14,7 @@ from pathlib import Path
 from fits import bench_bare_loop, bench_probes, bench_ranks
 from geometry import bench_cka, bench_embedding, bench_geometry, bench_rdm
 from images import bench_maximising, bench_rendering
-from looks import bench_look, bench_looks
+from looks import bench_guards, bench_look, bench_looks
 from memory import bench_memory
 from rates import described
 from rivals import bench_cockpit, bench_wandb
@@ -50,6 +50,7 @@ BENCHES: tuple[Callable[[int], Iterable[Row]], ...] = (
     bench_ranks,
     bench_gpu,
     bench_look,
+    bench_guards,
     bench_cockpit,
     bench_wandb,
     bench_looks,

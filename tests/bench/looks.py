@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, nullcontext
 from tempfile import TemporaryDirectory
+from unittest.mock import patch
 
 from lightning.pytorch.loggers import TensorBoardLogger
 from parts import DEFAULT, FULL, forward, make_data, make_model, read_probes
 from rates import passing, writing
 from table import Floor, Row, compared
 from torch.nn.functional import cross_entropy
+from zarr.codecs import ZstdCodec
 
 import lightning_emerge as le
+from lightning_emerge.engine import conductor
 from lightning_emerge.engine.conductor import Conductor, Sinks
+from lightning_emerge.sinks import arrays
 from lightning_emerge.sinks.arrays import ArraySink
 from lightning_emerge.sinks.tensorboard import tensorboard_sinks
 
@@ -62,7 +66,7 @@ class Watch:
         self._conductor.after_update()
         self._step += 1
         self._conductor.look(self._step)
-        self._conductor.settle()
+        self._conductor.settle(self._step)  # what was found at the step before is written with what its batch added
 
 
 def bench_look(rounds: int) -> Iterator[Row]:
@@ -70,6 +74,43 @@ def bench_look(rounds: int) -> Iterator[Row]:
     yield _look(
         "a look of all default probes", read_probes(DEFAULT, schedule=le.EverySteps(1)), rounds, bar=4, why=_SHARED
     )
+
+
+def bench_guards(rounds: int) -> Iterator[Row]:
+    """What it takes to tell damage, loss and trespass: checksums, copies, and what is compared around each measure."""
+    probes = [read_probes(DEFAULT, schedule=le.EverySteps(1)) for _ in range(2)]
+    with _unguarded():
+        bare = Watch(probes[1])
+
+    def look_unguarded() -> None:
+        with _unguarded():
+            bare()
+
+    row = Row(
+        "looks",
+        "a look of all default probes, guarded",
+        "the same, unguarded",
+        bar=1.05,
+        why="Looks take about a tenth of a default fit, so 1.05 of a look is half a hundredth of the fit.",
+    )
+    with Watch(probes[0]) as guarded, bare:
+        yield compared(row, guarded, look_unguarded, rounds)
+
+
+@contextmanager
+def _unguarded() -> Iterator[None]:
+    """Without what guards records, weights and stimuli."""
+    with ExitStack() as stack:
+        for place, name, other in (
+            (conductor, "unchanged", lambda *_, **__: nullcontext()),
+            (conductor, "check_measurement", lambda _: None),
+            (arrays, "_ZSTD", ZstdCodec(level=1)),
+            (arrays, "seal", arrays._encode),
+            (arrays, "is_whole", lambda *_: True),
+            (ArraySink, "_check_there", lambda _: None),
+        ):
+            stack.enter_context(patch.object(place, name, other))
+        yield
 
 
 def bench_looks(rounds: int) -> Iterator[Row]:
