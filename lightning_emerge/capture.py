@@ -464,6 +464,7 @@ def _looking(module: nn.Module, weights: Sequence[nn.Parameter]) -> Iterator[Non
     """Makes a module ready to be looked at, with gradients of some weights, and puts everything back."""
     modes = {layer: layer.training for layer in module.modules()}
     frozen = [weight for weight in weights if not weight.requires_grad]
+    buffers = [(buffer, buffer._version, buffer.clone()) for buffer in module.buffers() if not buffer.is_inference()]
     try:
         module.eval()
         for weight in frozen:
@@ -475,6 +476,10 @@ def _looking(module: nn.Module, weights: Sequence[nn.Parameter]) -> Iterator[Non
             weight.requires_grad_(False)
         for layer, mode in modes.items():
             layer.training = mode
+        with torch.no_grad():  # some networks count or note things in them, in evaluation mode too
+            for buffer, version, before in buffers:
+                if buffer._version != version:
+                    buffer.copy_(before)
 
 
 def _eager() -> AbstractContextManager[Any]:

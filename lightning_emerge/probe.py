@@ -83,6 +83,7 @@ class Probe(Callback, ABC):
         self._conductor: Conductor | None = None
         self._past: dict[str, Any] | None = None
         self._unwritten: list[str] = []
+        self._left: dict[str, Any] = {}
 
     @abstractmethod
     def measure(self, capture: Capture) -> Iterable[Measurement]:
@@ -124,6 +125,7 @@ class Probe(Callback, ABC):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # Not in setup: a module may make its layers in setup or in configure_model.
         self.check(pl_module)
+        self._left = {}
         probes = probes_of(trainer)
         if probes[0] is self:
             find_bank(trainer, probes)
@@ -147,6 +149,9 @@ class Probe(Callback, ABC):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        self._look(trainer)
+
+    def _look(self, trainer: Trainer) -> None:
         if self._conductor and trainer.global_step != self._conductor.step:
             self._conductor.after_update()
             self._conductor.look(trainer.global_step)
@@ -154,9 +159,10 @@ class Probe(Callback, ABC):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         # What was found before a checkpoint is on disk before it, so that who goes on from there misses nothing.
         if self._conductor:
+            self._look(trainer)  # whoever saves may do so before this probe's turn
             self._conductor.settle(trainer.global_step)
-            checkpoint[_PAST] = self._conductor.remember()
-            checkpoint[_UNWRITTEN] = self._conductor.unwritten()
+            self._left = _leave(self._conductor)
+        checkpoint.update(self._left)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         self._past = checkpoint.get(_PAST)
@@ -179,6 +185,12 @@ class Probe(Callback, ABC):
         conductor, self._conductor = self._conductor, None
         if conductor:
             conductor.close()
+            self._left = _leave(conductor)  # a callback may save a checkpoint of a run that failed
+
+
+def _leave(conductor: Conductor) -> dict[str, Any]:
+    """What a checkpoint keeps of the probes' looks."""
+    return {_PAST: conductor.remember(), _UNWRITTEN: conductor.unwritten()}
 
 
 def probes_of(trainer: Trainer) -> list[Probe]:

@@ -54,6 +54,10 @@ def lock_run(folder: str) -> Lock | None:
     """
     try:
         return Folder(folder).lock()  # which lies beside it
+    except PermissionError:
+        if not os.access(folder, os.W_OK):
+            raise
+        return None  # only the folder itself can be written, as in a container
     except BlockingIOError:
         raise ValueError(
             f"One run at a time writes to a folder; another is writing {folder} now. Wait for it, or give this one "

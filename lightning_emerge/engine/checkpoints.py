@@ -24,6 +24,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Trainer
 from torch import nn
 
+from lightning_emerge.engine.endings import saving
 from lightning_emerge.sinks.places import is_url, open_place, to_local
 
 _PART = re.compile(r"\.[^/]+\.ckpt\.[0-9a-f]{16}\.part")
@@ -55,8 +56,9 @@ class LiteralCheckpointIO(TorchCheckpointIO):
             return
         # In memory first, as torch has no way back from a disk that is full.
         content = io.BytesIO()
-        torch.save(checkpoint, content)
-        _put(Path(to_local(path)), content.getbuffer())
+        with saving():
+            torch.save(checkpoint, content)
+            _put(Path(to_local(path)), content.getbuffer())
 
     def load_checkpoint(self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = None) -> Any:
         if weights_only is False or str(path).startswith(("http://", "https://")):

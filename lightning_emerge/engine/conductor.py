@@ -20,12 +20,12 @@ from lightning_emerge import capture as looking
 from lightning_emerge.engine.budget import drawable
 from lightning_emerge.engine.costs import CAPTURE, WAIT, Costs
 from lightning_emerge.engine.device import full_precision, settle
-from lightning_emerge.engine.lent import ChangedError, is_foreign, same_streams, unchanged
+from lightning_emerge.engine.lent import Backup, ChangedError, is_foreign, same_streams, unchanged
 from lightning_emerge.engine.writer import Findings, Writer
 from lightning_emerge.records import Capture, Convolution, Measurement, Needs, Past, StimulusBank
 from lightning_emerge.schedules import Schedule
 from lightning_emerge.sinks.arrays import ArraySink
-from lightning_emerge.sinks.checks import check_measurement
+from lightning_emerge.sinks.checks import axis_names, check_measurement
 from lightning_emerge.sinks.tensorboard import TensorBoardSink
 
 
@@ -373,14 +373,14 @@ class Conductor:
         self, due: Sequence[_Member], capture: Capture, bank_failure: Exception | None
     ) -> tuple[list[Findings], dict[int, BaseException]]:
         """Measures with one probe after the other, up to one that changes what it is lent."""
-        found, failures = list[Findings](), dict[int, BaseException]()
+        found, failures, backup = list[Findings](), dict[int, BaseException](), Backup(self.module)
         for number, member in enumerate(due):
             try:
                 if member.broken or (bank_failure and member.probe.needs.passes):
                     raise member.broken or bank_failure or RuntimeError
                 if self.writer is not None:
                     with self.costs.spend(member.name):
-                        found.append(self._measure(member, capture, self.writer))
+                        found.append(self._measure(member, capture, backup, self.writer))
             except ChangedError as error:
                 failures[number] = error
                 break
@@ -415,13 +415,13 @@ class Conductor:
             raise late or RuntimeError("process zero could not write what the probes found")
         return agreed
 
-    def _measure(self, member: _Member, capture: Capture, writer: Writer) -> Findings:
+    def _measure(self, member: _Member, capture: Capture, backup: Backup, writer: Writer) -> Findings:
         """Measures what the probe asked for and no more, so that a look does not depend on which other probes look."""
         own = _own(member, capture)
         with ExitStack() as stack:
             if member.probe.needs.network:
                 own = replace(own, network=stack.enter_context(looking.open_network(self.module, member.layers)))
-            stack.enter_context(unchanged(self.module, own, mend=is_foreign(member.probe.measure)))
+            stack.enter_context(unchanged(self.module, own, backup if is_foreign(member.probe.measure) else None))
             measurements = list(member.probe.measure(own))
         if member.probe.needs.past:
             member.latest = (*member.before(own.step)[-1:], Past(own.step, own.weights, own.gradients))
@@ -434,18 +434,23 @@ class Conductor:
         drawings: dict[str, Callable[[], Figure | None]]
         drawings = {new.name: partial(member.probe.draw, old) for new, old in pairs}
         if writer.boards and is_foreign(member.probe.draw):
-            self._try_out(member, drawings, writer)
+            self._try_out(member, drawings, backup, writer)
         return Findings(member.name, named, drawings, member.probe.on_error == "raise")
 
-    def _try_out(self, member: _Member, drawings: dict[str, Callable[[], Figure | None]], writer: Writer) -> None:
+    def _try_out(
+        self, member: _Member, drawings: dict[str, Callable[[], Figure | None]], backup: Backup, writer: Writer
+    ) -> None:
         """Has each kind of somebody's own drawings made once while training waits, so that it is seen what it touches.
 
         Later ones are made beside training, where nobody could tell its random numbers from theirs.
         """
         for name in [name for name in drawings if name not in member.drawn]:
+            if writer.artist.stuck:  # another's drawing is no fault of this probe, which has its turn at a later look
+                del drawings[name]
+                continue
             member.drawn.add(name)
             try:
-                with same_streams(), unchanged(self.module, Capture(0, ()), mend=True):
+                with same_streams(), unchanged(self.module, Capture(0, ()), backup):
                     figure = writer.artist.make(drawings[name])
                 drawings[name] = lambda figure=figure: figure
             except Exception as error:
@@ -453,7 +458,7 @@ class Conductor:
                 return
 
     def _check(self, member: _Member, measurement: Measurement, writer: Writer) -> None:
-        self.axes |= {axis.name for axis in measurement.axes}
+        self.axes |= set(axis_names(measurement))
         if measurement.name in self.axes:
             raise ValueError(f"A measurement is not named like an axis; got {measurement.name!r}. Rename one.")
         owner = self.owners.setdefault(measurement.name, member)
@@ -525,9 +530,19 @@ def _own(member: _Member, capture: Capture) -> Capture:
         gradients=of(needs.training, capture.gradients),
         updates=of(needs.training, capture.updates),
         fired={layer: capture.fired[layer] for layer in layers if layer in capture.fired},
-        first=member.first if earlier else None,
-        previous=earlier[-1] if earlier else None,
+        first=_lent(member, member.first) if earlier else None,
+        previous=_lent(member, earlier[-1]) if earlier else None,
     )
+
+
+def _lent(member: _Member, past: Past | None) -> Past | None:
+    """An earlier look, whose weights other probes and checkpoints share; somebody's own probe gets copies."""
+    if past is None or not is_foreign(member.probe.measure):
+        return past
+    weights, gradients = (
+        {layer: kept.clone() for layer, kept in tensors.items()} for tensors in (past.weights, past.gradients)
+    )
+    return Past(past.step, weights, gradients)
 
 
 def _on(device: torch.device, past: Past) -> Past:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import select
+import selectors
 import signal
 import socket
 import subprocess
@@ -28,6 +28,7 @@ from torch import distributed as dist
 LIMIT = 10.0
 """Seconds in which training has to come to its next batch; a scheduler that kills is patient for 30."""
 _REQUEUE_LIMIT = 60.0
+_SAVING = 120.0  # more, while a checkpoint is saved: one that is cut off is lost
 _LATER = 2.0  # a process that another one started lets that one end first, as its own end would be taken for a failure
 _ONCE = 0.5  # a signal sent to a group of processes may come twice, as starters pass it on
 _TICK = 0.5
@@ -54,10 +55,11 @@ class Watch:
     Args:
         signals: to listen to.
         resume: says how to resume from a checkpoint, whose path it is given.
+        requeues: whether a job that SLURM puts into its queue again resumes from what a `Saver` has saved.
     """
 
-    def __init__(self, signals: Sequence[int], resume: Callable[[str], str]) -> None:
-        self._signals, self._resume = list(signals), resume
+    def __init__(self, signals: Sequence[int], resume: Callable[[str], str], *, requeues: bool = False) -> None:
+        self._signals, self._resume, self._requeues = list(signals), resume, requeues
         self._requeue: int | None = None
         self._lock = threading.Lock()
         self._on = threading.Event()
@@ -66,6 +68,7 @@ class Watch:
     def _reset(self) -> None:
         self.asked = 0
         self.patient = False
+        self.saving = False
         self.step: int | None = None
         self._trainer: Trainer | None = None
         self._fitting = False
@@ -113,9 +116,12 @@ class Watch:
             signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)
 
     def _note(self, number: int, frame: Any) -> None:
-        # Nothing is to be done: the system tells the thread of signals that have a handler.
-        if not self._on.is_set():  # Lightning has put it back since
-            before = self._before.get(number)
+        # The system tells the thread of signals that have a handler; here it is for whoever had it before.
+        before = self._before.get(number)
+        if self._on.is_set():
+            if callable(before) and before is not signal.default_int_handler and not _is_lightnings(before):
+                before(number, frame)
+        else:  # Lightning has put it back since
             signal.signal(number, signal.SIG_DFL if before is None else before)
             signal.raise_signal(number)
 
@@ -126,7 +132,9 @@ class Watch:
         if isinstance(environment, LightningEnvironment) and environment.local_rank() > 0 and fitting:
             self._parent = os.getppid()
         own = getattr(trainer, "_accelerator_connector").cluster_environment  # noqa: B009 - not part of the interface
-        if isinstance(own, SLURMEnvironment) and own.auto_requeue:
+        saves = any(isinstance(one, Saver) for one in trainer.callbacks)  # pyright: ignore[reportAttributeAccessIssue]
+        # Otherwise it is Lightning's, which saves and finds a checkpoint of its own.
+        if self._requeues and saves and isinstance(own, SLURMEnvironment) and own.auto_requeue:
             self._requeue = int(own.requeue_signal or signal.SIGUSR1)
             self._signals = list(dict.fromkeys([*self._signals, self._requeue]))
             self.listen()
@@ -183,14 +191,16 @@ class Watch:
         return Ended(0 if self._parent or self.asked == self._requeue else 128 + self.asked)
 
     def _wait(self, on: threading.Event, mine: socket.socket, theirs: socket.socket) -> None:
+        waiting = selectors.DefaultSelector()
+        waiting.register(mine, selectors.EVENT_READ)
         while on.is_set():
-            ready, _, _ = select.select([mine], [], [], _TICK)
-            for number in mine.recv(64) if ready else b"":
+            for number in mine.recv(64) if waiting.select(_TICK) else b"":
                 self.hear(number)
-            if time.monotonic() > self._deadline:
+            if time.monotonic() > self._deadline + (_SAVING if self.saving else 0):
                 self._leave()
             if self._parent and os.getppid() != self._parent:  # it was killed
                 os._exit(1)
+        waiting.close()
         mine.close()
         theirs.close()
 
@@ -344,13 +354,32 @@ def watching(resume: Callable[[str], str]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    watch = Watch([signal.SIGTERM, signal.SIGINT], resume)
+    watch = Watch([signal.SIGTERM, signal.SIGINT], resume, requeues=True)
     start_watch(watch)
     try:
         yield
     finally:
         if not watch.asked:
             stop_watch()
+
+
+@contextmanager
+def saving() -> Iterator[None]:
+    """Gives a checkpoint that is being saved more time when a signal has come."""
+    watch = _current.watch
+    if watch is None:
+        yield
+        return
+    before, watch.saving = watch.saving, True
+    try:
+        yield
+    finally:
+        watch.saving = before
+
+
+def _is_lightnings(handler: Any) -> bool:
+    homes = (type(handler).__module__, str(getattr(handler, "__module__", "")))
+    return any(home.startswith(("lightning.", "pytorch_lightning.")) for home in homes)
 
 
 def _from_python(last: str) -> str:

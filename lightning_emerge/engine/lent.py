@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from lightning_emerge.records import Capture, Convolution, StimulusBank
+from lightning_emerge.records import Capture, Convolution, Past, StimulusBank
 
 _SEEN = "what was captured of the bank"
 _SHARED = ("activations", "pooled", "inputs")
@@ -30,8 +30,33 @@ def is_foreign(method: Callable[..., Any]) -> bool:
     return method.__module__.partition(".")[0] != _PACKAGE
 
 
+class Backup:
+    """Copies of a network's weights, gradients and buffers, made once, when they are first asked for.
+
+    Args:
+        module: the network.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+        self._copies: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def take(self) -> None:
+        """Makes the copies, unless there are some."""
+        if not self._copies:
+            gradients = (one.grad for one in self._module.parameters() if one.grad is not None)
+            tensors = (*self._module.parameters(), *self._module.buffers(), *gradients)
+            self._copies = [(tensor, tensor.detach().clone()) for tensor in tensors]
+
+    def put_back(self) -> None:
+        """Writes them where they were taken from: all, as batch norm writes its statistics past a tensor's count."""
+        with torch.no_grad():
+            for tensor, copy in self._copies:
+                tensor.copy_(copy)
+
+
 @contextmanager
-def unchanged(module: nn.Module, capture: Capture, *, mend: bool) -> Iterator[None]:
+def unchanged(module: nn.Module, capture: Capture, backup: Backup | None) -> Iterator[None]:
     """Compares the network and a capture before and after.
 
     A tensor counts how often it was written to, so this costs no copy; writing past it, as into the memory of
@@ -40,29 +65,35 @@ def unchanged(module: nn.Module, capture: Capture, *, mend: bool) -> Iterator[No
     Args:
         module: the network.
         capture: what a probe is given.
-        mend: whether weights and buffers are copied before, so that they can be put back.
+        backup: of the network, to put back what was changed.
 
     Raises:
-        ChangedError: if anything was changed. The network's modes are put back, and its weights if `mend`.
+        ChangedError: if anything was changed. The network's modes and gradients are put back, and its weights if there
+            is a backup.
     """
-    state = dict(_state(module))
-    lent = [*state.items(), *_tensors(capture)]
+    # While a probe has the network, `open_network` puts buffers back that its passes write to.
+    state = dict(module.named_parameters() if capture.network is not None else _state(module))
+    gradients = [(f"gradient of {name}", one, one.grad) for name, one in module.named_parameters()]
+    lent = [*state.items(), *_tensors(capture), *((name, old) for name, _, old in gradients if old is not None)]
     versions = [_version(tensor) for _, tensor in lent]
     modes = [(name, layer, layer.training) for name, layer in module.named_modules()]
-    copies = {name: tensor.detach().clone() for name, tensor in state.items()} if mend else {}
+    if backup is not None:
+        backup.take()
     try:
         yield
     finally:
         now = zip(lent, versions, strict=True)
         changed = list(dict.fromkeys(name for (name, tensor), version in now if _version(tensor) != version))
         turned = [name or type(module).__name__ for name, layer, mode in modes if layer.training != mode]
+        changed += [name for name, weight, old in gradients if weight.grad is not old]
         for _, layer, mode in modes:
             layer.training = mode
+        for _, weight, old in gradients:
+            weight.grad = old
         if changed or turned:
-            with torch.no_grad():  # all of them: batch norm writes its statistics past the count
-                for name, copy in copies.items():
-                    state[name].copy_(copy)
-            raise ChangedError(_say(changed, turned, [name for name in changed if name in state and not mend]))
+            if backup is not None:
+                backup.put_back()
+            raise ChangedError(_say(changed, turned, [name for name in changed if name in state and not backup]))
 
 
 def _say(changed: list[str], turned: list[str], lost: list[str]) -> str:
@@ -100,6 +131,9 @@ def _tensors(capture: Capture) -> Iterator[tuple[str, torch.Tensor]]:
             yield _SEEN, value
         elif isinstance(value, StimulusBank):
             yield from (("the bank's images", value.images), ("the bank's labels", value.labels))
+        elif isinstance(value, Past):
+            yield from _of_layers(f"weights of the {field.name} look", value.weights)
+            yield from _of_layers(f"gradients of the {field.name} look", value.gradients)
         elif isinstance(value, Mapping):
             yield from _of_layers(_SEEN if field.name in _SHARED else field.name, value)
 

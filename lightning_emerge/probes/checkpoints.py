@@ -20,7 +20,7 @@ from lightning_emerge.engine.checkpoints import (
     sweep_checkpoints,
     take_literally,
 )
-from lightning_emerge.engine.endings import attend
+from lightning_emerge.engine.endings import attend, saving
 from lightning_emerge.probe import probes_of
 from lightning_emerge.schedules import LogSpaced, Schedule
 from lightning_emerge.sinks.places import is_url, to_local
@@ -145,7 +145,8 @@ class Checkpoints(Checkpoint):
 
     def _save(self, trainer: Trainer, name: str, *, weights_only: bool) -> None:
         try:
-            trainer.save_checkpoint(f"{self._folder}/{name}", weights_only=weights_only)
+            with saving():
+                trainer.save_checkpoint(f"{self._folder}/{name}", weights_only=weights_only)
         except OSError as error:
             trainer.strategy.barrier("Trainer.save_checkpoint")  # where the other processes wait
             self._give_up(trainer, error)

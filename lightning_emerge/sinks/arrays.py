@@ -20,7 +20,7 @@ from numcodecs.zstd import Zstd  # pyright: ignore[reportMissingTypeStubs]
 from zarr.codecs import ZstdCodec
 
 from lightning_emerge.records import Axis, Label, Measurement
-from lightning_emerge.sinks.checks import check_measurement
+from lightning_emerge.sinks.checks import axis_names, check_measurement
 from lightning_emerge.sinks.format import CHECK, METADATA, TAKEN, Ranges, add_row, before, is_whole, rows_of, seal
 from lightning_emerge.sinks.layout import STORE
 from lightning_emerge.sinks.regular import parse_json
@@ -97,6 +97,8 @@ class ArraySink:
             self._sweep()
         self._left = folder.read(METADATA)
         self._declared = self._read_declared()
+        self._labelled = {"step", *(name for name in self._arrays if name not in self._declared)}
+        """Names of arrays of labels, in the store or to come."""
 
     def _forget_later(self) -> None:
         for metadata in self._arrays.values():
@@ -177,11 +179,14 @@ class ArraySink:
         name = measurement.name
         if name not in self._declared:
             check_measurement(measurement)
+            own = set(axis_names(measurement))
+            both = (self._labelled | own) & {*self._declared, name}
+            if both:
+                raise ValueError(
+                    f"A measurement is not named like an axis or its notes; got {min(both)!r}. Rename one."
+                )
+            self._labelled |= own
         axes = tuple((axis.name, list(axis.labels)) for axis in measurement.axes)
-        named = {"step", *(axis for declared in [axes, *self._declared.values()] for axis, _ in declared)}
-        longer = (f"{axis}_of_{measure}" for measure in self._declared for axis in named)
-        if name in named or ("_of_" in name and name in longer):
-            raise ValueError(f"A measurement is not named like an axis; got {name!r}.")
         declared = self._declared.setdefault(name, axes)
         shape, before = ([len(labels) for _, labels in known] for known in (axes, declared))
         if shape != before:
@@ -389,7 +394,7 @@ def _take(folder: Folder) -> Lock | None:
 def _check_empty(folder: Folder) -> None:
     """Refuses to begin a new run where an earlier one has left records; step 0 alone is no loss."""
     count = _read_root(folder)["consolidated_metadata"]["metadata"]["step"]["shape"][0]
-    if count > 1:
+    if count > 1 or (count and _read_array(folder, "step")[0] > 0):
         raise ValueError(
             f"A new run begins in a folder without records; {folder} has {count} steps of an earlier run. Go on with "
             "that run from its checkpoint, give this one another version or folder, or move the records away."

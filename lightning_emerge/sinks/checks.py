@@ -27,7 +27,7 @@ def check_measurement(measurement: Measurement) -> None:
         _check_labels(axis.name, axis.labels)
         for note, labels in axis.notes.items():
             _check_labels(f"{axis.name}_{note}", labels)
-    for name in _names(measurement):
+    for name in (measurement.name, *axis_names(measurement)):
         _check_name(measurement.name, name)
     for text in (measurement.unit, measurement.source, measurement.about, *(axis.unit for axis in measurement.axes)):
         if not _is_text(text):
@@ -41,11 +41,10 @@ def check_measurement(measurement: Measurement) -> None:
         )
 
 
-def _names(measurement: Measurement) -> Iterator[str]:
-    """Names of all arrays that a measurement may need; an axis that has a namesake gets a longer one."""
-    yield measurement.name
+def axis_names(measurement: Measurement) -> Iterator[str]:
+    """Names of all arrays of labels that a measurement may need; an axis that has a namesake gets a longer one."""
     for axis in measurement.axes:
-        yield axis.name
+        yield from (axis.name, *(f"{axis.name}_{note}" for note in axis.notes))
         longer = f"{axis.name}_of_{measurement.name}"
         yield from (longer, *(f"{longer}_{note}" for note in axis.notes))
 

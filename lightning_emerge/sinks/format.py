@@ -9,6 +9,7 @@ own place; chunks bear checksums of their own.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from json import dumps
 from typing import Any
@@ -86,4 +87,5 @@ def _ranges(rows: Any) -> Ranges:
 
 def has_row(ranges: Sequence[Sequence[int]], row: int) -> bool:
     """Whether a row is in ranges; they may be somebody else's, so nothing is made as long as they say."""
-    return any(row in range(start, stop, step) for start, stop, step in ranges)
+    place = bisect_right(ranges, row, key=lambda one: one[0])
+    return place > 0 and row in range(*ranges[place - 1])

@@ -283,6 +283,106 @@ def test_a_drawing_that_turns_the_network_is_named(fit):
     assert same(found, fit())
 
 
+class Counting(le.TokenClassifier):
+    """Counts its passes in a buffer, in evaluation mode too."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if not hasattr(self, "passes"):
+            self.register_buffer("passes", torch.zeros(()))
+        self.passes += 1
+        return super().forward(images)
+
+
+def test_a_network_that_writes_to_its_own_buffers_is_looked_at_and_left_as_it_was(make_data, make_model, make_trainer):
+    probes = [Seeing(lambda capture: capture.network(capture.bank.images)), *others()]  # pyright: ignore
+    counts = []
+    for chosen in ([], probes):
+        model = make_model()
+        model.__class__ = Counting
+        model.register_buffer("passes", torch.zeros(()))
+        make_trainer(chosen, max_steps=STEPS, logger=False).fit(model, datamodule=make_data())
+        counts.append(float(model.passes))
+    assert [probe.failed_at for probe in probes] == [None] * 3
+    assert counts[0] == counts[1] == STEPS
+
+
+def test_a_probe_that_writes_to_its_earlier_looks_costs_no_other(fit):
+    class Rememberer(Own):
+        needs = le.Needs(past=True)
+
+    def spoil(capture: le.Capture) -> None:
+        for weights in (capture.first or capture).weights.values():
+            weights.zero_()
+
+    clean = fit(le.GradientProbe(le.EverySteps(1)), le.FilterProbe(le.EverySteps(1)))
+    found = fit(Rememberer(spoil), le.GradientProbe(le.EverySteps(1)), le.FilterProbe(le.EverySteps(1)))
+    assert "Rememberer failed at step 0" in found["said"][0]
+    assert found["records"].identical(clean["records"])
+
+
+class Saving(Callback):
+    """Saves before any probe has had its turn, or when the run fails."""
+
+    def __init__(self, path: Path, step: int, *, failing: bool = False) -> None:
+        self.path, self.step, self.failing = path, step, failing
+
+    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+        if trainer.global_step == self.step:
+            if self.failing:
+                raise KeyError("planted")
+            trainer.save_checkpoint(self.path, weights_only=False)
+
+    def on_exception(self, trainer: Any, *_: Any) -> None:
+        if self.failing:
+            trainer.save_checkpoint(self.path, weights_only=False)
+
+
+@pytest.mark.parametrize("failing", [False, True])
+def test_a_checkpoint_of_any_moment_has_what_probes_remember(make_data, make_model, make_trainer, tmp_path, failing):
+    def train(folder: str, *callbacks: Callback, **resume: Any) -> xr.Dataset:
+        logger = TensorBoardLogger(tmp_path, name="", version=folder)
+        probes = [le.GradientProbe(le.EverySteps(1)), le.FilterProbe(le.EverySteps(1))]
+        trainer = make_trainer([*callbacks, *probes], max_steps=STEPS, logger=logger)
+        model = make_model(dropout=0, batch_norm=False)
+        trainer.fit(model, datamodule=make_data(), **resume)
+        return le.open_run(tmp_path / folder).load()
+
+    path = tmp_path / "saved.ckpt"
+    whole = train("whole")
+    if failing:
+        with pytest.raises(KeyError, match="planted"):
+            train("saved", Saving(path, 3, failing=True))
+    else:
+        assert train("saved", Saving(path, 3)).identical(whole)
+    again = train("saved" if failing else "other", ckpt_path=path)
+    assert again.step.values.tolist() == (whole.step.values.tolist() if failing else [3, 4, 5, 6])
+    for name in ("start_distance", "filter_start_cosine"):
+        if name in whole:
+            xr.testing.assert_allclose(again[name].sel(step=5), whole[name].sel(step=5), rtol=0.5)
+            assert np.isfinite(again[name].sel(step=slice(3, 5)).values).any()
+
+
+def test_a_drawing_of_another_that_hangs_does_not_cost_a_probe_its_own(fit, monkeypatch):
+    monkeypatch.setattr(artist, "PATIENCE", 0.3)
+    over = threading.Event()
+
+    def hang(measurement: le.Measurement) -> None:
+        over.wait(60)
+
+    class Second(Own):
+        def measure(self, capture: le.Capture) -> Iterable[le.Measurement]:
+            if capture.step == 4:
+                over.set()
+                time.sleep(0.5)
+            yield le.Measurement("second", np.zeros(()), (), capture.step)
+
+    drawn: list[int] = []
+    second = Second(draw=lambda measurement: drawn.append(measurement.step))
+    found = fit(Own(draw=hang), second)
+    assert {one.split(" could")[0] for one in found["said"]} == {"Own"}
+    assert set(drawn) == {4, 5, 6}
+
+
 # Endings
 
 

@@ -11,9 +11,9 @@ import torch
 from lightning.pytorch import seed_everything
 from torch import nn
 
-from lightning_emerge.engine.lent import ChangedError, is_foreign, same_streams, unchanged
+from lightning_emerge.engine.lent import Backup, ChangedError, is_foreign, same_streams, unchanged
 from lightning_emerge.probes.similarity import SimilarityProbe
-from lightning_emerge.records import Capture, Convolution, StimulusBank
+from lightning_emerge.records import Capture, Convolution, Past, StimulusBank
 
 _NUMPY: Callable[[], object] = np.random.random
 
@@ -27,6 +27,8 @@ def make() -> Capture:
     turned = {"0": Convolution((1, 1), (1, 1), (0, 0, 0, 0), torch.ones(4), torch.zeros(4), False)}
     fields = ("activations", "pooled", "inputs", "weights", "bank_gradients", "token_gradients", "gradient_squares")
     lent = {name: {"0": torch.ones(4)} for name in (*fields, "gradients", "updates", "fired")}
+    past = [Past(step, {"0": torch.ones(4)}, {"0": torch.ones(4)}) for step in range(2)]
+    lent |= {"first": past[0], "previous": past[1]}
     return Capture(0, ("0",), bank, outputs=torch.ones(2, 1), convolutions=turned, **lent)
 
 
@@ -39,6 +41,10 @@ CHANGES: dict[str, Callable[[nn.Sequential, Capture], object]] = {
     "weights of 0": lambda _, capture: capture.weights["0"].neg_(),
     "scale of 0": lambda _, capture: capture.convolutions["0"].scale.neg_(),
     "captured": lambda _, capture: capture.outputs.exp_(),  # pyright: ignore[reportOptionalMemberAccess]
+    "weights of the first look of 0": lambda _, capture: capture.first.weights["0"].zero_(),  # pyright: ignore
+    "gradients of the previous look of 0": lambda _, capture: capture.previous.gradients["0"].zero_(),  # pyright: ignore
+    "gradient of 0.bias": lambda module, _: module(torch.ones(1, 3, 8, 8)).sum().backward(),
+    "gradient of 0.weight": lambda module, _: module[0].weight.grad.add_(1),
     "0.weight": lambda module, _: module[0].weight.detach().add_(1),
     "1.num_batches_tracked": lambda module, _: module.train()(torch.ones(2, 3, 8, 8)),
     "the mode of 1": lambda module, _: module[1].train(),
@@ -48,37 +54,40 @@ CHANGES: dict[str, Callable[[nn.Sequential, Capture], object]] = {
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_change_is_seen_and_named_and_the_network_put_back(name):
     module, capture = network(), make()
+    module[0].weight.grad = torch.ones_like(module[0].weight)
     before = {key: value.clone() for key, value in module.state_dict().items()}
-    with pytest.raises(ChangedError, match=name.removeprefix("a view of ")), unchanged(module, capture, mend=True):
+    with pytest.raises(ChangedError, match=name.removeprefix("a view of ")), unchanged(module, capture, Backup(module)):
         CHANGES[name](module, capture)
     assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
     assert not any(layer.training for layer in module.modules())
+    assert torch.equal(module[0].weight.grad, torch.ones_like(module[0].weight))
+    assert module[0].bias.grad is None
 
 
 def test_a_change_that_cannot_be_put_back_is_said():
     module = network()
-    with pytest.raises(ChangedError, match=r"0\.weight and the like stay"), unchanged(module, make(), mend=False):
+    with pytest.raises(ChangedError, match=r"0\.weight and the like stay"), unchanged(module, make(), None):
         CHANGES["0.weight"](module, make())
 
 
 def test_a_change_is_put_back_when_the_probe_fails_too():
     module = network()
     before = module[0].weight.detach().clone()
-    with pytest.raises(ChangedError, match=r"0\.weight"), unchanged(module, make(), mend=True):
+    with pytest.raises(ChangedError, match=r"0\.weight"), unchanged(module, make(), Backup(module)):
         fail(CHANGES["0.weight"](module, make()))
     assert torch.equal(module[0].weight, before)
 
 
 def test_reading_and_computing_is_no_change():
     module, capture = network(), make()
-    with unchanged(module, capture, mend=True):
+    with unchanged(module, capture, Backup(module)):
         module(capture.bank.images).sum()  # pyright: ignore[reportOptionalMemberAccess]
         torch.autograd.grad(module(torch.ones(2, 3, 8, 8)).sum(), module[0].weight)
         capture.activations["0"].add(1).zero_()
         capture.activations["0"].clone().zero_()
     with torch.inference_mode():
         images = torch.ones(2)
-    with unchanged(module, Capture(0, (), outputs=images), mend=True):
+    with unchanged(module, Capture(0, (), outputs=images), Backup(module)):
         images.sum()
 
 

@@ -552,6 +552,42 @@ def test_a_new_run_begins_again_where_one_was_killed_at_step_0(store):
     assert set(read(store).data_vars) == {"size"}
 
 
+def test_a_store_whose_only_look_is_a_late_one_is_not_begun_anew(store):
+    with closing(ArraySink(store, 5000)) as sink:
+        sink.write(5000, [ratio(5000)])
+    with pytest.raises(ValueError, match="has 1 steps of an earlier run"):
+        ArraySink(store, None)
+    with pytest.raises(ValueError, match="has 1 steps of an earlier run"):
+        check_store(store, new=True)
+    assert open_run(store).step.values.tolist() == [5000]
+
+
+NOTED = Axis("unit", [0, 1, 2], notes={"x": [10, 20, 30]})
+
+
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize(
+    ("first", "second", "name"),
+    [
+        (make("noted", [1, 2, 3], NOTED), make("unit_x", 1), "unit_x"),
+        (make("unit_x", 1), make("noted", [1, 2, 3], NOTED), "unit_x"),
+        (make("plain", [1, 2], LAYER), make("layer", 1), "layer"),
+        (make("layer", 1), make("plain", [1, 2], LAYER), "layer"),
+    ],
+)
+def test_a_measurement_is_not_named_like_an_axis_or_its_notes(store, first, second, name, again):
+    sink = ArraySink(store, 0)
+    sink.write(0, [first])
+    if again:
+        sink.close()
+        sink = ArraySink(store, 0)
+    with pytest.raises(ValueError, match=f"not named like an axis or its notes; got '{name}'"):
+        sink.check(second)
+    sink.write(1, [first])
+    sink.close()
+    assert open_run(store).load()[first.name].shape[0] == 2
+
+
 # Checks beside writing
 
 
