@@ -150,26 +150,29 @@ def test_what_is_behind_a_link_keeps_its_bytes_through_all_commands(trained, tmp
 @pytest.mark.timeout(300)
 def test_a_run_of_any_name_is_in_the_folder_of_that_name_and_touches_no_other(tmp_path):
     """fsspec would take what is before `::`, and clear it."""
-    names = ["exp::lr0.1", "vgg5::lr0.1", "memory::x", "file:x", "a:b"]
     for precious in ("exp", "vgg5", "runs/vgg5", "x", "b", "q/exp"):
         (tmp_path / precious).mkdir(parents=True)
         (tmp_path / precious / "notes.txt").write_text("precious")
-    for number, name in enumerate(names):
-        (tmp_path / f"{number}.yaml").write_text(_configuration(name, "own"))
-        (tmp_path / f"{number}_name.yaml").write_text(_configuration("runs", name))
-        (tmp_path / f"{number}_q.yaml").write_text(_configuration(f"{tmp_path}/q/{name}", "own"))
-    fits = [["fit", "--config", path.name] for path in sorted(tmp_path.glob("*.yaml"))]
+    places = {
+        "exp::lr0.1/own": ("exp::lr0.1", "own"),
+        "file:x/own": ("file:x", "own"),
+        "runs/vgg5::lr0.1": ("runs", "vgg5::lr0.1"),
+        "runs/a:b": ("runs", "a:b"),
+        "q/exp::lr0.1/own": (f"{tmp_path}/q/exp::lr0.1", "own"),
+    }
+    for number, given in enumerate(places.values()):
+        (tmp_path / f"{number}.yaml").write_text(_configuration(*given))
+    fits = [["fit", "--config", f"{number}.yaml"] for number in range(len(places))]
     for words, (status, said) in zip(fits, run(tmp_path, *fits), strict=True):
         assert status == 0, f"{words}: {said}"
-    for name in names:
-        for folder in (tmp_path / name / "own", tmp_path / "runs" / name, tmp_path / "q" / name / "own"):
-            left = {path.name for path in (folder / "version_0").iterdir()}
-            assert {"records.zarr", "checkpoints", "config.yaml", "emergence.json", "fit.json"} <= left
-            assert (folder / "version_0/checkpoints/last.ckpt").is_file()
+    for place in places:
+        left = {path.name for path in (tmp_path / place / "version_0").iterdir()}
+        assert {"records.zarr", "checkpoints", "config.yaml", "emergence.json", "fit.json"} <= left
+        assert (tmp_path / place / "version_0/checkpoints/last.ckpt").is_file()
     for precious in ("exp", "vgg5", "runs/vgg5", "x", "b", "q/exp"):
         assert {path.name for path in (tmp_path / precious).iterdir()} == {"notes.txt"}
     made = {path.name for path in tmp_path.iterdir() if path.suffix != ".yaml"}
-    assert made == {*names, "exp", "vgg5", "runs", "x", "b", "q"}
+    assert made == {"exp::lr0.1", "file:x", "exp", "vgg5", "runs", "x", "b", "q"}
     run_folder = "exp::lr0.1/own/version_0"
     more = [
         ["embed", run_folder, "--looks", "2"],
