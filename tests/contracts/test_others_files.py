@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
-import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 import pytest
 import yaml
+from children import started
 
 DRIVER = Path(__file__).with_name("commands.py")
 RUN = "runs/own/version_0"
@@ -63,20 +62,9 @@ def _configuration(save_dir: str = "runs", name: str = "own", steps: int = 4) ->
 def run(folder: Path, *commands: list[str]) -> list[tuple[int, str]]:
     """Gives commands in a folder, each a fork of one process; gives their status and what they said."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(DRIVER.parents[2])}
-    with subprocess.Popen(
-        [sys.executable, str(DRIVER), str(folder)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-        start_new_session=True,
-    ) as process:
-        try:
-            out, error = process.communicate(json.dumps(commands), timeout=240)
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+    command = [sys.executable, DRIVER, folder]
+    with started(command, environment, stdin=PIPE, stdout=PIPE, stderr=PIPE, text=True) as process:
+        out, error = process.communicate(json.dumps(commands), timeout=240)
     assert process.returncode == 0, error
     return [(status, said) for status, said in json.loads(out)]
 

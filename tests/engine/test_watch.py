@@ -1,0 +1,115 @@
+"""The thread that hears signals: with many files open, beside others' handlers, and while a checkpoint is saved."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import time
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
+
+from lightning_emerge.engine import endings
+from lightning_emerge.engine.endings import Watch, saving, start_watch, stop_watch
+
+
+@pytest.fixture
+def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Watch]]:
+    """Starts a watch that notes when it would end the process, in place of ending it."""
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(endings, "_TICK", 0.05)
+
+    def make(**given: Any) -> Watch:
+        one = Watch([signal.SIGTERM], lambda last: "", **given)
+        monkeypatch.setattr(one, "_leave", lambda: (one.left.append(time.monotonic()), one._on.clear()))  # pyright: ignore
+        one.left = []  # pyright: ignore[reportAttributeAccessIssue]
+        start_watch(one)
+        one.patient = True
+        return one
+
+    yield make
+    stop_watch()
+    signal.signal(signal.SIGTERM, before)
+
+
+def until(what: Callable[[], object], limit: float = 20) -> None:
+    end = time.monotonic() + limit
+    while not what() and time.monotonic() < end:
+        time.sleep(0.01)
+    assert what()
+
+
+def test_a_signal_is_heard_with_more_files_open_than_select_can_watch(watch):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 2048:
+        pytest.skip("no more than 2,048 files may be open here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
+    null = os.open(os.devnull, os.O_RDONLY)
+    opened = [os.dup(null) for _ in range(1100)]
+    try:
+        one = watch()
+        os.kill(os.getpid(), signal.SIGTERM)
+        until(lambda: one.asked)
+        assert one.asked == signal.SIGTERM
+    finally:
+        for number in (*opened, null):
+            os.close(number)
+
+
+def test_a_handler_that_was_there_before_is_called_as_well(watch):
+    called: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, frame: called.append(number))
+    one = watch()
+    one.listen()
+    os.kill(os.getpid(), signal.SIGTERM)
+    until(lambda: one.asked)
+    assert called == [signal.SIGTERM]
+
+
+def test_a_checkpoint_that_is_saved_has_more_time_than_a_batch(watch, monkeypatch):
+    monkeypatch.setattr(endings, "LIMIT", 0.2)
+    monkeypatch.setattr(endings, "_SAVING", 0.6)
+    one = watch()
+    with saving():
+        os.kill(os.getpid(), signal.SIGTERM)
+        began = time.monotonic()
+        until(lambda: one.left)
+    assert 0.7 < one.left[0] - began < 10
+    assert not one.saving
+
+
+def test_without_a_save_the_limit_is_that_of_a_batch(watch, monkeypatch):
+    monkeypatch.setattr(endings, "LIMIT", 0.2)
+    monkeypatch.setattr(endings, "_SAVING", 60.0)
+    one = watch()
+    with saving(), saving():
+        assert one.saving
+    os.kill(os.getpid(), signal.SIGTERM)
+    until(lambda: one.left)
+
+
+class _Saver:
+    def save_last(self, trainer: Any) -> None: ...
+    def find_last(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("requeues", "callbacks", "taken"), [(True, [_Saver()], True), (False, [_Saver()], False), (True, [], False)]
+)
+def test_slurms_signal_is_taken_only_where_a_queued_job_resumes_from_our_checkpoint(watch, requeues, callbacks, taken):
+    before = signal.getsignal(signal.SIGUSR1)
+    one = watch(requeues=requeues)
+    cluster = SLURMEnvironment.__new__(SLURMEnvironment)
+    cluster.auto_requeue, cluster.requeue_signal = True, signal.SIGUSR1
+    strategy = SimpleNamespace(cluster_environment=LightningEnvironment())
+    connector = SimpleNamespace(cluster_environment=cluster)
+    trainer: Any = SimpleNamespace(callbacks=callbacks, strategy=strategy, _accelerator_connector=connector)
+    try:
+        one.attach(trainer, fitting=True)
+        assert (signal.getsignal(signal.SIGUSR1) == one._note) is taken
+    finally:
+        signal.signal(signal.SIGUSR1, before)
