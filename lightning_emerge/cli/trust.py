@@ -70,12 +70,13 @@ def trusting(arguments: Sequence[str]) -> Iterator[type[Parser]]:
             and everything if none does.
 
     Raises:
-        UserError: if a configuration in a run's folder is no plain file of YAML, or `--only` has no names.
+        UserError: if a configuration in a run's folder is no plain file, or without `--only` none that a fit would
+            write, or `--only` has no names.
     """
     own, elsewhere = _find_configurations(arguments)
-    for path in own:
-        _check(path)
     only = _find_only(arguments)
+    for path in own:
+        _check(path, trusted=only is not None)
     if only is None and not own:
         yield TrustingParser
         return
@@ -110,8 +111,8 @@ def _is_in_a_run(file: str) -> bool:
     return any(os.path.lexists(f"{folder}/{name}") for name in (STORE, "checkpoints"))
 
 
-def _check(path: str) -> None:
-    """Refuses what would never be read to its end."""
+def _check(path: str, *, trusted: bool) -> None:
+    """Refuses what would never be read to its end; a file that the user trusts may have aliases, as one's own do."""
     rule = "A configuration in a run's folder is a plain file of YAML"
     try:
         content = read_regular(os.path.realpath(path), _MOST)
@@ -120,9 +121,11 @@ def _check(path: str) -> None:
     except OSError as error:
         raise UserError(f"{rule}; {path} cannot be read: {error.strerror or error}.") from error
     try:
-        parse_yaml(content.decode())
+        if not trusted:
+            parse_yaml(content.decode())
     except ValueError as error:
-        raise UserError(f"{rule}; {path} cannot be read: {error}.") from error
+        hint = f"If you trust it: --only {','.join(PACKAGES)}"
+        raise UserError(f"{rule} as a fit writes it; {path} is not: {error}. {hint}") from error
 
 
 def _find_only(arguments: Sequence[str]) -> tuple[str, ...] | None:

@@ -189,6 +189,16 @@ def test_a_file_that_never_ends_or_runs_by_itself_is_refused(what, words, run, c
     assert not list(Path().rglob("canary"))
 
 
+def test_a_file_with_aliases_that_the_user_trusts_is_read(run, capfd):
+    place = _write(run / "config.yaml", _config())
+    again = _write(run / "own.yaml", "trainer: {max_epochs: &epochs 1, min_epochs: *epochs}")
+    given = ["--config", place, "--config", again]
+    assert "it has aliases" in (said := _replay(capfd, *given))
+    assert "If you trust it: --only lightning_emerge,lightning,torch,torchvision" in said
+    only = ["--only", "lightning_emerge,lightning,torch,torchvision"]
+    assert "--checkpoints is a folder of checkpoints" in _replay(capfd, *given, *only)
+
+
 @pytest.mark.parametrize("elsewhere", ["fit", "replay"])
 def test_tags_of_yaml_run_nothing(elsewhere, run, capfd):
     mine = _write(Path("mine.yaml"), "trainer: !!python/object/apply:os.system [touch canary]")
