@@ -30,7 +30,7 @@ def draw(arguments: Sequence[str]) -> None:
     parser.add_argument("--out", help="picture to write (default: <layer>_<filter>.png in the run's folder)")
     wanted = parser.parse_args(arguments)
     biography = forgive(lambda: read_biography(wanted.run, wanted.layer, wanted.filter), RuntimeError)
-    figure = draw_biography(biography)
+    figure = forgive(lambda: draw_biography(biography), RuntimeError)
     if wanted.out:
         make_folder(Path(wanted.out).parent)
         forgive(lambda: figure.savefig(wanted.out))

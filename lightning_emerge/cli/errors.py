@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import inspect
 import re
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import NoReturn, TypeVar
 
 from lightning_emerge.cli.overview import COMMANDS
@@ -119,7 +118,7 @@ def _unknown_argument(found: re.Match[str], message: str, _options: Sequence[str
 
 def _unknown_attribute(found: re.Match[str], _message: str, _options: Sequence[str]) -> str:
     module, name = found[1], found[2]
-    names = [known for known in dir(import_module(module)) if known[:1].isupper()]
+    names = [known for known in dir(sys.modules.get(module)) if known[:1].isupper()]
     return f"A class_path names a class that can be imported; there is no {module}.{name}.{nearest(name, names)}"
 
 
@@ -194,5 +193,6 @@ def _arguments(class_path: str) -> list[str]:
     module, _, name = class_path.rpartition(".")
     if not module:
         return []
-    home: ModuleType = import_module(module)
-    return [argument for argument in inspect.signature(getattr(home, name)).parameters if argument != "self"]
+    # Never imported here: a message may quote what somebody else wrote. What the parser could name it has imported.
+    kind = getattr(sys.modules.get(module), name, None)
+    return [argument for argument in inspect.signature(kind).parameters if argument != "self"] if kind else []

@@ -28,6 +28,7 @@ HELP = (
     f"{','.join(PACKAGES)} if none are given and a configuration lies in a run's folder, as that is a program "
     "and may be a stranger's"
 )
+_RUN = (STORE, "fit.json", "hparams.yaml")
 _MADE_OF = {"torch": ("nn", "optim", "utils"), "torch.utils": ("data",)}
 """Of torch, what networks and data are made of; its other modules compile, load, download and start processes."""
 _FUNCTIONS = "torch._C._nn"  # of torch.nn.functional
@@ -37,9 +38,10 @@ _OTHERS = (
     *(f"lightning.pytorch.{room}" for room in ("cli", "core.saving", "serve", "trainer", "tuner", "utilities")),
     "lightning.pytorch.core.module.LightningModule.load_from_checkpoint",
     "lightning.pytorch.core.datamodule.LightningDataModule.load_from_checkpoint",
-    "torchvision.datasets.utils",
+    "torch.utils.data.datapipes",  # they unpickle
+    *(f"torchvision.datasets.{module}" for module in ("lsun", "LSUN", "LSUNClass", "utils")),
 )
-_MOST = 1 << 20
+_MOST, _LONG = 1 << 20, 1000
 _DENIED = re.compile(r"Importing '([\w.]+)' is not allowed")
 _SAID = re.compile(r"A configuration is a program; [^\n]*")
 _DOTTED = re.compile(r"([A-Za-z_]\w*)(\.[A-Za-z_]\w*)+", re.ASCII)
@@ -75,7 +77,8 @@ def trusting(arguments: Sequence[str]) -> Iterator[type[Parser]]:
     """
     own, elsewhere = _find_configurations(arguments)
     only = _find_only(arguments)
-    for path in own:
+    own += ["-"] if {"-", "--config=-", "-c-"} & set(arguments) else []  # nobody knows whose it is
+    for path in [one for one in own if one != "-"]:
         _check(path, trusted=only is not None)
     if only is None and not own:
         yield TrustingParser
@@ -101,14 +104,34 @@ def _allow(names: Sequence[str]) -> None:
 def _find_configurations(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """The files among the words of a command: those in a run's folder, and the others."""
     words = [part for word in arguments for part in (word, word.partition("=")[2], word.removeprefix("-c")) if part]
-    files = sorted({word for word in words if os.path.lexists(word) and not os.path.isdir(word)})
-    own = [file for file in files if _is_in_a_run(file) or _is_in_a_run(os.path.realpath(file))]
+    places = {os.path.expanduser(word.removeprefix("file://")) for word in words}  # as the parser reads them
+    files = sorted(place for place in places if os.path.lexists(place) and not os.path.isdir(place))
+    runs = _find_runs(arguments)
+    own = [file for file in files if _is_in_a_run(file, runs) or _is_in_a_run(os.path.realpath(file), runs)]
     return own, [file for file in files if file not in own]
 
 
-def _is_in_a_run(file: str) -> bool:
+def _find_runs(arguments: Sequence[str]) -> set[str]:
+    """The folders of checkpoints that a command names, and those that these lie in, which are runs."""
+    folders: set[str] = set()
+    for word, after in zip(arguments, [*arguments[1:], ""], strict=True):
+        if word == "--checkpoints" or word.startswith("--checkpoints="):
+            given = os.path.realpath(os.path.expanduser(after if word == "--checkpoints" else word.partition("=")[2]))
+            folders |= {given, os.path.dirname(given)}
+    here = os.path.realpath(os.getcwd())  # which is the user's own, with all that lies in it
+    return {folder for folder in folders if os.path.commonpath([here, folder]) != folder}
+
+
+def _is_in_a_run(file: str, runs: set[str]) -> bool:
     folder = os.path.dirname(os.path.abspath(file))
-    return any(os.path.lexists(f"{folder}/{name}") for name in (STORE, "checkpoints"))
+    if os.path.lexists(f"{folder}/checkpoints"):
+        return True
+    while True:
+        if os.path.realpath(folder) in runs or any(os.path.lexists(f"{folder}/{name}") for name in _RUN):
+            return True
+        if folder == os.path.dirname(folder):
+            return False
+        folder = os.path.dirname(folder)
 
 
 def _check(path: str, *, trusted: bool) -> None:
@@ -122,10 +145,39 @@ def _check(path: str, *, trusted: bool) -> None:
         raise UserError(f"{rule}; {path} cannot be read: {error.strerror or error}.") from error
     try:
         if not trusted:
-            parse_yaml(content.decode())
+            _check_strings(parse_yaml(content.decode()))
     except ValueError as error:
         hint = f"If you trust it: --only {','.join(PACKAGES)}"
         raise UserError(f"{rule} as a fit writes it; {path} is not: {error}. {hint}") from error
+
+
+def _check_strings(value: Any) -> None:
+    """Refuses what the parser would read on from: other files, and text that is YAML again.
+
+    Raises:
+        ValueError: if a fit would not have written it.
+    """
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, dict):
+            if "config" in one:
+                raise ValueError("it names a further configuration (config)")
+            waiting += one.values()
+        elif isinstance(one, list):
+            waiting += one
+        elif isinstance(one, str):
+            _check_string(one)
+
+
+def _check_string(text: str) -> None:
+    if text.lstrip()[:1] in ("[", "{") and ("&" in text or "*" in text or len(text) > _LONG):
+        raise ValueError(f"it has YAML within text ({text[:40]}...)")
+    if "\0" not in text and len(text) < 4096 and os.path.lexists(text) and not os.path.isdir(text):
+        if not os.path.isfile(text):
+            raise ValueError(f"it names {text}, which is no plain file")
+        if text.endswith((".yaml", ".yml", ".json")):
+            raise ValueError(f"it names a further file ({text})")
 
 
 def _find_only(arguments: Sequence[str]) -> tuple[str, ...] | None:

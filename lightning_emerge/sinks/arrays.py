@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from itertools import pairwise
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,7 @@ _KEYS: Any = {
 }  # making a folder for each axis takes longer than packing the numbers
 # Zarr's own choice, level 3, packs a look by 4% more in three times the time; a checksum is 4 bytes a chunk.
 _ZSTD = ZstdCodec(level=1, checksum=True)
+_MOST_ARRAYS, _MOST_VALUES = 2000, 1 << 28  # of a store that is read
 _LATE = 8  # steps that readers without the group's metadata may be behind
 _ABOUT = (
     "Measurements of one training run. Every array has `step` (optimizer steps taken) as its first axis and one chunk "
@@ -567,7 +569,7 @@ def open_run(path: str | Path) -> xr.Dataset:
     folder = Folder(url if url.rsplit("/", 1)[-1] == STORE else f"{url}/{STORE}")
     if not folder.exists(METADATA):
         raise FileNotFoundError(f"A run's folder holds {STORE}, which its probes write; there is none in {path}.")
-    _read_root(folder)
+    _check_claims(folder, _read_root(folder))
     try:
         with _quiet():
             store = WholeStore(folder.store(read_only=True), folder.read(METADATA))
@@ -580,6 +582,30 @@ def open_run(path: str | Path) -> xr.Dataset:
     for key in (TAKEN, CHECK):
         records.attrs.pop(key, None)
     return records
+
+
+def _check_claims(folder: Folder, root: Mapping[str, Any]) -> None:
+    """Compares what a store, which may be a stranger's, says of its size with what is there: room is made for it."""
+    try:
+        found = root["consolidated_metadata"]["metadata"]
+        if len(found) > _MOST_ARRAYS:
+            raise ValueError(f"they have {len(found)} arrays, of {_MOST_ARRAYS} at most")
+        for name, array in found.items():
+            values = prod(array["shape"][1:] if _is_stepped(array) else array["shape"])
+            if values > _MOST_VALUES:
+                raise ValueError(f"{name} says that it has {values} values at once, of {_MOST_VALUES} at most")
+        if folder.local:
+            _check_steps(folder, found["step"])
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise _damaged(folder, error) from None
+
+
+def _check_steps(folder: Folder, steps: Mapping[str, Any]) -> None:
+    # In stores of version 0.1.0 chunks lie in a folder of their own.
+    there = {*folder.names("step"), *(f"c/{name}" for name in folder.names("step/c"))}
+    for row in range(steps["shape"][0]):
+        if _chunk(steps, row) not in there:
+            raise ValueError(f"step/{_chunk(steps, row)} is missing")
 
 
 @contextmanager

@@ -31,7 +31,7 @@ def read_regular(path: str, limit: int) -> bytes:
             raise ValueError("is no plain file")
         if found.st_size > limit:
             raise ValueError(f"has {found.st_size} bytes, of {limit} at most")
-        content = file.read(limit + 1)  # it may have grown
+        content = file.read(found.st_size + 1)  # room is made for as much; one more, as it may have grown
     if len(content) > limit:
         raise ValueError(f"has more than {limit} bytes")
     return content

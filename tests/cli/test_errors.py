@@ -9,6 +9,7 @@ import pytest
 from children import run_group
 
 from lightning_emerge.cli import main
+from lightning_emerge.cli.errors import explain
 
 ROOT = Path(__file__).parents[2]
 SMOKE = str(ROOT / "configs" / "smoke.yaml")
@@ -119,3 +120,20 @@ def test_a_defect_of_the_users_own_class_keeps_its_traceback(tmp_path, monkeypat
     assert ended.returncode == 1
     assert "AttributeError" in ended.stderr
     assert "own_module.py" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "module 'strange' has no attribute 'thing'",
+        "module 'strange.evil' has no attribute 'thing'",
+        "class_path 'strange.Thing' Option 'x' is not accepted",
+    ],
+)
+def test_what_a_message_quotes_is_never_imported(message, tmp_path, monkeypatch):
+    (tmp_path / "strange").mkdir()
+    for name in ("__init__.py", "evil.py"):
+        (tmp_path / "strange" / name).write_text("from pathlib import Path\nPath(__file__ + '.ran').touch()")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "strange" in explain(message, [])
+    assert not list(tmp_path.rglob("*.ran"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from pathlib import Path
@@ -45,6 +46,8 @@ EVIL = [
     *("torchvision.datasets.utils.extract_archive", "lightning.pytorch.cli.LightningCLI"),
     *("lightning.pytorch.LightningModule.load_from_checkpoint", "lightning_emerge.cli.main"),
     *("lightning_emerge.TokenClassifier.load_from_checkpoint", "lightning_emerge.embed_run"),
+    *("torch.utils.data.datapipes.iter.Mapper", "torch.utils.data.datapipes.utils.decoder.basichandlers"),
+    *("torchvision.datasets.LSUN", "torchvision.datasets.lsun.LSUNClass"),
 ]
 GOOD = [
     *("torchvision.datasets.folder.default_loader", "torch.nn.functional.relu", "torch.nn.Identity", "torch.relu"),
@@ -162,6 +165,48 @@ def test_a_link_to_a_runs_configuration_is_one(folder, run, capfd):
 
 
 BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 9)}]\n" for k in range(1, 12))
+
+
+@pytest.mark.parametrize("place", ["~", "file", "below", "realpath", "stdin", "named otherwise"])
+def test_a_runs_configuration_is_found_however_it_is_named(place, run, capfd, monkeypatch):
+    config = yaml.safe_dump(_config("os.system"))
+    _write(run / "config.yaml", config)
+    (run / "sub").mkdir()
+    _write(run / "sub/c.yaml", config)
+    (Path() / "strange/ckpt").mkdir(parents=True)
+    _write(Path() / "strange/c.yaml", config)
+    Path("link.yaml").symlink_to(run / "config.yaml")
+    monkeypatch.setenv("HOME", str(run.resolve().parent))
+    monkeypatch.setattr("sys.stdin", io.StringIO(config))
+    given = {
+        "~": ["--config", f"~/{run.name}/config.yaml"],
+        "file": [f"--config=file://{run.resolve()}/config.yaml"],
+        "below": ["--config", str(run / "sub/c.yaml")],
+        "realpath": ["--config", "link.yaml"],
+        "stdin": ["--config", "-"],
+        "named otherwise": ["--config", "strange/c.yaml"],
+    }[place]
+    with pytest.raises(SystemExit) as ended:
+        main(["replay", *given, "--checkpoints", "strange/ckpt"])
+    assert ended.value.code == 2
+    said = capfd.readouterr().err
+    assert "A configuration is a program" in said or (place == "file" and "there is no" in said), said
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("data: pipe", "names pipe, which is no plain file"),
+        ("config: pipe", "names a further configuration"),
+        ("model: other.yaml", "names a further file (other.yaml)"),
+        ('data: "{a: &a [x, x], b: [*a, *a]}"', "has YAML within text"),
+        (f'data: "{"[" * 100_000}"', "has YAML within text"),
+    ],
+)
+def test_a_runs_configuration_has_nothing_that_is_read_on_from(text, words, run, capfd):
+    os.mkfifo("pipe")
+    _write(Path("other.yaml"), "a: 1")
+    assert words in _replay(capfd, "--config", _write(run / "config.yaml", text))
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,13 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Watch]]:
 
     def make(**given: Any) -> Watch:
         one = Watch([signal.SIGTERM], lambda last: "", **given)
-        monkeypatch.setattr(one, "_leave", lambda: (one.left.append(time.monotonic()), one._on.clear()))  # pyright: ignore
-        one.left = []  # pyright: ignore[reportAttributeAccessIssue]
+        left = one.left = []  # pyright: ignore[reportAttributeAccessIssue]
+
+        def leave() -> None:
+            left.append(time.monotonic())
+            one._deadline = float("inf")
+
+        monkeypatch.setattr(one, "_leave", leave)
         start_watch(one)
         one.patient = True
         return one

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import tracemalloc
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -949,3 +950,28 @@ def test_an_array_that_is_removed_under_a_run_is_not_made_again(store):
     with suppress(FileNotFoundError):
         sink.close()
     assert not (store / "ratio").exists()
+
+
+LIES: dict[str, Callable[[dict[str, Any]], object]] = {
+    "a million looks": lambda found: [one["shape"].__setitem__(0, 1_000_000) for one in found.values()],
+    "a billion looks": lambda found: [one["shape"].__setitem__(0, 10**9) for one in found.values()],
+    "a long axis": lambda found: found["layer"].update(shape=[3 * 10**9]),
+    "a large measure": lambda found: found["rdm"].update(shape=[3, 10**5, 10**5, 2]),
+    "many arrays": lambda found: found.update({f"x{k}": found["ratio"] for k in range(3000)}),
+    "no shape": lambda found: found["rdm"].pop("shape"),
+    "an odd shape": lambda found: found["rdm"].update(shape=[3, None]),
+    "no steps": lambda found: found.pop("step"),
+}
+
+
+@pytest.mark.parametrize("name", LIES)
+def test_a_store_that_says_more_than_is_there_is_refused_before_room_is_made_for_it(store, name):
+    committed(store)
+    root = json.loads((store / "zarr.json").read_text())
+    LIES[name](root["consolidated_metadata"]["metadata"])
+    (store / "zarr.json").write_bytes(seal(root))
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="are damaged"):
+        open_run(store)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 26
+    tracemalloc.stop()
