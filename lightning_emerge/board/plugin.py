@@ -7,8 +7,9 @@ import mimetypes
 import os
 import re
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from pathlib import Path
+from threading import Lock
 from time import monotonic
 from typing import Any
 
@@ -28,6 +29,7 @@ _WEB = Path(__file__).parent / "web"
 _SLOW = ("/run", "/series", "/points")
 _LONGEST_QUERY, _LONGEST_NAME = 4096, 1024
 _THREADS, _PATIENCE = 8, 5.0
+_QUICK_LIMIT, _SLOW_LIMIT = 10.0, 20.0
 _WHOLE = re.compile(r"[0-9]{1,15}", re.ASCII)
 _logger = tb_logging.get_logger()
 _Query = Mapping[str, str]
@@ -46,11 +48,17 @@ class EmergePlugin(TBPlugin):
         super().__init__(context)
         self._runs = Runs(find_folders(context.logdir or "", getattr(context.flags, "logdir_spec", "") or ""))
         self._lanes = Lanes(_THREADS)
+        self._lock = Lock()
+        self._scan: Future[list[str]] | None = None
         self._looks: dict[str, Future[dict[str, Any]]] = {}
 
     def is_active(self) -> bool:
-        """Whether the log directory has runs with records."""
-        return self._runs.any()
+        """Whether the log directory has runs with records; not while it does not answer."""
+        found = self._lanes.submit(None, self._runs.any)
+        if self._lanes.wait([found], _PATIENCE):
+            return found.result()
+        self._lanes.drop(None, found)
+        return False
 
     def frontend_metadata(self) -> FrontendMetadata:
         """Where TensorBoard finds the tab's script."""
@@ -74,21 +82,38 @@ class EmergePlugin(TBPlugin):
         """Has a run's answers given one after the other; a slider does not wait for what takes seconds."""
 
         def ask(query: _Query) -> Response:
-            return self._lanes.submit((query.get("run", ""), route in _SLOW), lambda: answer(query)).result()
+            limit, lane = _SLOW_LIMIT if route in _SLOW else _QUICK_LIMIT, (query.get("run", ""), route in _SLOW)
+            found = self._lanes.submit(lane, lambda: answer(query))
+            if not self._lanes.wait([found], limit):
+                self._lanes.drop(lane, found)
+                raise _too_slow("the records of this run take", limit)
+            return found.result()
 
         return ask
 
     def _index(self, query: _Query) -> Response:
         del query
-        begun = {name: look for name, look in self._looks.items() if not look.done()}
-        self._looks = looks = {}
-        begin = monotonic()
-        for name in self._runs.scan():
-            looks[name] = begun[name] if name in begun else self._begin_look(name)
-            if name not in begun:  # one thread opens them all if that goes quickly, and several do if it does not
-                wait([looks[name]], max(0, begin + _PATIENCE / 5 - monotonic()))
-        wait(looks.values(), max(0, begin + _PATIENCE - monotonic()))
+        names = self._names()
+        with self._lock:
+            begin = monotonic()
+            begun = {name: look for name, look in self._looks.items() if not look.done()}
+            self._looks = looks = {}
+            for name in names:
+                looks[name] = begun[name] if name in begun else self._begin_look(name)
+                if name not in begun:  # one thread opens them all if that goes quickly, and several do if it does not
+                    self._lanes.wait([looks[name]], max(0, begin + _PATIENCE / 5 - monotonic()))
+        self._lanes.wait(looks.values(), max(0, begin + _PATIENCE - monotonic()))
         return _json({"runs": [one.result() if one.done() else _tell_slow(name) for name, one in looks.items()]})
+
+    def _names(self) -> list[str]:
+        """Looks for runs; what takes longer than a request may is shown to a later one."""
+        with self._lock:
+            scan = self._scan = self._scan or self._lanes.submit(None, self._runs.scan)
+        if not self._lanes.wait([scan], _QUICK_LIMIT):
+            raise _too_slow("the log directory takes", _QUICK_LIMIT)
+        with self._lock:
+            self._scan = None if self._scan is scan else self._scan
+        return scan.result()
 
     def _begin_look(self, name: str) -> Future[dict[str, Any]]:
         return self._lanes.submit((name, False), lambda: self._look(name))
@@ -153,7 +178,12 @@ def _tell(name: str, trouble: str) -> dict[str, Any]:
 
 
 def _tell_slow(name: str) -> dict[str, Any]:
-    return _tell(name, f"The records of this run take more than {_PATIENCE:.0f} seconds to be opened; it goes on.")
+    sentence = f"Opening the records of this run takes more than {_PATIENCE:.0f} s and continues; reload to see them."
+    return _tell(name, sentence)
+
+
+def _too_slow(what: str, limit: float) -> RefusedError:
+    return RefusedError(503, f"An answer is given within {limit:.0f} s; {what} longer to be read. Reload to ask again.")
 
 
 def find_folders(logdir: str, spec: str) -> dict[str, str]:

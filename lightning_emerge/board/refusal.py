@@ -7,7 +7,8 @@ class RefusedError(Exception):
     """A request is refused, with a sentence that says why.
 
     Args:
-        status: of HTTP: 400 malformed, 404 unknown, 413 too large, 422 the records cannot be read.
+        status: of HTTP: 400 malformed, 404 unknown, 413 too large, 422 the records cannot be read, 503 that
+            takes too long.
         sentence: what the user is told.
     """
 

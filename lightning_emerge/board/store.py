@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -24,7 +24,7 @@ from lightning_emerge.sinks.regular import parse_json
 
 _METADATA = "zarr.json"
 _MOST_METADATA, _MOST_CHUNK, _MOST_LABELS, _MOST_STEPS = 1 << 23, 1 << 28, 1 << 24, 1_000_000
-_MOST_ARRAYS = 2000
+_MOST_ARRAYS, _MOST_POSITIONS = 2000, 1_000_000
 _NAME = re.compile(r"[^/\\\x00-\x1f]{1,255}")
 
 Numbers = npt.NDArray[Any]
@@ -78,7 +78,7 @@ class Store:
     def __init__(self, files: Files, path: str, cache: Cache[Numbers]) -> None:
         self._files, self._path, self._cache = files, path, cache
         self.key = (files.root, path)
-        self._lock, self._taken, self._labels = Lock(), dict[str, dict[int, Stamp]](), dict[str, list[Any]]()
+        self._lock, self._taken, self._labels = Lock(), dict[str, dict[int, Stamp]](), dict[str, Sequence[Any]]()
         raw = files.read(f"{path}/{_METADATA}", _MOST_METADATA)
         root = _read_json(raw)
         attributes = root.get("attributes")
@@ -148,8 +148,12 @@ class Store:
             self._cache.put(key, found, found.nbytes)
         return found
 
-    def labels(self, axis: str) -> list[Any]:
-        """Labels of an axis, or of a coordinate along it; numbers from 0 if it has none."""
+    def labels(self, axis: str) -> Sequence[Any]:
+        """Labels of an axis, or of a coordinate along it: a range if they are the numbers from 0, or it has none.
+
+        Raises:
+            RefusedError: if they cannot be read, or the store has more of them than any run has.
+        """
         if axis not in self._labels:
             self._labels[axis] = self._read_labels(axis)
         return self._labels[axis]
@@ -159,18 +163,35 @@ class Store:
         found = (name for name in self._coordinates if name in self.arrays and self.arrays[name].axes == (axis,))
         return {name.removeprefix(f"{axis}_"): name for name in found}
 
-    def _read_labels(self, axis: str) -> list[Any]:
+    def _read_labels(self, axis: str) -> Sequence[Any]:
         array = self.arrays.get(axis)
         if array is None or array.axes[0] == "step":
-            sizes = (dict(zip(one.axes, one.shape, strict=True)).get(axis) for one in self.measures.values())
-            return list(range(next((size for size in sizes if size is not None), 0)))
-        whole = self._told is not None
+            return range(self._size(axis))
+        whole, size = self._told is not None, array.shape[0]
         if array.dtype is not None:
-            return [_plain(value) for value in self._read_numbers(array, 0, array.shape, whole=whole).tolist()]
-        raw = self._read_chunk(array, 0, _MOST_LABELS, whole=whole) if array.shape[0] else None
+            values = self._read_numbers(array, 0, array.shape, whole=whole)
+            if values.ndim == 1 and np.array_equal(values, np.arange(size)):
+                return range(size)
+            self._check_labels(axis, values.size)
+            return [_plain(value) for value in values.tolist()]
+        self._check_labels(axis, size)
+        raw = self._read_chunk(array, 0, _MOST_LABELS, whole=whole) if size else None
         if raw is None:  # empty strings alone were not written by version 0.1.0
-            return [""] * array.shape[0]
-        return decode_strings(raw, array.shape[0], _MOST_LABELS, packed=array.packed)
+            return [""] * size
+        return decode_strings(raw, size, _MOST_LABELS, packed=array.packed)
+
+    def _size(self, axis: str) -> int:
+        """Positions along an axis without labels; this package writes labels for all."""
+        sizes = (dict(zip(one.axes, one.shape, strict=True)).get(axis) for one in self.measures.values())
+        size = next((size for size in sizes if size is not None), 0)
+        if size > _MOST_POSITIONS:
+            raise damaged(f"{axis} has {size} positions without labels, of {_MOST_POSITIONS} at most")
+        return size
+
+    def _check_labels(self, axis: str, size: int) -> None:
+        kept = sum(len(labels) for labels in list(self._labels.values()) if isinstance(labels, list))
+        if kept + size > _MOST_POSITIONS:
+            raise damaged(f"with the {size} labels of {axis} they have more than {_MOST_POSITIONS} labels")
 
     def _compare_looks(self) -> None:
         """Refuses to look for more steps than there are files of."""

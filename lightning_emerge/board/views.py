@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -12,11 +12,11 @@ import numpy.typing as npt
 
 from lightning_emerge.board.cache import Cache
 from lightning_emerge.board.plane import lay_out
-from lightning_emerge.board.refusal import RefusedError
+from lightning_emerge.board.refusal import RefusedError, damaged
 from lightning_emerge.board.store import Array, Store
 
 MOST_BYTES, MOST_SERIES, _MOST_LABELS, _LOOKS = 16 << 20, 1_000_000, 32, 9
-_CHEAP = 1 << 20
+_CHEAP, _MOST_LISTED, _MOST_TOLD = 1 << 20, 1_000_000, 10_000_000
 Range = tuple[float, float] | None
 _SURE = {"1 - Pearson r": (0.0, 2.0)}
 """Units that no value leaves."""
@@ -58,9 +58,9 @@ class Answer:
 
 def describe(store: Store) -> dict[str, Any]:
     """Says what a run has recorded, as JSON's words."""
-    stimuli = store.labels("stimulus") if "stimulus" in store.arrays else []
-    of = store.labels("stimulus_token") if "stimulus_token" in store.arrays else [None] * len(stimuli)
-    tokens = store.labels("token") if "token" in store.arrays else list(dict.fromkeys(str(token) for token in of))
+    stimuli = _list(store, "stimulus") if "stimulus" in store.arrays else []
+    of = _list(store, "stimulus_token") if "stimulus_token" in store.arrays else [None] * len(stimuli)
+    tokens = _list(store, "token") if "token" in store.arrays else list(dict.fromkeys(str(token) for token in of))
     return {
         "steps": store.steps,
         "tokens": [str(token) for token in tokens],
@@ -68,7 +68,7 @@ def describe(store: Store) -> dict[str, Any]:
             {"id": str(one), "token": None if token is None else str(token)}
             for one, token in zip(stimuli, of, strict=True)
         ],
-        "measures": {name: _describe_measure(store, array) for name, array in store.measures.items()},
+        "measures": _describe_measures(store),
     }
 
 
@@ -194,6 +194,16 @@ class _Looks:
         return Answer(_floats(values), values.shape, self.whole, damaged=self._damaged)
 
 
+def _describe_measures(store: Store) -> dict[str, Any]:
+    found, told = dict[str, Any](), 0
+    for name, array in store.measures.items():
+        found[name] = one = _describe_measure(store, array)
+        told += sum(len(part) for axis in one["axes"] for part in (axis["labels"], *axis["notes"].values()))
+        if told > _MOST_TOLD:  # the same labels are sent with each measure that has them
+            raise damaged(f"their measures have more than {_MOST_TOLD} labels")
+    return found
+
+
 def _describe_measure(store: Store, array: Array) -> dict[str, Any]:
     taken = store.taken(array.name)
     cheap, unit = prod(array.rest) * 4 <= _CHEAP, str(array.attributes.get("units", ""))
@@ -211,12 +221,21 @@ def _describe_axis(store: Store, axis: str, array: Array) -> dict[str, Any]:
     return {
         "name": axis.removesuffix(f"_of_{array.name}"),
         "labels": _shorten(labels),
-        "notes": {note: store.labels(name) for note, name in store.notes(axis).items()},
+        "notes": {note: _list(store, name) for note, name in store.notes(axis).items()},
     }
 
 
-def _shorten(labels: list[Any]) -> Any:
-    return {"count": len(labels)} if len(labels) > _MOST_LABELS and labels == list(range(len(labels))) else labels
+def _shorten(labels: Sequence[Any]) -> Any:
+    if not isinstance(labels, range):
+        return labels
+    return {"count": len(labels)} if len(labels) > _MOST_LABELS else list(labels)
+
+
+def _list(store: Store, name: str) -> list[Any]:
+    labels = store.labels(name)
+    if len(labels) > _MOST_LISTED:
+        raise damaged(f"{name} has {len(labels)} labels, of {_MOST_LISTED} at most")
+    return list(labels)
 
 
 def _ends(store: Store, measure: str, look: int, stamp: Any) -> tuple[float, ...]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
+import re
 import struct
 import threading
 import time
 import tracemalloc
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ import pytest
 from numcodecs.zstd import Zstd
 
 import lightning_emerge as le
+from lightning_emerge.board.runs import Runs
 from lightning_emerge.board.store import Store
 from lightning_emerge.sinks.arrays import ArraySink
 from lightning_emerge.sinks.format import seal
@@ -484,7 +488,7 @@ def test_a_run_that_takes_for_ever_holds_no_other_up(ask, make_run, tmp_path, mo
         for _ in range(2):  # the lanes of the slow runs do not fill up either
             runs = {run["run"]: run for run in ask("index").json["runs"]}
             assert [runs[name]["steps"] for name in (RUN, "z")] == [6, 6]
-            assert all("to be opened" in runs[f"slow{k}"]["trouble"] for k in range(3))
+            assert all("takes more than 1 s and continues" in runs[f"slow{k}"]["trouble"] for k in range(3))
             assert ask("run", run="z").status_code == ask("stamp", run=RUN).status_code == 200
     finally:
         over.set()
@@ -494,6 +498,112 @@ def test_a_run_that_takes_for_ever_holds_no_other_up(ask, make_run, tmp_path, mo
     while any(run["trouble"] for run in ask("index").json["runs"]):
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_hung_runs_take_no_threads_from_others_and_every_answer_has_a_limit(ask, make_run, tmp_path, monkeypatch):
+    slow = [f"slow{number}" for number in range(5)]
+    for name in slow:
+        make_run(tmp_path / "runs" / name)
+    assert len(ask("index").json["runs"]) == 6
+    over, opened = threading.Event(), Runs.open
+    monkeypatch.setattr(
+        Runs, "open", lambda runs, name: over.wait(120) and None if name in slow else opened(runs, name)
+    )
+    monkeypatch.setattr("lightning_emerge.board.plugin._PATIENCE", 0.5)
+    monkeypatch.setattr("lightning_emerge.board.plugin._QUICK_LIMIT", 8.0)
+    monkeypatch.setattr("lightning_emerge.board.plugin._SLOW_LIMIT", 9.0)
+    said: list[str] = []
+
+    def hang(route: str, name: str) -> None:
+        said.append(_refused(ask(route, run=name), 503))
+
+    before = threading.active_count()
+    with ThreadPoolExecutor(24, "browser") as browsers:
+        try:
+            asked = [browsers.submit(hang, route, name) for name in slow for route in ("run", "stamp") * 2]
+            time.sleep(0.2)
+            answers = [browsers.submit(ask, route, run=RUN) for route in ("run", "stamp")]
+            assert [answer.result(7).status_code for answer in answers] == [200, 200]
+            for one in asked:
+                one.result(60)
+            limits = {sentence.split(";")[0] for sentence in said}
+            assert limits == {"An answer is given within 8 s", "An answer is given within 9 s"}
+            assert all(sentence.endswith("Reload to ask again.") for sentence in said)
+            others = [thread for thread in threading.enumerate() if not thread.name.startswith("browser")]
+            assert len(others) - before <= 2 * len(slow) + 2  # the runs that hang have got no third thread
+            assert not any(ask.plugin._lanes._work.values())  # what nobody waits for is forgotten
+        finally:
+            over.set()
+
+
+def test_a_log_directory_that_does_not_answer_is_named_and_shown_when_it_does(ask, monkeypatch):
+    over, scan = threading.Event(), Runs.scan
+    monkeypatch.setattr(Runs, "scan", lambda runs: over.wait(60) and scan(runs))
+    monkeypatch.setattr("lightning_emerge.board.plugin._QUICK_LIMIT", 0.3)
+    monkeypatch.setattr("lightning_emerge.board.plugin._PATIENCE", 0.3)
+    try:
+        assert not ask.plugin.is_active()
+        for _ in range(2):
+            assert "the log directory takes longer" in _refused(ask("index"), 503)
+    finally:
+        over.set()
+    monkeypatch.setattr("lightning_emerge.board.plugin._QUICK_LIMIT", 60.0)
+    assert [run["run"] for run in ask("index").json["runs"]] == [RUN]
+
+
+def _lengthen(size: int, *, labelled: bool):
+    """Has three measures that were never taken with long axes."""
+
+    def change(root: dict[str, Any]) -> None:
+        members = root["consolidated_metadata"]["metadata"]
+        for name in ("a", "b", "c"):
+            axis = f"long_{name}"
+            members[name] = copy.deepcopy(members["gradient_norm"])
+            members[name].update(shape=[6, size], dimension_names=["step", axis])
+            members[name]["chunk_grid"]["configuration"]["chunk_shape"] = [1, size]
+            if labelled:
+                members[axis] = copy.deepcopy(members["step"])
+                members[axis].update(shape=[size], dimension_names=[axis])
+                members[axis]["chunk_grid"]["configuration"]["chunk_shape"] = [size]
+            root["attributes"].setdefault("taken", {})[name] = []
+
+    return change
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+@pytest.mark.parametrize("size", [1_000_000, 1_000_001])
+def test_long_axes_cost_no_memory(size, labelled, ask, tmp_path):
+    store = tmp_path / "runs" / RUN / "records.zarr"
+    _rewrite(store.parent, _lengthen(size, labelled=labelled))
+    raw = np.arange(size).tobytes()
+    for name in "abc" if labelled else "":
+        (store / f"long_{name}").mkdir()
+        (store / f"long_{name}" / "c.0").write_bytes(Zstd().encode(raw))
+    tracemalloc.start()
+    try:
+        answer = ask("run", run=RUN)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 40 << 20
+    if size > 1_000_000 and not labelled:
+        assert re.search("long_[abc] has 1000001 positions without labels, of 1000000 at most", _refused(answer, 422))
+    else:
+        assert answer.json["measures"]["b"]["axes"][0]["labels"] == {"count": size}
+
+
+def test_more_labels_than_any_run_has_are_refused(ask, tmp_path):
+    store = tmp_path / "runs" / RUN / "records.zarr"
+    _rewrite(store.parent, _lengthen(400_000, labelled=True))
+    for name in "abc":
+        (store / f"long_{name}").mkdir()
+        (store / f"long_{name}" / "c.0").write_bytes(Zstd().encode(np.zeros(400_000, np.int64).tobytes()))
+    assert "more than 1000000 labels" in _refused(ask("run", run=RUN), 422)
+
+
+def test_labels_that_are_sent_with_many_measures_are_refused(ask, monkeypatch):
+    monkeypatch.setattr("lightning_emerge.board.views._MOST_TOLD", 20)
+    assert "more than 20 labels" in _refused(ask("run", run=RUN), 422)
 
 
 # What a store says of the looks at which each measure was taken.

@@ -93,6 +93,22 @@ def test_tensorboard_starts_where_the_tab_cannot_be_loaded(what, runs, tab_env, 
     assert "scalars" in listing
 
 
+def test_a_process_ends_although_an_answer_hangs(runs, tab_env):
+    code = f"""
+import threading
+from argparse import Namespace
+from tensorboard.plugins.base_plugin import TBContext
+from werkzeug.test import Client
+from lightning_emerge.board import plugin, runs
+runs.Runs.open = lambda *_: threading.Event().wait()
+plugin._PATIENCE = 1.0
+apps = plugin.EmergePlugin(TBContext(logdir={str(runs)!r}, flags=Namespace(logdir_spec=""))).get_plugin_apps()
+print(Client(apps["/index"]).get("/data/plugin/emerge/index").json["runs"][0]["trouble"])
+"""
+    found = run_group([sys.executable, "-c", code], env=tab_env, check=True, timeout=60)
+    assert found.stdout == ("Opening the records of this run takes more than 1 s and continues; reload to see them.\n")
+
+
 def test_lightning_board_says_where_the_tab_is(runs, tab_env, tmp_path):
     command = ["lightning_emerge", "board", str(runs), "--port", "0"]
     with _serving(command, tab_env, tmp_path / "log") as (address, _):
