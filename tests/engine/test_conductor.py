@@ -293,14 +293,18 @@ class Counting(le.TokenClassifier):
         return super().forward(images)
 
 
-def test_a_network_that_writes_to_its_own_buffers_is_looked_at_and_left_as_it_was(make_data, make_model, make_trainer):
+def test_a_network_that_writes_to_its_own_buffers_is_looked_at_and_left_as_it_was(
+    make_data, make_model, make_trainer, tmp_path
+):
     probes = [Seeing(lambda capture: capture.network(capture.bank.images)), *others()]  # pyright: ignore
     counts = []
     for chosen in ([], probes):
         model = make_model()
         model.__class__ = Counting
         model.register_buffer("passes", torch.zeros(()))
-        make_trainer(chosen, max_steps=STEPS, logger=False).fit(model, datamodule=make_data())
+        make_trainer(chosen, max_steps=STEPS, logger=False, default_root_dir=tmp_path).fit(
+            model, datamodule=make_data()
+        )
         counts.append(float(model.passes))
     assert [probe.failed_at for probe in probes] == [None] * 3
     assert counts[0] == counts[1] == STEPS

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from children import run_group
 from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
 
 from lightning_emerge.engine import endings
@@ -48,21 +50,30 @@ def until(what: Callable[[], object], limit: float = 20) -> None:
     assert what()
 
 
-def test_a_signal_is_heard_with_more_files_open_than_select_can_watch(watch):
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+MANY = """
+import os, resource, signal, time
+from lightning_emerge.engine.endings import Watch, start_watch
+
+null = os.open(os.devnull, os.O_RDONLY)
+opened = [os.dup(null) for _ in range(1100)]
+watch = Watch([signal.SIGTERM], lambda last: "")
+start_watch(watch)
+watch.patient = True
+os.kill(os.getpid(), signal.SIGTERM)
+end = time.monotonic() + 20
+while not watch.asked and time.monotonic() < end:
+    time.sleep(0.01)
+os._exit(0 if watch.asked == signal.SIGTERM else 1)
+"""
+
+
+def test_a_signal_is_heard_with_more_files_open_than_select_can_watch():
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < 2048:
         pytest.skip("no more than 2,048 files may be open here")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
-    null = os.open(os.devnull, os.O_RDONLY)
-    opened = [os.dup(null) for _ in range(1100)]
-    try:
-        one = watch()
-        os.kill(os.getpid(), signal.SIGTERM)
-        until(lambda: one.asked)
-        assert one.asked == signal.SIGTERM
-    finally:
-        for number in (*opened, null):
-            os.close(number)
+    raised = f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (2048, {hard}))"
+    ended = run_group([sys.executable, "-c", f"{raised}\n{MANY}"], 120)
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_a_handler_that_was_there_before_is_called_as_well(watch):
