@@ -192,7 +192,7 @@ def test_a_signal_ends_a_run_between_two_batches_and_it_resumes(number, status, 
 @pytest.mark.distributed
 @pytest.mark.timeout(900)
 def test_two_processes_end_at_random_moments_and_resume_as_if_they_had_gone_on(start, tmp_path):
-    moments, count = random.Random(0), int(os.environ.get("EMERGE_SIGNALS", "3"))
+    moments, count = random.Random(0), int(os.environ.get("EMERGE_SIGNALS", "2"))
     two = {**TWO, "max_epochs": 2 * count + 1}  # no start gets to the end
     steps = STEPS * two["max_epochs"]
     assert start("fit", folder="alone", **two).process.wait(300) == 0
