@@ -87,9 +87,10 @@ class Watch:
         self._on.set()
         self.listen()
         self._wakeup = signal.set_wakeup_fd(self._sockets[1].fileno(), warn_on_full_buffer=False)
-        threading.Thread(
+        self._thread = threading.Thread(
             target=self._wait, args=(self._on, *self._sockets), name="lightning_emerge signals", daemon=True
-        ).start()
+        )
+        self._thread.start()
 
     def listen(self) -> None:
         """Takes the signals from whoever has them: Lightning puts handlers of its own in between."""
@@ -103,6 +104,9 @@ class Watch:
         """Gives the signals back."""
         self._on.clear()
         signal.set_wakeup_fd(self._wakeup)
+        with suppress(OSError):
+            self._sockets[1].send(b"\0")  # no signal: it wakes the thread, which is to be gone before the process is
+        self._thread.join(1)
         for number, handler in self._before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 

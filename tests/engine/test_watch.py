@@ -129,3 +129,10 @@ def test_slurms_signal_is_taken_only_where_a_queued_job_resumes_from_our_checkpo
         assert (signal.getsignal(signal.SIGUSR1) == one._note) is taken
     finally:
         signal.signal(signal.SIGUSR1, before)
+
+
+def test_its_thread_is_gone_when_it_has_stopped(watch):
+    one = watch()
+    assert one._thread.is_alive()
+    one.stop()
+    assert not one._thread.is_alive()
