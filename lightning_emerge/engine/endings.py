@@ -98,7 +98,7 @@ class Watch:
             return
         for number in self._signals:
             before = signal.signal(number, self._note)
-            self._before.setdefault(number, before)
+            self._before.setdefault(number, _beneath(before, number))
 
     def stop(self) -> None:
         """Gives the signals back."""
@@ -379,6 +379,13 @@ def saving() -> Iterator[None]:
         yield
     finally:
         watch.saving = before
+
+
+def _beneath(handler: Any, number: int) -> Any:
+    """What a signal had before handlers of ours, which Lightning puts back when a fit is over."""
+    while isinstance(owner := getattr(handler, "__self__", None), Watch):
+        handler = owner._before.get(number)
+    return handler
 
 
 def _is_lightnings(handler: Any) -> bool:

@@ -67,6 +67,34 @@ os._exit(0 if watch.asked == signal.SIGTERM else 1)
 """
 
 
+AGAIN = """
+import os, signal, sys, time
+from lightning_emerge.engine.endings import Watch, start_watch, stop_watch
+
+called, own = [], len(sys.argv) > 1
+if own:
+    signal.signal(signal.SIGTERM, lambda number, frame: called.append(number))
+for _ in range(3):
+    watch = Watch([signal.SIGTERM], lambda last: "")
+    start_watch(watch)
+    stop_watch()
+    signal.signal(signal.SIGTERM, watch._note)  # as Lightning does
+start_watch(watch := Watch([signal.SIGTERM], lambda last: ""))
+watch.patient = True
+os.kill(os.getpid(), signal.SIGTERM)
+end = time.monotonic() + 20
+while not watch.asked and time.monotonic() < end:
+    time.sleep(0.01)
+os._exit(0 if watch.asked == signal.SIGTERM and called == [signal.SIGTERM] * own else 1)
+"""
+
+
+@pytest.mark.parametrize("own", [[], ["a handler of its own"]])
+def test_a_second_fit_of_a_process_is_ended_as_the_first_one_is(own):
+    ended = run_group([sys.executable, "-c", AGAIN, *own], 120)
+    assert ended.returncode == 0, ended.stderr
+
+
 def test_a_signal_is_heard_with_more_files_open_than_select_can_watch():
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < 2048:
