@@ -114,10 +114,9 @@ def _find_configurations(arguments: Sequence[str]) -> tuple[list[str], list[str]
 def _find_runs(arguments: Sequence[str]) -> set[str]:
     """The folders of checkpoints that a command names, and those that these lie in, which are runs."""
     folders: set[str] = set()
-    for word, after in zip(arguments, [*arguments[1:], ""], strict=True):
-        if word == "--checkpoints" or word.startswith("--checkpoints="):
-            given = os.path.realpath(os.path.expanduser(after if word == "--checkpoints" else word.partition("=")[2]))
-            folders |= {given, os.path.dirname(given)}
+    for given in _values(arguments, "--checkpoints"):
+        place = os.path.realpath(os.path.expanduser(given))
+        folders |= {place, os.path.dirname(place)}
     here = os.path.realpath(os.getcwd())  # which is the user's own, with all that lies in it
     return {folder for folder in folders if os.path.commonpath([here, folder]) != folder}
 
@@ -182,11 +181,18 @@ def _check_string(text: str) -> None:
 
 def _find_only(arguments: Sequence[str]) -> tuple[str, ...] | None:
     """What `--only` says in the command; what a configuration says of it does not count."""
-    found: str | None = None
-    for word, after in zip(arguments, [*arguments[1:], ""], strict=True):
-        if word == "--only" or word.startswith("--only="):
-            found = after if word == "--only" else word.partition("=")[2]
-    return None if found is None else tuple(name.strip() for name in found.split(","))
+    given = _values(arguments, "--only")
+    return tuple(name.strip() for name in given[-1].split(",")) if given else None
+
+
+def _values(arguments: Sequence[str], option: str) -> list[str]:
+    """What follows an option in a command, each time that it stands there, as the next word or behind `=`."""
+    pairs = zip(arguments, [*arguments[1:], ""], strict=True)
+    return [
+        after if word == option else word.partition("=")[2]
+        for word, after in pairs
+        if word == option or word.startswith(f"{option}=")
+    ]
 
 
 def _name_modules(arguments: Sequence[str], files: Sequence[str]) -> set[str]:

@@ -519,6 +519,11 @@ def _read_array(folder: Folder, name: str) -> npt.NDArray[Any]:
 
 
 def _read_root(folder: Folder) -> dict[str, Any]:
+    return _read_whole(folder)[1]
+
+
+def _read_whole(folder: Folder) -> tuple[bytes, dict[str, Any]]:
+    """Reads the group's metadata, as they are on disk and decoded; refuses those that were changed since."""
     raw = folder.read(METADATA)
     try:
         root = parse_json(raw)
@@ -531,7 +536,7 @@ def _read_root(folder: Folder) -> dict[str, Any]:
         )
     if not is_whole(raw, root):
         raise _damaged(folder, f"{METADATA} was changed since")
-    return root
+    return raw, root
 
 
 def _read_metadata(folder: Folder, name: str) -> dict[str, Any] | None:
@@ -569,10 +574,11 @@ def open_run(path: str | Path) -> xr.Dataset:
     folder = Folder(url if url.rsplit("/", 1)[-1] == STORE else f"{url}/{STORE}")
     if not folder.exists(METADATA):
         raise FileNotFoundError(f"A run's folder holds {STORE}, which its probes write; there is none in {path}.")
-    _check_claims(folder, _read_root(folder))
+    raw, root = _read_whole(folder)
+    _check_claims(folder, root)
     try:
         with _quiet():
-            store = WholeStore(folder.store(read_only=True), folder.read(METADATA))
+            store = WholeStore(folder.store(read_only=True), raw)  # what was checked, if a run goes on meanwhile
             records = xr.open_zarr(store, zarr_format=3, consolidated=True)
     except Exception as error:  # what a damaged store raises is not known
         raise _damaged(folder, error) from None  # it says all
