@@ -9,7 +9,7 @@ from typing import Any
 
 from lightning_emerge.board.refusal import damaged
 from lightning_emerge.sinks.places import is_url, open_place
-from lightning_emerge.sinks.regular import read_regular
+from lightning_emerge.sinks.regular import read_far, read_regular
 
 Stamp = tuple[Any, ...]
 """What changes when a file does."""
@@ -44,12 +44,9 @@ class Files:
             FileNotFoundError: if it is not there.
             RefusedError: if it is larger, no plain file, or outside of the log directory.
         """
-        if not self.local:
-            size = self._files.size(self._at(path))
-            if size is None or size > limit:
-                raise damaged(f"{path} has {size} bytes, of {limit} at most")
-            return bytes(self._files.cat_file(self._at(path)))
         try:
+            if not self.local:
+                return read_far(self._files, self._at(path), limit)
             return read_regular(self._inside(path), limit)
         except ValueError as error:
             raise damaged(f"{path} {error}") from error

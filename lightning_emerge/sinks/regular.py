@@ -51,16 +51,25 @@ def read_within(folder: str, name: str, limit: int) -> bytes:
     """
     if is_url(folder):
         files, root = open_place(folder)
-        path = f"{root.rstrip('/')}/{name}"
-        size = files.size(path)
-        if size is None or size > limit:
-            raise ValueError(f"has {size} bytes, of {limit} at most")
-        return bytes(files.cat_file(path))
+        return read_far(files, f"{root.rstrip('/')}/{name}", limit)
     home = os.path.realpath(to_local(folder))
     real = os.path.realpath(f"{home}/{name}")
     if not real.startswith(f"{home.rstrip('/')}/"):
         raise ValueError("is a link that leads out of its folder")
     return read_regular(real, limit)
+
+
+def read_far(files: Any, path: str, limit: int) -> bytes:
+    """Reads a file of an fsspec file system.
+
+    Raises:
+        OSError: if it is not there, or cannot be read.
+        ValueError: if it has more bytes than the limit; the words follow the file's name.
+    """
+    size = files.size(path)
+    if size is None or size > limit:
+        raise ValueError(f"has {size} bytes, of {limit} at most")
+    return bytes(files.cat_file(path))
 
 
 def parse_json(content: bytes | str) -> Any:
