@@ -1,0 +1,33 @@
+"""Worlds for docs/calibration.py: captures with nothing to find, with a planted effect, and what is true of each.
+
+Truths are closed forms, or what numpy, SciPy and scikit-learn find in many more stimuli than a bank has.
+"""
+
+from __future__ import annotations
+
+from trials.parts import of_ablation, of_attributions, of_exemplars, of_maxima, of_parts, of_rival_ablation, of_rivals
+from trials.responses import of_alignment, of_embedding, of_geometry, of_outputs, of_responses
+from trials.weights import of_curvature, of_gradients, of_noise, of_pulls, of_weights
+
+TRIALS = (
+    of_outputs,
+    of_responses,
+    of_geometry,
+    of_alignment,
+    of_embedding,
+    of_weights,
+    of_gradients,
+    of_pulls,
+    of_noise,
+    of_curvature,
+    of_exemplars,
+    of_maxima,
+    of_parts,
+    of_rivals,
+    of_attributions,
+    of_ablation,
+    of_rival_ablation,
+)
+
+DESCRIBED = ("kernels", "top_crop", "top_span", "maximising_image", "hessian_eigenvalue_error")
+"""Records that are pictures or places, and a residual that says of itself how far it is off: nothing to calibrate."""

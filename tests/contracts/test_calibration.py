@@ -1,0 +1,63 @@
+"""Each record says what it should where there is nothing, and finds what was planted: the table in docs/probes.md."""
+
+from __future__ import annotations
+
+import inspect
+
+import calibration
+import pytest
+from trials import DESCRIBED, TRIALS
+
+import lightning_emerge as le
+
+
+@pytest.fixture(scope="module")
+def found() -> list[calibration.Found]:
+    return calibration.calibrate()
+
+
+@pytest.mark.slow
+def test_records_of_nothing_say_so(found):
+    off = {row.record: row.z for row in found if row.z is not None and abs(row.z) > 3.5}  # 60 rows: once in 40 tables
+    assert not off
+
+
+@pytest.mark.slow
+def test_planted_effects_are_found(found):
+    lost = {row.record: row.recovery for row in found if row.recovery is not None and not 0.7 < row.recovery < 1.3}
+    assert not lost
+
+
+@pytest.mark.slow
+def test_the_page_has_the_table_that_the_command_makes(found, tmp_path):
+    page = tmp_path / "probes.md"
+    page.write_text(calibration.PAGE.read_text())
+    calibration.write_table(found, page)
+    names = [line.split("|")[1] for line in _table(page.read_text())]
+    assert names == [line.split("|")[1] for line in _table(calibration.PAGE.read_text())]
+
+
+def test_no_record_of_any_probe_is_left_out():
+    trials = [trial() for trial in TRIALS]
+    probes = {type(trial.probe(0)) for trial in trials}
+    shipped = {
+        value
+        for value in vars(le).values()
+        if inspect.isclass(value) and issubclass(value, le.Probe) and not inspect.isabstract(value)
+    }
+    assert probes == shipped
+    tried = {row.record for trial in trials for row in trial.rows}
+    recorded = {name for trial in trials for name in calibration.look(trial.probe(0), trial.planted(0))}
+    assert recorded - tried == set(DESCRIBED)
+
+
+def test_a_page_without_a_place_for_the_table_is_left_as_it_is(tmp_path):
+    page = tmp_path / "probes.md"
+    page.write_text("nothing")
+    with pytest.raises(ValueError, match="no such place"):
+        calibration.write_table([], page)
+    assert page.read_text() == "nothing"
+
+
+def _table(text: str) -> list[str]:
+    return text.split(calibration.BEGIN)[1].split(calibration.END)[0].strip().splitlines()
