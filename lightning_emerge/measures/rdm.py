@@ -178,7 +178,7 @@ def _between_stimuli(geometry: Geometry, labels: Tensor) -> Tensor:
         return nothing
     rest = rest * freedom / (freedom - 2)
     found = solve(_inner(noise, rest / common), torch.cat([half, noise], dim=1)) / common
-    crossed, own = found.split(len(gram), dim=1)
+    crossed, own = found[:, : len(gram)], found[:, len(gram) :]
     whole = gram / common - rest * half.T @ crossed / common
     apart = crossed.diagonal()[:, None] - crossed
     sizes = labels.bincount()[labels].to(gram)

@@ -6,11 +6,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lightning_emerge.measures.geometry import Geometry
+from lightning_emerge.measures.cka import debiased_hsic
+from lightning_emerge.measures.geometry import Geometry, centred_gram
 from lightning_emerge.measures.linear import positive_inverse, solve, wide
 
 RIDGE = 1e-2
 """Ridge penalty as a share of the layer's variance: of the mean squared length of its centred responses."""
+
+_NOTHING = 1e-12  # what is left of products that cancel but for rounding
 
 
 def nearest_mean_accuracy(
@@ -145,15 +148,29 @@ def silhouette(rdm: Float[Tensor, "stimulus stimulus"], labels: Int[Tensor, " st
 
 
 def participation_ratio(geometry: Geometry) -> Float[Tensor, ""]:
-    """Computes in how many dimensions a layer's responses vary: (sum of variances)^2 / sum of squared variances.
+    """Estimates in how many dimensions a layer's responses vary: (sum of variances)^2 / sum of squared variances.
 
-    Gao et al. (2017), *A theory of multineuronal dimensionality, dynamics and measurement*, over principal components.
+    Gao et al. (2017), *A theory of multineuronal dimensionality, dynamics and measurement*, over principal components:
+    t^2 / h with t the trace of the responses' covariance and h that of its square. Taken from n stimuli's own covariance
+    it cannot exceed n - 1, as that overestimates h by about t^2 / n. Here both are estimated without bias, whatever the
+    distribution, by means over all sets of four different stimuli: h of ((x_i - x_j).(x_k - x_l))^2 / 4 (Song et al.
+    2012, see `debiased_hsic`) and t^2 of |x_i - x_j|^2 |x_k - x_l|^2 / 4. A correction that takes responses to be normal
+    would find too few dimensions where some stimuli drive a layer harder than others.
 
     Returns:
-        1 to the number of stimuli less one; NaN if the layer answers all stimuli alike.
+        1 (exactly, for responses along one line) and above; it has no upper bound, and chance can lift it above the
+        number of features. NaN if the layer answers all stimuli alike, with fewer than 4 stimuli, and where h is not
+        above zero: there are more dimensions than the stimuli can tell.
     """
-    gram = geometry.gram
-    return _or_nan(gram.trace().square() / gram.square().sum(), geometry.squared)
+    squared, count = geometry.squared, len(geometry)
+    if count < 4:
+        return squared.new_tensor(torch.nan)
+    scaled = squared / squared.mean()
+    # All products of two distances, less those that share a stimulus or both.
+    products = scaled.sum().square() - 4 * scaled.sum(dim=1).square().sum() + 2 * scaled.square().sum()
+    trace = products / (4 * count * (count - 1) * (count - 2) * (count - 3))
+    square = debiased_hsic(centred_gram(scaled)[None])[0, 0]
+    return torch.where(square > _NOTHING * trace, trace / square, torch.nan)
 
 
 def _to_means(
