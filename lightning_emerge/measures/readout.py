@@ -151,11 +151,11 @@ def participation_ratio(geometry: Geometry) -> Float[Tensor, ""]:
     """Estimates in how many dimensions a layer's responses vary: (sum of variances)^2 / sum of squared variances.
 
     Gao et al. (2017), *A theory of multineuronal dimensionality, dynamics and measurement*, over principal components:
-    t^2 / h with t the trace of the responses' covariance and h that of its square. Taken from n stimuli's own covariance
-    it cannot exceed n - 1, as that overestimates h by about t^2 / n. Here both are estimated without bias, whatever the
-    distribution, by means over all sets of four different stimuli: h of ((x_i - x_j).(x_k - x_l))^2 / 4 (Song et al.
-    2012, see `debiased_hsic`) and t^2 of |x_i - x_j|^2 |x_k - x_l|^2 / 4. A correction that takes responses to be normal
-    would find too few dimensions where some stimuli drive a layer harder than others.
+    t^2 / h with t the trace of the responses' covariance and h that of its square. Taken from n stimuli's own
+    covariance it cannot exceed n - 1, as that overestimates h by about t^2 / n. Here both are estimated without bias,
+    whatever the distribution, by means over all sets of four different stimuli: h of ((x_i - x_j).(x_k - x_l))^2 / 4
+    (Song et al. 2012, see `debiased_hsic`) and t^2 of |x_i - x_j|^2 |x_k - x_l|^2 / 4. A correction for
+    normal responses would find too few dimensions where some stimuli drive a layer harder than others.
 
     Returns:
         1 (exactly, for responses along one line) and above; it has no upper bound, and chance can lift it above the

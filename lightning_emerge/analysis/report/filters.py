@@ -49,7 +49,10 @@ def _add_selective(runs: Sequence[Run], section: Section) -> None:
         return
     tell_change(found, "Share of filters selective for a token, averaged over tokens,", section, most=True)
     figure = draw_charts([chart], "Filters that one token drives three times as much as the others", ordered=True)
-    caption = "Share of a layer's filters, 0 to 1, averaged over tokens. Dark are early layers, light late ones."
+    caption = (
+        "Share of a layer's filters, 0 to 1, averaged over tokens; of filters that do not know tokens 0.02 over the number "
+        "of tokens at most. Dark are early layers, light late ones."
+    )
     section.pictures.append(Picture("selective", figure, "Share of selective filters by layer over steps", caption))
 
 
@@ -114,7 +117,7 @@ def _add_biographies(run: Run, section: Section) -> None:
         about = (
             "The most selective filter for each token at the last look, among those whose top exemplars are kept "
             "and that answer it as much as their layer does on average. "
-            "Selectivity is 1 if no other token drives the filter, 0 if all drive it alike."
+            "Selectivity is 1 if no other token drives the filter, and 0 on average if all drive it alike."
         )
         section.tables.append(Table(about, ["token", "layer", "filter", "selectivity"], rows))
     for token, layer, number, _ in chosen:
