@@ -21,6 +21,9 @@ def nearest_mean_accuracy(
 ) -> Float[Tensor, ""]:
     """Computes the share of stimuli that lie nearest to their own token's mean, taken over the other folds alone.
 
+    It is the mean over tokens of each token's share. Where tokens have different numbers of stimuli the means of those
+    that have more lie nearer to everything, and the share of all stimuli would be above chance for noise.
+
     Args:
         geometry: of the layer.
         labels: token of each stimulus.
@@ -33,7 +36,7 @@ def nearest_mean_accuracy(
     squared = geometry.squared
     others = folds != torch.arange(int(folds.max()) + 1, device=folds.device)[:, None]
     found = _to_means(squared, labels, others).argmin(dim=2)
-    return _or_nan(wide(found.gather(0, folds[None])[0] == labels).mean(), squared)
+    return _or_nan(_mean_over_tokens(found.gather(0, folds[None])[0] == labels, labels), squared)
 
 
 def ridge_accuracy(
@@ -42,7 +45,8 @@ def ridge_accuracy(
     """Computes the share of stimuli whose token a linear read-out, fitted to the other folds alone, gives.
 
     Ridge regression with an intercept on one value a token, 1 for its own and 0 for others; the largest wins. It is
-    solved in stimulus x stimulus, so that the number of features does not matter.
+    solved in stimulus x stimulus, so that the number of features does not matter. The share is the mean over tokens of
+    each token's: of all stimuli, to name the token with most stimuli every time would be above chance.
 
     Args:
         geometry: of the layer.
@@ -54,7 +58,7 @@ def ridge_accuracy(
         stimuli alike.
     """
     scores = held_out_scores(geometry.gram, wide(torch.nn.functional.one_hot(labels)), folds)
-    return _or_nan(wide(scores.argmax(dim=1) == labels).mean(), geometry.squared)
+    return _or_nan(_mean_over_tokens(scores.argmax(dim=1) == labels, labels), geometry.squared)
 
 
 def held_out_scores(
@@ -120,7 +124,7 @@ def silhouette(rdm: Float[Tensor, "stimulus stimulus"], labels: Int[Tensor, " st
 
     Rousseeuw (1987), *Silhouettes*, Journal of Computational and Applied Mathematics 20: (b - a) / max(a, b), a being a
     stimulus' mean distance to others of its token, b that to the stimuli of the nearest other token; 0 for a token of
-    one stimulus.
+    one stimulus. As b is the least of several means, it is a little below 0 for noise.
 
     Args:
         rdm: distances between stimuli. A stimulus all of whose distances are NaN is left out.
@@ -190,6 +194,11 @@ def _penalised(products: Tensor, gram: Tensor) -> Tensor:
     """Products of some of a layer's stimuli, with its ridge penalty on their diagonal."""
     penalty = RIDGE * gram.diagonal().mean()
     return products + penalty * torch.eye(len(products), dtype=gram.dtype, device=gram.device)
+
+
+def _mean_over_tokens(right: Tensor, labels: Tensor) -> Tensor:
+    counts = labels.bincount()
+    return (wide(labels[right].bincount(minlength=len(counts))) / counts).nanmean()
 
 
 def _or_nan(value: Tensor, squared: Tensor) -> Tensor:

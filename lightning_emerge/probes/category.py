@@ -93,8 +93,8 @@ class CategoryProbe(Probe):
             yield Measurement(name, to_array(values.float()), axes, capture.step, unit, source, about)
 
 
-_MEANS = "Share of stimuli told right by the nearest mean response to a token, taken over other stimuli"
-_LINEAR = "Share of stimuli told right by a ridge regression fitted to other stimuli"
+_MEANS = "Mean over tokens of the share told right by the nearest mean response to a token, taken over other stimuli"
+_LINEAR = "Mean over tokens of the share told right by a ridge regression fitted to other stimuli"
 _SILHOUETTE = "Mean silhouette of stimuli as clusters of tokens, by one minus the correlation of responses"
 _NC1 = "Neural collapse 1: variance within tokens over that between their means; 0 if collapsed"
 _NC2_NORMS = "Neural collapse 2: variation of the lengths of the tokens' means; 0 if equally long"

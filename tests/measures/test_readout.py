@@ -58,6 +58,30 @@ def test_noise_is_read_out_at_chance_and_tokens_surely():
         assert read(layer_geometry(planted(2, 0.1)), LABELS, folds) == 1
 
 
+UNEQUAL = torch.arange(5).repeat_interleave(torch.tensor([60, 30, 20, 10, 5]))
+
+
+@pytest.mark.parametrize("labels", [torch.arange(125) // 25, UNEQUAL], ids=["equal", "unequal"])
+@pytest.mark.parametrize("features", [5, 200])
+@pytest.mark.parametrize("read", [nearest_mean_accuracy, ridge_accuracy])
+def test_noise_is_read_out_at_one_over_the_number_of_tokens_however_many_stimuli_each_has(read, features, labels):
+    folds = deal_folds(labels, 5)
+    rows = [torch.randn(125, features, generator=g).relu() for g in generators(40)]
+    scores = np.array([read(layer_geometry(x), labels, folds).item() for x in rows])
+    assert abs(scores.mean() - 0.2) < 3 * scores.std(ddof=1) / np.sqrt(40)
+
+
+@pytest.mark.parametrize("read", [nearest_mean_accuracy, ridge_accuracy])
+def test_views_of_one_thing_that_follow_each_other_do_not_tell_a_token(read):
+    """Stimuli are noise, each four times in a row with a little more: they know themselves, and no token."""
+    labels, scores = torch.arange(160) // 40, []
+    for g in generators(40):
+        things = torch.randn(40, 50, generator=g).repeat_interleave(4, dim=0)
+        rows = things + 0.1 * torch.randn(160, 50, generator=g)
+        scores.append(read(layer_geometry(rows), labels, deal_folds(labels, 5)).item())
+    assert abs(np.mean(scores) - 0.25) < 3 * np.std(scores, ddof=1) / np.sqrt(40)
+
+
 def generators(count: int) -> list[torch.Generator]:
     return [torch.Generator().manual_seed(seed) for seed in range(count)]
 

@@ -50,8 +50,8 @@ def _add_selective(runs: Sequence[Run], section: Section) -> None:
     tell_change(found, "Share of filters selective for a token, averaged over tokens,", section, most=True)
     figure = draw_charts([chart], "Filters that one token drives three times as much as the others", ordered=True)
     caption = (
-        "Share of a layer's filters, 0 to 1, averaged over tokens; of filters that do not know tokens 0.02 over the number "
-        "of tokens at most. Dark are early layers, light late ones."
+        "Share of a layer's filters, 0 to 1, averaged over tokens; 0.02 over the number of tokens at most if filters "
+        "do not know tokens. Dark are early layers, light late ones."
     )
     section.pictures.append(Picture("selective", figure, "Share of selective filters by layer over steps", caption))
 
