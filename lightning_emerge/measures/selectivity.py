@@ -80,7 +80,8 @@ def selective_share(
     selective: Bool[Tensor, " filter"], preferred: Int[Tensor, " filter"], tokens: int
 ) -> Float[Tensor, " token"]:
     """Computes, for each token, which share of all filters is selective and prefers it; 0 to 1."""
-    return wide(torch.bincount(preferred[selective], minlength=tokens)) / len(selective)
+    chosen = preferred[selective & (preferred >= 0)]
+    return wide(torch.bincount(chosen, minlength=tokens)) / len(selective)
 
 
 def _ordered_cells(labels: Tensor, folds: int) -> Tensor:

@@ -104,6 +104,11 @@ def test_filters_that_fire_for_some_stimuli_of_one_token_alone_are_selective(sti
     torch.testing.assert_close(share, torch.tensor([0, 0, 0, 1, 0]) * selective.double().mean())
 
 
+def test_a_filter_that_prefers_no_token_counts_among_all_alone():
+    share = selective_share(torch.tensor([True, True, False, True]), torch.tensor([1, -1, 0, 1]), 3)
+    assert share.tolist() == [0, 0.5, 0]
+
+
 def test_a_filter_that_fires_once_has_an_index_of_zero():
     pooled = torch.zeros(250, 1)
     pooled[7] = 3
