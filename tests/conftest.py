@@ -187,6 +187,9 @@ def _made_up_records(
     for k in range(len(tokens)):  # the last layer's filter k is that of token k
         response[-1, k % 2, k] = 0.9
         selectivity[-1, k % 2] = 0.8
+    selective = selectivity >= 0.5
+    if count > 1:  # a filter that no more than chance makes look selective
+        selectivity[0, 1], response[0, 1, 0], selective[0, 1] = 0.95, 0.95, False
     found: dict[str, tuple[Any, tuple[le.Axis, ...], str]] = {
         "bank_accuracy": (known, (token,), "share"),
         "bank_accuracy_mean": (known.mean(), (), "share"),
@@ -202,6 +205,7 @@ def _made_up_records(
         ),
         "selective_share": (random.uniform(size=(count, len(tokens))), (layer, token), "share of filters"),
         "class_selectivity": (selectivity, (layer, filter_), "1"),
+        "filter_selective": (selective, (layer, filter_), "1 or 0"),
         "filter_response": (response, (layer, filter_, token), "activation"),
         "top_token": (np.zeros((count, filters, 1)), tops, "label"),
         "top_crop": (random.uniform(size=(count, 2, 1, 3, 3, 3)), crops, "share"),

@@ -79,7 +79,8 @@ def whitened_cosine(
 
     Diedrichsen et al. (2021), *Comparing representational geometries using whitened unbiased-distance-matrix
     similarity*, Neurons, Behavior, Data Analysis and Theory 5(3): the linear CKA, as they show, of the inner products
-    that squared distances stand for. A stimulus without distances is left out.
+    that squared distances stand for. A stimulus without distances is left out. Noise in distances that are not
+    cross-validated counts as likeness: layers of noise alone are the more alike the more features they have.
 
     Returns:
         0 to 1 for squared Euclidean distances.

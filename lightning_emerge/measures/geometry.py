@@ -145,9 +145,19 @@ def token_weights(labels: Int[Tensor, " stimulus"], tokens: int) -> Float[Tensor
 
 
 def deal_folds(labels: Int[Tensor, " stimulus"], folds: int) -> Int[Tensor, " stimulus"]:
-    """Deals the exemplars of each token to folds 0, 1, ..., in their order, so that folds are as balanced as can be."""
+    """Deals the exemplars of each token to folds 0, 1, ..., as equal in size as can be.
+
+    Each fold has exemplars that follow each other. Neighbours in a folder or a data set are often views of one thing,
+    such as frames of a film or augmented copies: dealt to folds in turn, a read-out would be tested on what it was
+    fitted to.
+
+    Args:
+        labels: token of each stimulus.
+        folds: how many; a token with fewer exemplars has one in each of the first folds.
+    """
     same = labels[:, None] == labels[None, :]
-    return same.tril(-1).sum(dim=1) % folds
+    counts = same.sum(dim=1)
+    return same.tril(-1).sum(dim=1) * counts.clamp(max=folds) // counts
 
 
 def _patterns(features: Tensor, means: Tensor, gain: Tensor) -> Iterator[Tensor]:

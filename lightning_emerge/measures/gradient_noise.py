@@ -39,7 +39,9 @@ def gradient_noise(
     tokens are drawn, and their gradients cancel more than those of chance would.
 
     Sums over weights estimate |G|^2 and tr(Sigma), and the mean over weights of their ratio is the signal-to-noise
-    ratio. Its parts are unbiased; the ratio r of normally distributed gradients expects about 2 r/n too much.
+    ratio. For normal gradients the inverse of a variance that is estimated with n - 1 degrees of freedom is too large
+    by 2/(n - 3), so the squared mean over it is taken 1 - 2/(n - 1) times: the ratio then has no bias either, and is 0
+    on average where there is noise alone.
 
     A weight whose gradient is the same for all stimuli, zero for one, has no ratio and is left out of the mean. So is
     one with no variance above the rounding of the mean gradients.
@@ -55,7 +57,8 @@ def gradient_noise(
             within them are taken to be alike.
 
     Returns:
-        NaN in all three if no token has two stimuli; NaN as gsnr if no weight has a variance.
+        NaN in all three if no token has two stimuli; NaN as gsnr if no weight has a variance, and with fewer than 4
+        stimuli.
     """
     shares = counts[counts > 0].to(square) / counts.sum()
     count, tokens = int(counts.sum()), len(shares)
@@ -66,7 +69,8 @@ def gradient_noise(
     signals = squared - within / count
     variances = (1 - (tokens - 1) / count) * within + of_tokens - squared
     varies = variances > _ROUNDING * torch.finfo(means.dtype).eps * square
-    ratios = torch.where(varies, signals / variances, torch.nan)
+    kept = 1 - 2 / (count - 1) if count > 3 else torch.nan
+    ratios = torch.where(varies, (kept * squared - within / count) / variances, torch.nan)
     gsnr = torch.where(variances.isnan().any(), torch.nan, ratios.nanmean())
     return Noise(signals.sum(), variances.sum(), gsnr)
 

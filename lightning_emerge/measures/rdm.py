@@ -58,7 +58,14 @@ def mahalanobis_rdm(
     """Computes the squared Mahalanobis distance between stimuli, or between tokens' means, per feature.
 
     Walther et al. (2016), *Reliability of dissimilarity measures for multi-voxel pattern analysis*, NeuroImage 137,
-    equation 5. The noise is how exemplars vary about their token's mean, its covariance shrunk as in `whitened_gram`.
+    equation 5. The noise is how exemplars vary about their token's mean. Its covariance is shrunk towards the same
+    variance in all features, by the share that Ledoit & Wolf (2004), *A well-conditioned estimator for
+    large-dimensional covariance matrices*, Journal of Multivariate Analysis 88, derive. Layers have up to 65,536
+    features, so neither it nor its inverse is ever made.
+
+    Between two stimuli it is the noise of all others: their own residuals would make it look large along the difference
+    of two of one token, which is made of them, and less so along that of two of different tokens, so that pure noise
+    would look clustered by token. How far the covariance is shrunk, one number, is found from all.
 
     Args:
         geometry: of the stimuli.
@@ -68,9 +75,12 @@ def mahalanobis_rdm(
     Returns:
         Symmetric matrix, 0 and above, a pure number per feature. NaN if there is no noise to measure by.
     """
-    gram = whitened_gram(geometry, labels, token_weights(labels, int(labels.max()) + 1) if by_token else None)
+    if not by_token:
+        return _between_stimuli(geometry, labels) / geometry.features
+    means = token_weights(labels, int(labels.max()) + 1).to(geometry.gram)
+    gram = _crossed(geometry, labels, torch.ones_like(labels, dtype=torch.bool), means, means)
     own = gram.diagonal()
-    return (own[:, None] + own[None, :] - 2 * gram).clamp(min=0) / geometry.features
+    return (own[:, None] + own[None, :] - gram - gram.T).clamp(min=0) / geometry.features
 
 
 def crossnobis_rdm(
@@ -82,57 +92,28 @@ def crossnobis_rdm(
     averaged over folds. Noise adds nothing to it on average, so it is zero where two tokens are not told apart, and
     may fall below. Between single stimuli there is none, as each is seen once.
 
+    The noise by which a fold is measured is that of all others, and so independent of the differences in the fold,
+    whatever its distribution. Residuals about tokens' means over all folds hold the differences between folds: along
+    these the noise looks large, so that whitening takes more from where folds disagree than from where they agree, and
+    leaves a distance above zero where there is none.
+
     Args:
         geometry: of the stimuli.
         labels: token of each stimulus.
         folds: fold of each stimulus, from 0, two or more (see `deal_folds`).
 
     Returns:
-        Symmetric matrix, a pure number per feature. NaN for a token that lacks in a fold, and if there is no noise to
-        measure by.
+        Symmetric matrix, a pure number per feature: on average the squared distance of the true means, measured by the
+        shrunk noise. NaN for a token that lacks in a fold, and if a fold leaves no noise to measure by, as with one
+        exemplar of each token in two folds.
     """
     tokens, count = int(labels.max()) + 1, int(folds.max()) + 1
     inside = folds == torch.arange(count, device=folds.device)[:, None]
-    means = _means_of(labels, tokens, torch.cat([inside, ~inside])).flatten(0, 1)
-    gram = whitened_gram(geometry, labels, means).view(2, count, tokens, 2, count, tokens)
-    inner = torch.stack([gram[0, fold, :, 1, fold] for fold in range(count)]).sum(dim=0)
+    means = _means_of(labels, tokens, torch.cat([inside, ~inside])).to(geometry.gram)
+    inner = torch.stack([_crossed(geometry, labels, ~inside[k], means[k], means[count + k]) for k in range(count)])
+    inner = inner.sum(dim=0)
     own = inner.diagonal()
     return (own[:, None] + own[None, :] - inner - inner.T) / (count * geometry.features)
-
-
-def whitened_gram(
-    geometry: Geometry, labels: Int[Tensor, " stimulus"], sums: Float[Tensor, "row stimulus"] | None = None
-) -> Float[Tensor, "row row"]:
-    """Computes the inner products of centred responses, measured by the inverse of their shrunk noise covariance.
-
-    The covariance of exemplars about their token's mean is shrunk towards the same variance in all features, by the
-    share that Ledoit & Wolf (2004), *A well-conditioned estimator for large-dimensional covariance matrices*, Journal
-    of Multivariate Analysis 88, derive. Layers have up to 65,536 features, so neither it nor its inverse is ever made:
-    the inverse is applied by Woodbury's identity, which solves stimulus x stimulus.
-
-    Args:
-        geometry: of the stimuli.
-        labels: token of each stimulus.
-        sums: weights of the stimuli in sums to compare in place of single stimuli, such as means; each row adds up to
-            the same.
-
-    Returns:
-        Symmetric matrix, a pure number. NaN if exemplars do not vary about their token's mean, or if they vary in one
-        direction alone, as two of one token do, and in others not at all.
-    """
-    gram, count = geometry.gram, len(geometry)
-    weights = token_weights(labels, int(labels.max()) + 1).to(gram)
-    half = gram - (weights @ gram)[labels]
-    noise = half - (half @ weights.T)[:, labels]
-    common, rest = _shrinkage(noise, geometry.features, count - int(labels.bincount().count_nonzero()))
-    inner = torch.eye(count, dtype=gram.dtype, device=gram.device) + (rest / common) * noise
-    if sums is not None:
-        sums = sums.to(gram)
-        gram, half = sums @ gram @ sums.T, half @ sums.T
-    if not bool(common > 0):
-        return torch.full_like(gram, torch.nan)
-    found = (gram - (rest / common) * half.T @ solve(inner, half)) / common
-    return (found + found.T) / 2
 
 
 def token_distances(
@@ -153,6 +134,81 @@ def token_distances(
     return pairs[..., (same & apart).flatten()].nanmean(dim=-1), pairs[..., ~same.flatten()].nanmean(dim=-1)
 
 
+def _crossed(geometry: Geometry, labels: Tensor, chosen: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """Inner products of sums of responses by the inverse of the shrunk noise of the chosen stimuli.
+
+    The inverse is applied by Woodbury's identity, which solves stimulus x stimulus.
+
+    Args:
+        geometry: of the stimuli.
+        labels: token of each stimulus.
+        chosen: the stimuli whose residuals about their tokens' means are the noise.
+        left: weights (row, stimulus) of the stimuli in what is compared; each row adds up to 1.
+        right: the same of what it is compared with.
+
+    Returns:
+        Matrix (row of the left, row of the right); NaN if there is no noise.
+    """
+    gram, own = geometry.gram, labels[chosen]
+    nothing, freedom = torch.full_like(left @ right.T, torch.nan), _freedom(own)
+    if not freedom:
+        return nothing
+    half, noise = _residuals(gram, own, chosen)
+    common, rest = _shrinkage(noise, geometry.features, freedom)
+    if not bool(common > 0):
+        return nothing
+    solved = solve(_inner(noise, rest / common), half @ right.T)
+    return (left @ gram @ right.T - (rest / common) * left @ half.T @ solved) / common
+
+
+def _between_stimuli(geometry: Geometry, labels: Tensor) -> Tensor:
+    """Squared Mahalanobis distances, each by the noise of all stimuli but the two.
+
+    Without stimuli i and j the sum over residuals r r' is less by (r_i r_j) K (r_i r_j)'. On the diagonal K^-1 is
+    1 - 1/n, with n exemplars of the stimulus' token, and beside it -1/n if i and j are of one token, else 0. Woodbury's
+    identity of rank 2 takes that from the inverse.
+    """
+    gram, freedom = geometry.gram, _freedom(labels)
+    nothing = torch.full_like(gram, torch.nan)
+    if freedom <= 2:
+        return nothing
+    half, noise = _residuals(gram, labels, torch.ones_like(labels, dtype=torch.bool))
+    common, rest = _shrinkage(noise, geometry.features, freedom)
+    if not bool(common > 0):
+        return nothing
+    rest = rest * freedom / (freedom - 2)
+    found = solve(_inner(noise, rest / common), torch.cat([half, noise], dim=1)) / common
+    crossed, own = found[:, : len(gram)], found[:, len(gram) :]
+    whole = gram / common - rest * half.T @ crossed / common
+    apart = crossed.diagonal()[:, None] - crossed
+    sizes = labels.bincount()[labels].to(gram)
+    same = labels[:, None] == labels[None, :]
+    # The only exemplar of a token has no residual; two alone have opposite ones, of which K is the identity.
+    kept = torch.where(sizes > 1, 1 - 1 / sizes, 1)
+    first = torch.where(same & (sizes == 2)[:, None], 1, kept[:, None]) - rest * own.diagonal()[:, None]
+    both = torch.where(same & (sizes > 2)[:, None], -1 / sizes[:, None], 0) - rest * (own + own.T) / 2
+    more = first.T * apart.square() + both * apart * apart.T
+    spread = whole.diagonal()[:, None] - whole
+    lengths = spread + rest * more / (first * first.T - both.square())
+    return (lengths + lengths.T).fill_diagonal_(0).clamp(min=0)
+
+
+def _residuals(gram: Tensor, labels: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
+    """Inner products of residuals of the chosen about their tokens' means with responses, and with each other."""
+    weights = token_weights(labels, int(labels.max()) + 1).to(gram)
+    half = gram[chosen] - (weights @ gram[chosen])[labels]
+    noise = half[:, chosen]
+    return half, noise - (noise @ weights.T)[:, labels]
+
+
+def _freedom(labels: Tensor) -> int:
+    return len(labels) - int(labels.bincount().count_nonzero())
+
+
+def _inner(noise: Tensor, ratio: Tensor) -> Tensor:
+    return torch.eye(len(noise), dtype=noise.dtype, device=noise.device) + ratio * noise
+
+
 def _shrinkage(noise: Tensor, features: int, freedom: int) -> tuple[Tensor, Tensor]:
     """The covariance is common * identity + rest * residuals' @ residuals; `noise` is residuals @ residuals'."""
     count = len(noise)
@@ -162,7 +218,7 @@ def _shrinkage(noise: Tensor, features: int, freedom: int) -> tuple[Tensor, Tens
     wobble = ((noise.diagonal() ** 2).sum() / count - size) / count
     # One feature alone, or as much noise in all: the covariance is a multiple of the identity as it is.
     share = torch.where(distance > 1e-12 * size, (wobble / distance).clamp(0, 1), 1)
-    scale = count / freedom if freedom else torch.nan
+    scale = count / freedom
     # A share of rounding alone is none.
     share = torch.where(share > 1e-12, share, 0)
     return share * variance * scale, (1 - share) / count * scale

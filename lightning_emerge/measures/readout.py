@@ -6,17 +6,23 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lightning_emerge.measures.geometry import Geometry
+from lightning_emerge.measures.cka import debiased_hsic
+from lightning_emerge.measures.geometry import Geometry, centred_gram
 from lightning_emerge.measures.linear import positive_inverse, solve, wide
 
 RIDGE = 1e-2
 """Ridge penalty as a share of the layer's variance: of the mean squared length of its centred responses."""
+
+_NOTHING = 1e-12  # what is left of products that cancel but for rounding
 
 
 def nearest_mean_accuracy(
     geometry: Geometry, labels: Int[Tensor, " stimulus"], folds: Int[Tensor, " stimulus"]
 ) -> Float[Tensor, ""]:
     """Computes the share of stimuli that lie nearest to their own token's mean, taken over the other folds alone.
+
+    It is the mean over tokens of each token's share. Where tokens have different numbers of stimuli the means of those
+    that have more lie nearer to everything, and the share of all stimuli would be above chance for noise.
 
     Args:
         geometry: of the layer.
@@ -30,7 +36,7 @@ def nearest_mean_accuracy(
     squared = geometry.squared
     others = folds != torch.arange(int(folds.max()) + 1, device=folds.device)[:, None]
     found = _to_means(squared, labels, others).argmin(dim=2)
-    return _or_nan(wide(found.gather(0, folds[None])[0] == labels).mean(), squared)
+    return _or_nan(_mean_over_tokens(found.gather(0, folds[None])[0] == labels, labels), squared)
 
 
 def ridge_accuracy(
@@ -39,7 +45,8 @@ def ridge_accuracy(
     """Computes the share of stimuli whose token a linear read-out, fitted to the other folds alone, gives.
 
     Ridge regression with an intercept on one value a token, 1 for its own and 0 for others; the largest wins. It is
-    solved in stimulus x stimulus, so that the number of features does not matter.
+    solved in stimulus x stimulus, so that the number of features does not matter. The share is the mean over tokens of
+    each token's: of all stimuli, to name the token with most stimuli every time would be above chance.
 
     Args:
         geometry: of the layer.
@@ -51,7 +58,7 @@ def ridge_accuracy(
         stimuli alike.
     """
     scores = held_out_scores(geometry.gram, wide(torch.nn.functional.one_hot(labels)), folds)
-    return _or_nan(wide(scores.argmax(dim=1) == labels).mean(), geometry.squared)
+    return _or_nan(_mean_over_tokens(scores.argmax(dim=1) == labels, labels), geometry.squared)
 
 
 def held_out_scores(
@@ -117,7 +124,7 @@ def silhouette(rdm: Float[Tensor, "stimulus stimulus"], labels: Int[Tensor, " st
 
     Rousseeuw (1987), *Silhouettes*, Journal of Computational and Applied Mathematics 20: (b - a) / max(a, b), a being a
     stimulus' mean distance to others of its token, b that to the stimuli of the nearest other token; 0 for a token of
-    one stimulus.
+    one stimulus. As b is the least of several means, it is a little below 0 for noise.
 
     Args:
         rdm: distances between stimuli. A stimulus all of whose distances are NaN is left out.
@@ -145,15 +152,29 @@ def silhouette(rdm: Float[Tensor, "stimulus stimulus"], labels: Int[Tensor, " st
 
 
 def participation_ratio(geometry: Geometry) -> Float[Tensor, ""]:
-    """Computes in how many dimensions a layer's responses vary: (sum of variances)^2 / sum of squared variances.
+    """Estimates in how many dimensions a layer's responses vary: (sum of variances)^2 / sum of squared variances.
 
-    Gao et al. (2017), *A theory of multineuronal dimensionality, dynamics and measurement*, over principal components.
+    Gao et al. (2017), *A theory of multineuronal dimensionality, dynamics and measurement*, over principal components:
+    t^2 / h with t the trace of the responses' covariance and h that of its square. Taken from n stimuli's own
+    covariance it cannot exceed n - 1, as that overestimates h by about t^2 / n. Here both are estimated without bias,
+    whatever the distribution, by means over all sets of four different stimuli: h of ((x_i - x_j).(x_k - x_l))^2 / 4
+    (Song et al. 2012, see `debiased_hsic`) and t^2 of |x_i - x_j|^2 |x_k - x_l|^2 / 4. A correction for
+    normal responses would find too few dimensions where some stimuli drive a layer harder than others.
 
     Returns:
-        1 to the number of stimuli less one; NaN if the layer answers all stimuli alike.
+        1 (exactly, for responses along one line) and above; it has no upper bound, and chance can lift it above the
+        number of features. NaN if the layer answers all stimuli alike, with fewer than 4 stimuli, and where h is not
+        above zero: there are more dimensions than the stimuli can tell.
     """
-    gram = geometry.gram
-    return _or_nan(gram.trace().square() / gram.square().sum(), geometry.squared)
+    squared, count = geometry.squared, len(geometry)
+    if count < 4:
+        return squared.new_tensor(torch.nan)
+    scaled = squared / squared.mean()
+    # All products of two distances, less those that share a stimulus or both.
+    products = scaled.sum().square() - 4 * scaled.sum(dim=1).square().sum() + 2 * scaled.square().sum()
+    trace = products / (4 * count * (count - 1) * (count - 2) * (count - 3))
+    square = debiased_hsic(centred_gram(scaled)[None])[0, 0]
+    return torch.where(square > _NOTHING * trace, trace / square, torch.nan)
 
 
 def _to_means(
@@ -173,6 +194,11 @@ def _penalised(products: Tensor, gram: Tensor) -> Tensor:
     """Products of some of a layer's stimuli, with its ridge penalty on their diagonal."""
     penalty = RIDGE * gram.diagonal().mean()
     return products + penalty * torch.eye(len(products), dtype=gram.dtype, device=gram.device)
+
+
+def _mean_over_tokens(right: Tensor, labels: Tensor) -> Tensor:
+    counts = labels.bincount()
+    return (wide(labels[right].bincount(minlength=len(counts))) / counts).nanmean()
 
 
 def _or_nan(value: Tensor, squared: Tensor) -> Tensor:

@@ -7,7 +7,6 @@ from typing import ClassVar, Literal, final
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from lightning_emerge.measures.category import accuracy_by_token, confidence_by_token
 from lightning_emerge.measures.collapse import (
@@ -17,9 +16,10 @@ from lightning_emerge.measures.collapse import (
     self_duality,
     variability_ratio,
 )
+from lightning_emerge.measures.filters import stack_layers
 from lightning_emerge.measures.geometry import Geometry, activation_geometry, deal_folds
 from lightning_emerge.measures.readout import nearest_mean_accuracy, participation_ratio, ridge_accuracy, silhouette
-from lightning_emerge.measures.selectivity import class_selectivity, selective_share
+from lightning_emerge.measures.selectivity import class_selectivity, preferred_tokens, selective_share
 from lightning_emerge.probe import Probe
 from lightning_emerge.records import Axis, Capture, Measurement, Needs, pool, to_array
 from lightning_emerge.schedules import Schedule
@@ -34,8 +34,8 @@ class CategoryProbe(Probe):
     Records `bank_accuracy` and `bank_confidence` (token), and `bank_accuracy_mean`. By layer: what can be read out,
     `nearest_mean_accuracy` and `ridge_accuracy`; how the tokens lie, `silhouette`, `participation_ratio` and neural
     collapse, `collapse_variability` (NC1), `collapse_norms` and `collapse_angles` (NC2), `collapse_disagreement` (NC4);
-    `class_selectivity` (layer, filter) and `selective_share` (layer, token). And `collapse_duality` (NC3), of the last
-    layer.
+    `class_selectivity` and `filter_selective` (layer, filter), and `selective_share` (layer, token). And
+    `collapse_duality` (NC3), of the last layer.
 
     Args:
         schedule: as for any probe.
@@ -83,37 +83,51 @@ class CategoryProbe(Probe):
                 ("collapse_disagreement", lambda g: disagreement(g, labels, logits), "share", _NC4),
             ):
                 found.append((name, _by_layer(capture, of), (layer,), unit, about))
-            index, shares = _selectivity(capture, labels, len(bank.tokens))
+            index, selective, shares = _selectivity(capture, labels, len(bank.tokens))
             filters = Axis("filter", range(index.shape[1]))
             found.append(("class_selectivity", index, (layer, filters), "1", _INDEX))
-            found.append(("selective_share", shares, (layer, token), "share of filters", _SELECTIVE))
+            found.append(("filter_selective", selective, (layer, filters), "1 or 0", _SELECTIVE))
+            found.append(("selective_share", shares, (layer, token), "share of filters", _SHARE))
             found.append(("collapse_duality", _duality(capture, labels), (), "1", _NC3))
         for name, values, axes, unit, about in found:
             yield Measurement(name, to_array(values.float()), axes, capture.step, unit, source, about)
 
 
-_MEANS = "Share of stimuli told right by the nearest mean response to a token, taken over other stimuli"
-_LINEAR = "Share of stimuli told right by a ridge regression fitted to other stimuli"
+_MEANS = "Mean over tokens of the share told right by the nearest mean response to a token, taken over other stimuli"
+_LINEAR = "Mean over tokens of the share told right by a ridge regression fitted to other stimuli"
 _SILHOUETTE = "Mean silhouette of stimuli as clusters of tokens, by one minus the correlation of responses"
 _NC1 = "Neural collapse 1: variance within tokens over that between their means; 0 if collapsed"
 _NC2_NORMS = "Neural collapse 2: variation of the lengths of the tokens' means; 0 if equally long"
 _NC2_ANGLES = "Neural collapse 2: how far the angles between tokens' means are from a simplex'; 0 if it is one"
 _NC3 = "Neural collapse 3: squared distance of the last weight and the tokens' means below it, 0 to 4; NaN if not seen"
 _NC4 = "Neural collapse 4: share of stimuli at which the nearest mean in the layer is not the network's decision"
-_INDEX = "Class selectivity, 0 to 1; NaN for a filter that is silent or responds negatively, and beyond the last"
-_SELECTIVE = "Share of the layer's filters that respond three times as much to this token as to the others"
+_INDEX = (
+    "Cross-validated class selectivity: 0 on average by chance, 1 if one token alone drives the filter; NaN for a "
+    "filter that is silent or responds negatively, and beyond the last"
+)
+_SELECTIVE = (
+    "1 if the filter responds three times as much to its token as to the others and more so than by chance, 0 if not; "
+    "NaN where it has no selectivity"
+)
+_SHARE = (
+    "Share of the layer's filters that are selective and respond to this token most; over all tokens 0.02 by chance"
+)
 
 
 def _by_layer(capture: Capture, measure: Callable[[Geometry], Tensor]) -> Tensor:
     return torch.stack([measure(activation_geometry(rows)) for rows in capture.activations.values()])
 
 
-def _selectivity(capture: Capture, labels: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
-    pooled = [pool(rows) for rows in capture.activations.values()]
-    found = [class_selectivity(rows, labels) for rows in pooled]
-    widest = max(rows.shape[1] for rows in pooled)
-    index = torch.stack([pad(own, (0, widest - len(own)), value=torch.nan) for own, _ in found])
-    return index, torch.stack([selective_share(own, preferred, tokens) for own, preferred in found])
+def _selectivity(capture: Capture, labels: Tensor, tokens: int) -> tuple[Tensor, Tensor, Tensor]:
+    pooled = [pool(rows).float() for rows in capture.activations.values()]
+    widths = [rows.shape[1] for rows in pooled]
+    index, selective = class_selectivity(torch.cat(pooled, dim=1), labels)
+    known = torch.where(index.isfinite(), selective.float(), torch.nan)
+    shares = [
+        selective_share(own, preferred_tokens(rows, labels), tokens)
+        for own, rows in zip(torch.split(selective, widths), pooled, strict=True)
+    ]
+    return stack_layers(torch.split(index, widths)), stack_layers(torch.split(known, widths)), torch.stack(shares)
 
 
 def _duality(capture: Capture, labels: Tensor) -> Tensor:

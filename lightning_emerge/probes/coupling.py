@@ -15,7 +15,7 @@ from torch.nn.functional import pad
 from lightning_emerge import capture as looking
 from lightning_emerge.figures.coupling import Graph, draw_graph
 from lightning_emerge.measures.coupling import KINDS, count_edges, coupling_strengths, spread_stimuli
-from lightning_emerge.measures.selectivity import class_selectivity
+from lightning_emerge.measures.selectivity import preferred_tokens
 from lightning_emerge.probe import Probe
 from lightning_emerge.records import Axis, Capture, Measurement, Needs, to_array
 from lightning_emerge.schedules import LogSpaced, Schedule
@@ -152,7 +152,6 @@ def _preferred(capture: Capture, pairs: Sequence[tuple[str, str]], size: int) ->
     found: list[Tensor] = []
     for layer in dict.fromkeys(layer for pair in pairs for layer in pair):
         rows = capture.pooled[layer]
-        index, labels = class_selectivity(rows, capture.bank.labels.to(rows.device))
-        preferred = torch.where(index.isfinite(), labels, -1).float()
+        preferred = preferred_tokens(rows, capture.bank.labels.to(rows.device)).float()
         found.append(pad(preferred, (0, size - len(preferred)), value=torch.nan))
     return to_array(torch.stack(found))

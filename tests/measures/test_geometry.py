@@ -86,10 +86,13 @@ def test_the_diagonal_of_a_centred_gram_is_the_squared_distance_to_the_mean():
     torch.testing.assert_close(centred_gram(squared).diagonal(dim1=1, dim2=2), to_mean)
 
 
-def test_folds_hold_as_many_of_each_token_as_can_be():
+def test_folds_hold_as_many_of_each_token_as_can_be_and_those_that_follow_each_other():
     labels = torch.tensor([0, 1, 0, 0, 1, 0, 1, 0, 2])
-    folds = deal_folds(labels, 2)
-    assert folds.tolist() == [0, 0, 1, 0, 1, 1, 0, 0, 0]
+    assert deal_folds(labels, 2).tolist() == [0, 0, 0, 0, 0, 1, 1, 1, 0]
+    for count in range(1, 30):
+        sizes = deal_folds(torch.zeros(count, dtype=torch.long), 5).bincount()
+        assert len(sizes) == min(count, 5)
+        assert sizes.max() - sizes.min() <= 1
 
 
 class Counting:

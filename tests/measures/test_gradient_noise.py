@@ -28,7 +28,8 @@ def test_it_is_what_numpy_finds_stimulus_by_stimulus():
     signal = single.mean(axis=0) ** 2 - variance / 11
     assert found.variance.item() == pytest.approx(variance.sum(), rel=1e-12)
     assert found.signal.item() == pytest.approx(signal.sum(), rel=1e-12)
-    assert found.gsnr.item() == pytest.approx((signal / variance).mean(), rel=1e-12)
+    # Over a variance that is estimated with 10 degrees of freedom, of which the inverse is too large by 10 / 8.
+    assert found.gsnr.item() == pytest.approx((0.8 * single.mean(axis=0) ** 2 / variance - 1 / 11).mean(), rel=1e-12)
     assert noise_scale(found.signal, found.variance).item() == pytest.approx(variance.sum() / signal.sum())
 
 
@@ -57,13 +58,26 @@ def test_signal_and_variance_are_unbiased_where_naive_ones_are_not(tokens, true_
     assert (distance(np.stack([regardless, found[:, 1]], axis=1))[0] < 3) == (tokens == 1)
 
 
-def test_gsnr_expects_what_it_says_of_normal_draws():
+@pytest.mark.parametrize("tokens", [1, 5])
+@pytest.mark.parametrize("true", [0.0, 0.25])
+def test_gsnr_of_normal_draws_is_unbiased(true, tokens):
     random = np.random.default_rng(2)
-    stimuli, r = 20, 0.25
-    draw = random.normal(0.5, 1, (500, stimuli, 100))
-    found = np.array([gradient_noise(*summarise(single)).gsnr.item() for single in draw])
-    expected = r + 2 * (r + 1 / stimuli) / (stimuli - 3)
-    assert abs(found.mean() - expected) < 3 * found.std() / len(found) ** 0.5
+    draw = random.normal(true**0.5, 1, (200, 20, 500))
+    found = np.array([gradient_noise(*summarise(single, tokens)).gsnr.item() for single in draw])
+    assert abs(found.mean() - true) < 3 * found.std(ddof=1) / len(found) ** 0.5
+
+
+def test_gsnr_of_noise_that_most_stimuli_lack_is_hardly_lifted():
+    random = np.random.default_rng(3)
+    draw = random.normal(0, 1, (100, 40, 500)) * (random.uniform(size=(100, 40, 500)) < 0.2)
+    found = np.array([gradient_noise(*summarise(single, 5)).gsnr.item() for single in draw])
+    assert abs(found.mean()) < 1 / 40**2
+
+
+def test_fewer_than_four_stimuli_have_no_gsnr():
+    found = gradient_noise(*summarise(np.random.default_rng(4).normal(size=(3, 5))))
+    assert found.gsnr.isnan()
+    assert found.variance.isfinite()
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
@@ -73,8 +87,8 @@ def test_weights_with_the_same_gradient_for_all_stimuli_are_left_out(dtype):
     square[:2] = torch.tensor([0.0, 0.1**2])  # 0.1 is rounded in `mean`, and not here
     square[2:] *= 5
     found = gradient_noise(mean[None], square, torch.tensor([10]))
-    # s^2 is 4 mean^2 * 10 / 9, so that the ratio is 9 / 40 - 1 / 10.
-    assert found.gsnr.item() == pytest.approx(9 / 40 - 1 / 10)
+    # s^2 is 4 mean^2 * 10 / 9, so that the ratio is 7 / 9 of 9 / 40, less 1 / 10.
+    assert found.gsnr.item() == pytest.approx(7 / 40 - 1 / 10)
     none = gradient_noise(mean[None, :2], square[:2], torch.tensor([10]))
     assert none.gsnr.isnan()
     assert none.variance.item() == pytest.approx(0, abs=1e-3)

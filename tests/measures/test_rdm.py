@@ -243,38 +243,96 @@ def test_distances_between_tokens_are_the_toolboxs(method, dtype):
 
 
 @pytest.mark.parametrize(("case", "dtype"), [(case, dtype) for case, dtype in CASES if case != "two stimuli"])
-def test_mahalanobis_distances_are_those_of_the_toolboxs_shrunk_precision(case, dtype):
+def test_mahalanobis_distances_of_tokens_are_those_of_the_toolboxs_shrunk_precision(case, dtype):
     rows = datasets(dtype)[case]
     if case == "one channel":  # the toolbox's shrinkage divides by zero: the variance about the tokens' means is known
-        means = torch.stack([rows[k == LABELS].mean(dim=0) for k in range(3)])
-        precision = (9 / (rows - means[LABELS]).double().square().sum()).reshape(1, 1).numpy()
+        precision = (9 / residuals(rows.double(), LABELS).square().sum()).reshape(1, 1).numpy()
     else:
         precision = precision_of(rows, LABELS)
-    geometry = layer_geometry(rows)
-    assert_close(mahalanobis_rdm(geometry, LABELS), of_toolbox(rows, "mahalanobis", noise=precision), dtype)
-    found = mahalanobis_rdm(geometry, LABELS, by_token=True)
+    found = mahalanobis_rdm(layer_geometry(rows), LABELS, by_token=True)
     assert_close(found, of_toolbox(rows, "mahalanobis", LABELS, noise=precision), dtype)
 
 
-@pytest.mark.parametrize(("case", "dtype"), [(case, dtype) for case, dtype in CASES if case[0] in "rco"])
-@pytest.mark.parametrize("folds", [2, 4])
-def test_crossnobis_distances_are_the_toolboxs(case, folds, dtype):
-    if case == "one channel":
-        return
-    rows = datasets(dtype)[case]
-    dealt = deal_folds(LABELS, folds)
-    expected = of_toolbox(rows, "crossnobis", LABELS, noise=precision_of(rows, LABELS), folds=dealt)
-    assert_close(crossnobis_rdm(layer_geometry(rows), LABELS, dealt), expected, dtype)
+def residuals(rows: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return torch.cat([rows[labels == k] - rows[labels == k].mean(dim=0) for k in labels.unique()])
+
+
+def shrunk(rows: torch.Tensor, labels: torch.Tensor) -> tuple[np.ndarray, float]:
+    """The noise covariance that scikit-learn shrinks, and how far it does so."""
+    noise = residuals(rows.double(), labels).numpy()
+    covariance, share = ledoit_wolf(noise, assume_centered=True)
+    return covariance * len(noise) / (len(noise) - len(labels.unique())), share
+
+
+UNEQUAL = [LABELS, torch.tensor([0, 0, 1, 1, 1, 1, 2, 3, 3, 3, 3, 3]), torch.tensor([0] * 3 + [1] * 9), 0 * LABELS]
+
+
+@pytest.mark.parametrize("labels", UNEQUAL, ids=["equal", "unequal", "two tokens", "one token"])
+@pytest.mark.parametrize("features", [3, 40])
+def test_mahalanobis_distances_of_stimuli_are_by_the_noise_of_all_others(features, labels):
+    rows = draw(29, 12, features) * torch.linspace(0.2, 2, features)
+    covariance, share = shrunk(rows, labels)
+    common = share * np.trace(covariance) / features * np.eye(features)
+    freedom = 10 - len(labels.unique())
+    expected = np.zeros((12, 12))
+    for i, j in zip(*np.triu_indices(12, 1), strict=True):
+        others = [k for k in range(12) if k not in (i, j)]
+        noise = residuals(rows[others], labels[others]).numpy()
+        apart = (rows[i] - rows[j]).numpy()
+        whole = common + (1 - share) * noise.T @ noise / freedom
+        expected[i, j] = expected[j, i] = apart @ np.linalg.solve(whole, apart) / features
+    np.testing.assert_allclose(mahalanobis_rdm(layer_geometry(rows), labels), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("features", [20, 300])
+def test_pure_noise_has_mahalanobis_distances_that_do_not_know_tokens(features):
+    labels, ratios = torch.arange(60) // 20, []
+    for seed in range(40):
+        rows = draw(300 + seed, 60, features) * torch.logspace(0, -1, features)
+        within, between = token_distances(mahalanobis_rdm(layer_geometry(rows), labels), labels)
+        ratios.append((within / between).item())
+    assert abs(z_of(np.array(ratios) - 1)) < 3
+    assert np.mean(ratios) == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize("folds", [2, 3])
+@pytest.mark.parametrize("labels", [LABELS, torch.tensor([0] * 3 + [2] * 9)], ids=["equal", "unequal"])
+@pytest.mark.parametrize("features", [3, 40])
+def test_crossnobis_distances_are_fold_by_fold_by_the_noise_of_the_others(features, labels, folds):
+    rows = draw(30, 12, features) * torch.linspace(0.2, 2, features)
+    dealt, expected = deal_folds(labels, folds), np.full((3, 3), np.nan)
+    for a in labels.unique().tolist():
+        for b in labels.unique().tolist():
+            found = []
+            for fold in range(folds):
+                here, there = (
+                    rows[inside & (labels == a)].mean(dim=0) - rows[inside & (labels == b)].mean(dim=0)
+                    for inside in (dealt == fold, dealt != fold)
+                )
+                noise, _ = shrunk(rows[dealt != fold], labels[dealt != fold])
+                found.append(here.numpy() @ np.linalg.solve(noise, there.numpy()) / features)
+            expected[a, b] = np.mean(found)
+    np.testing.assert_allclose(crossnobis_rdm(layer_geometry(rows), labels, dealt), expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_crossnobis_distances_of_spherical_noise_are_the_toolboxs_without_whitening(dtype):
+    """In features alike the noise is shrunk to one variance, and its covariance to a multiple of the identity."""
+    rows = torch.cat([torch.eye(6), -torch.eye(6)]).repeat(4, 1).to(dtype) + draw(34, 1, 6, dtype)
+    labels, dealt = torch.arange(48) // 12 % 2, torch.arange(48) // 24
+    rows = rows + labels[:, None] * draw(35, 1, 6, dtype)
+    expected = of_toolbox(rows, "crossnobis", labels, noise=np.eye(6) * (24 - 2) / 4, folds=dealt)
+    assert_close(crossnobis_rdm(layer_geometry(rows), labels, dealt), expected, dtype)
 
 
 def test_the_noise_is_shrunk_as_scikit_learn_shrinks_it_in_more_features_than_stimuli():
     rows = draw(27, 30, 80) * torch.linspace(0.1, 3, 80)
     labels = torch.arange(30) % 3
-    means = torch.stack([rows[labels == k].mean(dim=0) for k in range(3)])
-    covariance, _ = ledoit_wolf((rows - means[labels]).numpy(), assume_centered=True)
-    precision = np.linalg.inv(covariance * 30 / 27)
-    expected = squareform(pdist(rows.numpy(), "mahalanobis", VI=precision)) ** 2 / 80
-    np.testing.assert_allclose(mahalanobis_rdm(layer_geometry(rows), labels), expected, rtol=1e-9, atol=1e-12)
+    means = np.stack([rows[labels == k].mean(dim=0).numpy() for k in range(3)])
+    precision = np.linalg.inv(shrunk(rows, labels)[0])
+    expected = squareform(pdist(means, "mahalanobis", VI=precision)) ** 2 / 80
+    found = mahalanobis_rdm(layer_geometry(rows), labels, by_token=True)
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -288,14 +346,85 @@ def test_without_noise_to_measure_by_there_is_no_distance(rows, labels):
     assert crossnobis_rdm(layer_geometry(rows), labels, deal_folds(labels, 2)).isnan().all()
 
 
-def test_crossnobis_is_zero_on_average_where_tokens_are_alike_and_mahalanobis_is_not():
-    labels, crossed, plain = torch.arange(40) % 2, [], []
-    for seed in range(60):
-        geometry = layer_geometry(draw(100 + seed, 40, 50))
-        crossed.append(crossnobis_rdm(geometry, labels, deal_folds(labels, 4))[0, 1].item())
-        plain.append(mahalanobis_rdm(geometry, labels, by_token=True)[0, 1].item())
-    assert abs(np.mean(crossed)) < 3 * np.std(crossed) / np.sqrt(60)
-    assert np.mean(plain) > 20 * np.std(plain) / np.sqrt(60)
+def test_one_exemplar_of_each_token_beside_a_fold_leaves_no_noise_and_two_do():
+    labels = torch.arange(12) % 3
+    for count, known in ((6, False), (9, True)):
+        rows, own = draw(31, count, 9), labels[:count]
+        found = crossnobis_rdm(layer_geometry(rows), own, deal_folds(own, 5))
+        assert found.isfinite().all() == known
+
+
+def z_of(values) -> float:
+    """How many standard errors the mean of draws lies from zero."""
+    return float(np.mean(values) / (np.std(values, ddof=1) / np.sqrt(len(values))))
+
+
+def mean_crossnobis(rows: torch.Tensor, labels: torch.Tensor, folds: int) -> float:
+    found = crossnobis_rdm(layer_geometry(rows), labels, deal_folds(labels, folds))
+    return found[tuple(torch.triu_indices(len(found), len(found), 1))].mean().item()
+
+
+BALANCED = torch.arange(120) // 30
+COUNTS = torch.arange(4).repeat_interleave(torch.tensor([60, 30, 20, 10]))
+
+
+@pytest.mark.parametrize("labels", [BALANCED, COUNTS], ids=["equal", "unequal"])
+@pytest.mark.parametrize("folds", [2, 5])
+@pytest.mark.parametrize("features", [3, 50, 500])
+def test_pure_noise_has_crossnobis_distances_of_zero_with_all_that_they_estimate_themselves(features, folds, labels):
+    spread = torch.logspace(0, -1, features)
+    draws = [draw(1000 + seed, 120, features) * spread for seed in range(40)]
+    assert abs(z_of([mean_crossnobis(rows, labels, folds) for rows in draws])) < 3
+    skewed = [rows.exp() for rows in draws]
+    assert abs(z_of([mean_crossnobis(rows, labels, folds) for rows in skewed])) < 3
+
+
+@pytest.mark.parametrize("folds", [2, 5])
+def test_layers_of_an_untrained_network_have_crossnobis_distances_of_zero_between_shuffled_tokens(folds):
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(100, 3, 4, 4, generator=generator)
+    network = torch.nn.Sequential(
+        *(torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.ReLU(), torch.nn.MaxPool2d(2)),
+        *(torch.nn.Conv2d(8, 16, 3, padding=1), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(1024, 5)),
+    )
+    rows = torch.nn.functional.interpolate(coarse, size=16, mode="bilinear")
+    labels = torch.arange(100) // 20
+    with torch.no_grad():
+        for module in network:
+            for parameter in module.parameters():
+                bound = 1 / parameter[0].numel() ** 0.5
+                parameter.uniform_(-bound, bound, generator=generator)
+            rows = module(rows)
+            if isinstance(module, torch.nn.ReLU | torch.nn.Linear):
+                orders = [torch.randperm(100, generator=generator) for _ in range(40)]
+                found = [mean_crossnobis(rows.flatten(1), labels[order], folds) for order in orders]
+                assert abs(z_of(found)) < 3
+
+
+@pytest.mark.parametrize("features", [4, 300])
+def test_a_planted_difference_in_noise_of_one_variance_has_its_own_crossnobis_distance(features):
+    apart = draw(32, 1, features)[0]
+    true = apart.square().mean().item()
+    rows = [draw(500 + seed, 120, features) + BALANCED[:, None] * apart for seed in range(40)]
+    found = [crossnobis_rdm(layer_geometry(x), BALANCED, deal_folds(BALANCED, 5))[0, 1].item() for x in rows]
+    # The inverse of an estimated variance is a little too large.
+    assert abs(np.mean(found) - true) < 3 * np.std(found, ddof=1) / np.sqrt(40) + 0.01 * true
+
+
+def test_a_crossnobis_distance_is_that_of_the_true_means_by_the_shrunk_noise():
+    apart, scale, folds = 0.3 * draw(33, 1, 40)[0], torch.logspace(0, -1, 40), deal_folds(BALANCED, 2)
+    errors = []
+    for seed in range(40):
+        rows = draw(600 + seed, 120, 40) * scale + BALANCED[:, None] * apart
+        inverses = [np.linalg.inv(shrunk(rows[folds == k], BALANCED[folds == k])[0]) for k in range(2)]
+        found = crossnobis_rdm(layer_geometry(rows), BALANCED, folds)[0, 1].item()
+        errors.append(found - apart.numpy() @ np.mean(inverses, axis=0) @ apart.numpy() / 40)
+    assert abs(z_of(errors)) < 3
+
+
+def test_mahalanobis_distances_of_tokens_are_above_zero_for_noise_alone():
+    plain = [mahalanobis_rdm(layer_geometry(draw(k, 40, 50)), torch.arange(40) % 2, by_token=True) for k in range(20)]
+    assert z_of([rdm[0, 1].item() for rdm in plain]) > 20
 
 
 FEWER = settings(PROPERTY, max_examples=8)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import permutations
+
 import numpy as np
 import pytest
 import torch
@@ -55,6 +58,30 @@ def test_noise_is_read_out_at_chance_and_tokens_surely():
         assert read(layer_geometry(planted(2, 0.1)), LABELS, folds) == 1
 
 
+UNEQUAL = torch.arange(5).repeat_interleave(torch.tensor([60, 30, 20, 10, 5]))
+
+
+@pytest.mark.parametrize("labels", [torch.arange(125) // 25, UNEQUAL], ids=["equal", "unequal"])
+@pytest.mark.parametrize("features", [5, 200])
+@pytest.mark.parametrize("read", [nearest_mean_accuracy, ridge_accuracy])
+def test_noise_is_read_out_at_one_over_the_number_of_tokens_however_many_stimuli_each_has(read, features, labels):
+    folds = deal_folds(labels, 5)
+    rows = [torch.randn(125, features, generator=g).relu() for g in generators(40)]
+    scores = np.array([read(layer_geometry(x), labels, folds).item() for x in rows])
+    assert abs(scores.mean() - 0.2) < 3 * scores.std(ddof=1) / np.sqrt(40)
+
+
+@pytest.mark.parametrize("read", [nearest_mean_accuracy, ridge_accuracy])
+def test_views_of_one_thing_that_follow_each_other_do_not_tell_a_token(read):
+    """Stimuli are noise, each four times in a row with a little more: they know themselves, and no token."""
+    labels, scores = torch.arange(160) // 40, []
+    for g in generators(40):
+        things = torch.randn(40, 50, generator=g).repeat_interleave(4, dim=0)
+        rows = things + 0.1 * torch.randn(160, 50, generator=g)
+        scores.append(read(layer_geometry(rows), labels, deal_folds(labels, 5)).item())
+    assert abs(np.mean(scores) - 0.25) < 3 * np.std(scores, ddof=1) / np.sqrt(40)
+
+
 def generators(count: int) -> list[torch.Generator]:
     return [torch.Generator().manual_seed(seed) for seed in range(count)]
 
@@ -83,16 +110,54 @@ def test_stimuli_without_distances_are_left_out_of_the_silhouette():
     assert silhouette(rdm[3:, 3:], torch.zeros(37, dtype=torch.long)).isnan()
 
 
-def test_the_participation_ratio_is_that_of_the_covariances_eigenvalues():
-    rows = planted(6, 1.0, 12)
-    values = np.linalg.eigvalsh(np.cov(rows.numpy().T))
-    expected = values.sum() ** 2 / np.square(values).sum()
-    assert participation_ratio(layer_geometry(rows)).item() == pytest.approx(expected)
+def test_the_participation_ratio_is_that_of_means_over_sets_of_four_stimuli():
+    rows = planted(6, 1.0, 12)[:7]
+    traces, squares = [], []
+    for i, j, k, m in permutations(range(7), 4):
+        one, other = rows[i] - rows[j], rows[k] - rows[m]
+        traces.append(one.square().sum() * other.square().sum() / 4)
+        squares.append((one @ other).square() / 4)
+    expected = torch.stack(traces).mean() / torch.stack(squares).mean()
+    torch.testing.assert_close(participation_ratio(layer_geometry(rows)), expected)
 
 
-def test_three_equal_dimensions_are_three():
-    corners = torch.tensor([[a, b, c] for a in (-1.0, 1) for b in (-1.0, 1) for c in (-1.0, 1)])
-    assert participation_ratio(layer_geometry(corners)).item() == pytest.approx(3)
+def dimensions(*, true: int, of: Callable[[torch.Tensor], torch.Tensor] = lambda rows: rows, draws: int = 8) -> float:
+    """Mean estimate from 250 stimuli that vary in as many dimensions, equally in each."""
+    rows = [torch.randn(250, true, generator=g, dtype=torch.float64) for g in generators(draws)]
+    return float(np.mean([participation_ratio(layer_geometry(of(x))).item() for x in rows]))
+
+
+@pytest.mark.parametrize("true", [3, 20, 200, 1000])
+def test_more_dimensions_than_stimuli_are_found(true):
+    assert dimensions(true=true) == pytest.approx(true, rel=0.02)
+
+
+@pytest.mark.parametrize("true", [3, 20, 200])
+def test_stimuli_that_drive_a_layer_harder_than_others_leave_it_its_dimensions(true):
+    """As the covariance is that of the layer, whatever the lengths of single responses are."""
+    strengths = torch.rand(250, 1, generator=generators(1)[0], dtype=torch.float64).log().neg()
+    assert dimensions(true=true, of=lambda rows: rows * strengths) == pytest.approx(true, rel=0.1)
+
+
+def test_skewed_and_unequal_variances_have_their_participation_ratio():
+    spread = torch.logspace(0, -1, 100, dtype=torch.float64)
+    true = (spread.square().sum().square() / spread.pow(4).sum()).item()
+    assert dimensions(true=100, of=lambda rows: rows * spread) == pytest.approx(true, rel=0.03)
+    skewed = dimensions(true=100, of=lambda rows: rows.square() * spread, draws=16)
+    assert skewed == pytest.approx(true, rel=0.05)
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
+def test_one_dimension_is_one_at_every_scale_and_a_little_noise_hardly_more(scale):
+    line = torch.randn(40, 1, generator=generators(1)[0], dtype=torch.float64) * torch.ones(30)
+    assert participation_ratio(layer_geometry(line * scale)).item() == pytest.approx(1)
+    noise = torch.randn(40, 30, generator=generators(2)[1], dtype=torch.float64)
+    assert 1 < participation_ratio(layer_geometry((line + 0.01 * noise) * scale)).item() < 1.001
+
+
+def test_too_few_stimuli_have_no_participation_ratio():
+    assert participation_ratio(layer_geometry(torch.eye(3))).isnan()
+    assert participation_ratio(layer_geometry(torch.eye(5).double())).isnan()  # at right angles: no end of dimensions
 
 
 def test_a_layer_that_answers_all_alike_tells_nothing():

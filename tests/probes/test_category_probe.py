@@ -38,6 +38,8 @@ def test_planted_tokens_are_found_in_the_layer_that_holds_them():
     assert [axis.name for axis in index.axes] == ["layer", "filter"]
     assert index.values.shape == (3, 8)
     assert np.isnan(index.values[0, 6:]).all()
+    assert measured["filter_selective"].values[1].tolist() == [1] * 8
+    assert np.isnan(measured["filter_selective"].values[0, 6:]).all()
     np.testing.assert_allclose(measured["selective_share"].values, [[0] * 4, [0.25] * 4, [0.25] * 4])
 
 

@@ -30,7 +30,7 @@ def what_filters_became(runs: Sequence[Run]) -> Section:
     section = Section()
     tell_missing(runs, ("kernels",), "FilterProbe", section)
     tell_missing(runs, ("top_crop", "filter_response"), "TopExemplarProbe", section)
-    tell_missing(runs, ("class_selectivity", "selective_share"), "CategoryProbe", section)
+    tell_missing(runs, ("class_selectivity", "filter_selective", "selective_share"), "CategoryProbe", section)
     _add_selective(runs, section)
     for number, run in enumerate(runs):
         _add_kernels(run, number, section)
@@ -49,7 +49,10 @@ def _add_selective(runs: Sequence[Run], section: Section) -> None:
         return
     tell_change(found, "Share of filters selective for a token, averaged over tokens,", section, most=True)
     figure = draw_charts([chart], "Filters that one token drives three times as much as the others", ordered=True)
-    caption = "Share of a layer's filters, 0 to 1, averaged over tokens. Dark are early layers, light late ones."
+    caption = (
+        "Share of a layer's filters, 0 to 1, averaged over tokens; 0.02 over the number of tokens at most if filters "
+        "do not know tokens. Dark are early layers, light late ones."
+    )
     section.pictures.append(Picture("selective", figure, "Share of selective filters by layer over steps", caption))
 
 
@@ -112,9 +115,9 @@ def _add_biographies(run: Run, section: Section) -> None:
     rows = [[token, layer, str(number), f"{value:.2f}"] for token, layer, number, value in chosen]
     if rows:
         about = (
-            "The most selective filter for each token at the last look, among those whose top exemplars are kept "
-            "and that answer it as much as their layer does on average. "
-            "Selectivity is 1 if no other token drives the filter, 0 if all drive it alike."
+            "The most selective filter for each token at the last look, among those that are selective beyond chance, "
+            "whose top exemplars are kept and that answer it as much as their layer does on average. "
+            "Selectivity is 1 if no other token drives the filter, and 0 on average if all drive it alike."
         )
         section.tables.append(Table(about, ["token", "layer", "filter", "selectivity"], rows))
     for token, layer, number, _ in chosen:
@@ -129,20 +132,21 @@ def _add_biographies(run: Run, section: Section) -> None:
 def choose_filters(run: Run) -> list[tuple[str, str, int, float]]:
     """Finds for each token the filter that prefers it and is most selective at the last look.
 
-    It is one of those whose top exemplars are kept, as these alone have pictures of what drives them, and it answers
-    the token as much as the layer's filters do on average: nearly silent ones are selective by chance.
+    It is selective beyond chance, its top exemplars are kept, as there are no other pictures of what drives it, and
+    it answers the token as much as the layer's filters do on average: pictures say little of nearly silent ones.
 
     Returns:
-        Token, layer, number of the filter, selectivity; tokens that no filter prefers are left out.
+        Token, layer, number of the filter, selectivity; tokens that no filter is selective for are left out.
     """
-    selectivity, response, crops = (run.last(name) for name in ("class_selectivity", "filter_response", "top_crop"))
-    if selectivity is None or response is None or selectivity.shape != response.shape[:2]:
+    names = ("class_selectivity", "filter_selective", "filter_response", "top_crop")
+    selectivity, selective, response, crops = (run.last(name) for name in names)
+    if selectivity is None or selective is None or response is None or selectivity.shape != response.shape[:2]:
         return []
     layers = words(selectivity[str(selectivity.dims[0])])
     if layers != words(response[str(response.dims[0])]):
         return []
     kept = response.shape[1] if crops is None else crops.shape[1]
-    value = np.where(np.isfinite(selectivity.values), selectivity.values, -1)[:, :kept]
+    value = np.where(selective.values == 1, selectivity.values, -1)[:, :kept]
     strong = response.values >= np.ma.masked_invalid(response.values).mean(axis=1, keepdims=True).filled(np.inf)
     preferred = np.where(np.isfinite(response.values), response.values, -np.inf).argmax(axis=2)[:, :kept]
     found: list[tuple[str, str, int, float]] = []

@@ -47,7 +47,7 @@ export const filtersView = {
 		if (exemplars) parts.push(`the ${exemplars} stimuli that do, cut to what the filter sees, framed in the colour of their token`);
 		const rows = `Filters of ${scene.layer}${parts.length ? ` by number, with ${parts.join(", then ")}` : ""}.`;
 		const tiles = kernels ? " Kernels are weights, grey for 0, the same range at every step." : "";
-		const squares = all ? " A small square is a filter in the colour of the token that it answers most, pale if its class selectivity (0 to 1) is below 0.5, empty if it is silent." : "";
+		const squares = all ? " A small square is a filter in the colour of the token that it answers most, pale if it is not selective, empty if it is silent." : "";
 		return `${rows}${tiles}${squares} Choose one for its biography.`;
 	},
 	height: (scene, width) => layout(scene, width).height,
@@ -148,7 +148,7 @@ function drawKernels(pen, scene, { kernels, perRow, tops }) {
 function drawAll(pen, scene, { response, all, perRow, tops }) {
 	const { run, layer, only, line } = scene;
 	const values = valuesOf(scene, "filter_response", response);
-	const selectivity = valuesOf(scene, "class_selectivity", run.layerOf("class_selectivity", layer));
+	const selective = valuesOf(scene, "filter_selective", run.layerOf("filter_selective", layer));
 	heading(pen, `All filters of ${layer}`, values, tops[2]);
 	if (!values) return;
 	for (let filter = 0; filter < all; filter += 1) {
@@ -160,7 +160,7 @@ function drawAll(pen, scene, { response, all, perRow, tops }) {
 		const x = (filter % perRow[1]) * SQUARE;
 		const y = tops[2] + Math.floor(filter / perRow[1]) * SQUARE;
 		const name = run.tokens[token];
-		const alpha = only && name !== only ? 0.12 : selectivity?.data[filter] >= 0.5 ? 1 : 0.4;
+		const alpha = only && name !== only ? 0.12 : selective?.data[filter] === 1 ? 1 : 0.4;
 		if (name) pen.rect(x, y, SQUARE - 2, SQUARE - 2, { fill: scene.colour(token), alpha });
 		else pen.rect(x + 0.5, y + 0.5, SQUARE - 3, SQUARE - 3, { stroke: line });
 		const words = `Filter ${filter} of ${layer}: ${name ? `answers ${name} most` : "silent"}`;
