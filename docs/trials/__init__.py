@@ -6,12 +6,13 @@ Truths are closed forms, or what numpy, SciPy and scikit-learn find in many more
 from __future__ import annotations
 
 from trials.parts import of_ablation, of_attributions, of_exemplars, of_maxima, of_parts, of_rival_ablation, of_rivals
-from trials.responses import of_alignment, of_embedding, of_geometry, of_outputs, of_responses
+from trials.responses import of_alignment, of_embedding, of_geometry, of_outputs, of_responses, of_selectivity
 from trials.weights import of_curvature, of_gradients, of_noise, of_pulls, of_weights
 
 TRIALS = (
     of_outputs,
     of_responses,
+    of_selectivity,
     of_geometry,
     of_alignment,
     of_embedding,

@@ -107,6 +107,37 @@ def told(seed: int, means: Tensor | None) -> le.Capture:
     )
 
 
+FILTERS, INDEX = 40, 0.6
+
+
+def firing(seed: int, sparse: bool, index: float) -> le.Capture:
+    """Filters that fire for 2% of the stimuli, whichever; or for all, for a token each more than for the others."""
+    strength = random(STIMULI, FILTERS, seed=seed).square()
+    if sparse:
+        rows = strength * (torch.rand(STIMULI, FILTERS, generator=seeded(seed + 8000)) < 0.02)
+    else:
+        own = torch.arange(FILTERS) % TOKENS == LABELS[:, None]
+        rows = strength * torch.where(own, 1 + index, 1 - index)
+    units = {"filters": rows}
+    weights = {"filters": random(FILTERS, 10, seed=1)}
+    return le.Capture(0, ("filters",), rendered(), activations=units, outputs=OWN, weights=weights)
+
+
+def of_selectivity() -> Trial:
+    return Trial(
+        lambda _: le.CategoryProbe(),
+        partial(firing, sparse=True, index=0.0),
+        partial(firing, sparse=False, index=INDEX),
+        "filters that fire for 2% of the stimuli, of any token",
+        f"filters that respond {(1 + INDEX) / (1 - INDEX):g} times as much to a token",
+        (
+            Row("class_selectivity", 0.0, INDEX),
+            Row("filter_selective", None, 1.0),
+            Row("selective_share", None, 1 / TOKENS),
+        ),
+    )
+
+
 @dataclass(frozen=True)
 class Oracle:
     """What is true of the planted means, from the covariances, or from `MANY` stimuli."""
