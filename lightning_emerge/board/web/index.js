@@ -221,8 +221,7 @@ class App {
 
 	arrange() {
 		const pins = this.pins();
-		const missing = (panel) => this.shown.every((run) => panel.missing(run));
-		const rank = (panel) => (pins.includes(panel.view.id) ? pins.indexOf(panel.view.id) : pins.length + missing(panel));
+		const rank = ({ able, view: { id } }) => (pins.includes(id) ? pins.indexOf(id) : pins.length + !able.length);
 		const wanted = this.panels.toSorted((a, b) => rank(a) - rank(b));
 		if (wanted.every((panel, k) => this.main.children[k] === panel.root)) return;
 		const focus = document.activeElement;

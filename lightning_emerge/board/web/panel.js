@@ -70,6 +70,11 @@ export class Panel {
 		return names.includes(name) ? "" : `This run has recorded no ${names.length ? name : view.missing}.`;
 	}
 
+	/** The runs of which there is something to draw. */
+	get able() {
+		return this.app.shown.filter((run) => !this.missing(run));
+	}
+
 	/** Draws all runs. Returns whether everything that should be there was. */
 	draw() {
 		const { shown } = this.app;
@@ -87,7 +92,7 @@ export class Panel {
 
 	describe() {
 		const { app, view } = this;
-		const able = app.shown.find((one) => !this.missing(one));
+		const [able] = this.able;
 		const scene = able && this.scene(able);
 		this.about.textContent = able ? view.about(scene) : "";
 		this.pin.setAttribute("aria-pressed", app.pins().includes(view.id));
@@ -196,8 +201,7 @@ export class Panel {
 
 	/** Saves what is drawn, with its title and sentence. */
 	save(kind) {
-		const { app, view } = this;
-		const able = app.shown.filter((run) => !this.missing(run));
+		const { app, view, able } = this;
 		if (!able.length) return;
 		const cells = able.map((run) => this.cells.get(run.name));
 		const width = cells.reduce((sum, cell) => sum + cell.width + HEAD, HEAD);
