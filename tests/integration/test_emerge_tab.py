@@ -336,6 +336,8 @@ def test_a_view_is_saved_as_png_and_svg(page, address, tmp_path):
 
 def test_names_are_words_and_no_script(page, make_run, tmp_path):
     make_run(tmp_path / "runs" / "<b>run</b>", tokens=(EVIL, "wug"), layers=(EVIL, "conv2", "fc"))
+    ArraySink(tmp_path / "runs" / EVIL / "records.zarr", None).close()
+    (tmp_path / "runs" / f"z{EVIL}" / "records.zarr").mkdir(parents=True)
     with board(tmp_path / "runs") as address:
         tab = show(page, address, f"&p.emerge.layer={EVIL}&p.emerge.matrix={EVIL}")
         expect(tab.locator(".tokens button").first).to_have_text(EVIL)
@@ -344,6 +346,10 @@ def test_names_are_words_and_no_script(page, make_run, tmp_path):
         box = canvas_of(tab, "curves").bounding_box()
         page.mouse.move(box["x"] + 100, box["y"] + 100)
         page.wait_for_timeout(300)
+        assert tab.locator("#emerge").locator("img, b, script").count() == 0
+        tab.locator("#run").select_option(EVIL)
+        expect(tab.locator(".message")).to_contain_text(f"{EVIL} has no looks")
+        expect(tab.locator(".message")).to_contain_text(f"z{EVIL}: The records of this run cannot be read")
         assert tab.locator("#emerge").locator("img, b, script").count() == 0
 
 

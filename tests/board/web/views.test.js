@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { spanOf } from "../../../lightning_emerge/board/web/chart.js";
-import { byteValue, depthColour, palette, shownRange, tokenColour, valueColour } from "../../../lightning_emerge/board/web/colour.js";
+import { byteValue, depthColour, palette, shownRange, tokenColour, tokenShape, valueColour } from "../../../lightning_emerge/board/web/colour.js";
 import { strongest } from "../../../lightning_emerge/board/web/coupling.js";
 import { spread } from "../../../lightning_emerge/board/web/curves.js";
 import { choose, clip, corner, digits, wrap } from "../../../lightning_emerge/board/web/dom.js";
@@ -41,6 +41,7 @@ test("values either side of zero have zero in the middle, orange above", () => {
 test("the token that is black on light is white on dark", () => {
 	assert.equal(tokenColour(6, false), "#000000");
 	assert.equal(tokenColour(6, true), "#ffffff");
+	assert.ok(tokenShape(-1) && tokenColour(-1, false)); // of an event whose token the run does not have
 	assert.match(depthColour(0.5, true), /^rgb\(\d+ \d+ \d+\)$/);
 });
 
