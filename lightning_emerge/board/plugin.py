@@ -130,8 +130,9 @@ class EmergePlugin(TBPlugin):
 
     def _run(self, query: _Query) -> Response:
         name, store = self._open(query)
-        rest = {"has_images": self._runs.has_sprite(name), "events": self._runs.events(name)}
-        return _json({"run": name, **views.describe(store), **rest})
+        events = self._runs.events(name)
+        rest = {"has_images": self._runs.has_sprite(name), "events": events}
+        return _json({"run": name, **views.describe(store, events), **rest})
 
     def _stamp(self, query: _Query) -> Response:
         _, store = self._open(query)

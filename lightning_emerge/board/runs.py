@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from threading import Lock
@@ -17,6 +18,7 @@ from lightning_emerge.sinks.layout import STORE, THUMBNAIL_TABLE, THUMBNAILS, TI
 _MOST_RUNS, _KEPT = 1000, 24 << 20
 _MOST_SPRITE, _MOST_JSON = 1 << 25, 1 << 22
 _EMBEDDING = "embedding"
+_NUMBERS = re.compile(r"(\D*)0*(\d*)", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Runs:
         self._lock = Lock()
 
     def scan(self) -> list[str]:
-        """Looks for runs, and gives their names as TensorBoard has them."""
+        """Looks for runs, and gives their names as TensorBoard has them, `version_10` after `version_9`."""
         found: dict[str, Place] = {}
         for prefix, files in self._log_directories():
             folders = list(files.folders_with(STORE))
@@ -55,7 +57,7 @@ class Runs:
             for folder in folders[:_MOST_RUNS]:
                 if folder not in made:
                     found["/".join(part for part in (prefix, folder) if part) or "."] = Place(files, folder)
-        self._places = dict(sorted(found.items()))
+        self._places = {name: found[name] for name in sorted(found, key=_by_numbers)}
         return list(self._places)
 
     def _log_directories(self) -> Iterator[tuple[str, Files]]:
@@ -139,3 +141,8 @@ class Runs:
             return json.loads(place.files.read(place.path(file), _MOST_JSON), parse_constant=lambda _: None)
         except (OSError, ValueError, RecursionError):
             return None
+
+
+def _by_numbers(name: str) -> tuple[list[tuple[str, int, str]], str]:
+    """What names are sorted by: numbers in them count by their size."""
+    return [(words, len(number), number) for words, number in _NUMBERS.findall(name)], name

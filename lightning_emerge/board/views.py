@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import prod
@@ -17,6 +18,8 @@ from lightning_emerge.board.store import Array, Store
 
 MOST_BYTES, MOST_SERIES, _MOST_LABELS, _LOOKS = 16 << 20, 1_000_000, 32, 9
 _CHEAP, _MOST_LISTED, _MOST_TOLD = 1 << 20, 1_000_000, 10_000_000
+_MOST_LINES, _MOST_SHORT, _LINES = 24, 14, ("token", "feature")
+_MOST_EVENTS, _MOST_LAYERS, _MOST_UNIT = 1000, 10_000, 200
 Range = tuple[float, float] | None
 _SURE = {"1 - Pearson r": (0.0, 2.0)}
 """Units that no value leaves."""
@@ -28,6 +31,15 @@ _USUAL = {
     "AUC": (0.0, 1.0),
 }
 """What is in a unit's name, and the range of most measures with it; that of a difference goes below."""
+_SAID = re.compile(r"(-?\d+(?:\.\d+)?) to (-?\d+(?:\.\d+)?)", re.ASCII)
+_NAMED = {
+    "cosine": (-1.0, 1.0),
+    "correlation": (-1.0, 1.0),
+    "share": (0.0, 1.0),
+    "probability": (0.0, 1.0),
+    "auc": (0.0, 1.0),
+}
+"""Beginnings of units, and what is shown of measures with them."""
 _made: Cache[Any] = Cache(16 << 20)
 """Ranges, series and planes that were made, by what they were made of."""
 
@@ -56,19 +68,27 @@ class Answer:
         return len(self.body)
 
 
-def describe(store: Store) -> dict[str, Any]:
-    """Says what a run has recorded, as JSON's words."""
+def describe(store: Store, events: list[dict[str, Any]]) -> dict[str, Any]:
+    """Says what a run has recorded, as JSON's words; with each measure the numbers of the events of its lines."""
     stimuli = _list(store, "stimulus") if "stimulus" in store.arrays else []
     of = _list(store, "stimulus_token") if "stimulus_token" in store.arrays else [None] * len(stimuli)
+    measures = _describe_measures(store)
+    for name, one in measures.items():
+        one["events"] = [k for k, event in enumerate(events[:_MOST_EVENTS]) if _is_of(event, name, one)]
     tokens = _list(store, "token") if "token" in store.arrays else list(dict.fromkeys(str(token) for token in of))
+    numbers = {str(token): k for k, token in enumerate(tokens)}
+    token_of = [numbers.get(str(token), 0) for token in of]
     return {
         "steps": store.steps,
         "tokens": [str(token) for token in tokens],
+        "token_of": token_of,
+        "order": sorted(range(len(token_of)), key=token_of.__getitem__),
         "stimuli": [
             {"id": str(one), "token": None if token is None else str(token)}
             for one, token in zip(stimuli, of, strict=True)
         ],
-        "measures": _describe_measures(store),
+        "measures": measures,
+        "layers": _order_layers(measures),
     }
 
 
@@ -151,7 +171,7 @@ def points(store: Store, measure: str, first: int | None) -> Answer:
     """
     array = store.measures[measure]
     shape = array.rest if first is None else _fixed(array, first)
-    if len(shape) != 2 or shape[0] != shape[1] or array.axes[-2] != "stimulus":
+    if len(shape) != 2 or shape[0] != shape[1] or _axes(array)[-2] != "stimulus":
         raise RefusedError(400, f"Points are made from distances between stimuli; {measure} has none. Use first=.")
     if prod(shape) > MOST_BYTES // 16:
         raise RefusedError(413, f"{measure} has too many stimuli to be laid out.")
@@ -204,25 +224,115 @@ def _describe_measures(store: Store) -> dict[str, Any]:
     return found
 
 
+def _is_of(event: dict[str, Any], name: str, measure: dict[str, Any]) -> bool:
+    axis = measure["axes"][-1]["name"] if measure["axes"] else ""
+    step, group = event.get("step"), event.get("group")
+    if not isinstance(step, int | float):
+        return False
+    if axis in ("feature", "part"):
+        return group in ("part", "pair", "conjunction")
+    return axis != "" and group == axis and str(event.get("measure")).startswith(name)
+
+
+def _order_layers(measures: dict[str, Any]) -> list[str]:
+    """All layers that measures are of, each once, in an order that their lists agree on if there is one."""
+    found: list[str] = []
+    firsts = [one["axes"][0] for one in measures.values() if one["axes"]]
+    lists = [axis["labels"] for axis in firsts if axis["name"] == "layer" and isinstance(axis["labels"], list)]
+    known = set[str]()
+    for labels in sorted(lists, key=len, reverse=True):
+        for number, layer in enumerate(labels):
+            if layer not in known and len(known) < _MOST_LAYERS:
+                found.insert(found.index(labels[number - 1]) + 1 if number else 0, layer)
+                known.add(layer)
+    return found
+
+
 def _describe_measure(store: Store, array: Array) -> dict[str, Any]:
     taken = store.taken(array.name)
     cheap, unit = prod(array.rest) * 4 <= _CHEAP, str(array.attributes.get("units", ""))
+    views = _find_views(array, unit)
     return {
         "about": str(array.attributes.get("long_name", "")),
-        "unit": unit,
+        "unit": "" if unit == "1" else unit,
+        "known": _find_known(unit, views),
+        "views": views,
         "axes": [_describe_axis(store, axis, array) for axis in array.axes[1:]],
         "steps": [store.steps[look] for look in sorted(taken)],
         "range": find_range(store, array.name) if cheap or unit in _SURE else None,
+        "blank": (blank := _find_blank(store, array)),
+        "full": len(blank) < (array.rest[0] if array.rest else 1),
     }
+
+
+def _find_views(array: Array, unit: str) -> list[str]:
+    """What a measure can be drawn as.
+
+    Curves: a line for each position of its last axis, of one layer if there are layers. Filter: a line, or a few, of
+    one filter. Matrix: one, or one a layer. Points: stimuli in a plane, from distances or squared ones.
+    """
+    axes, sizes = _axes(array), array.rest
+    last, most = axes[-1:], sizes[-1] if sizes else 1
+    layered, of_filter = axes[:1] == ["layer"], axes[:2] == ["layer", "filter"]
+    square = len(axes) > 1 and last == [f"{axes[-2]}_b"] and sizes[-2] == most
+    distances = array.name.startswith("distances") or unit.startswith(("1 - ", "squared"))
+    found = {
+        "curves": len(axes) <= 1 + layered and not square and most <= _MOST_LINES,
+        "filter": of_filter and (len(axes) == 2 or (len(axes) == 3 and last[0] in _LINES and most <= _MOST_SHORT)),
+        "matrix": square and (len(axes) == 2 or (len(axes) == 3 and layered)),
+        "points": distances and square and axes[:2] == ["layer", "stimulus"] and len(axes) == 3,
+    }
+    return [view for view, fits in found.items() if fits]
+
+
+def _find_known(unit: str, views: list[str]) -> Range:
+    """The range that a unit names, which colours and axes have in every run; None if it names none.
+
+    Colours of dissimilarities end where things are unrelated; what lies beyond is opposite. Their axes do not.
+    """
+    if unit.startswith("1 - "):
+        return (0.0, 1.0) if "matrix" in views else None
+    if said := _SAID.search(unit[:_MOST_UNIT]):
+        return float(said[1]), float(said[2])
+    return next((ends for words, ends in _NAMED.items() if unit.lower().startswith(words)), None)
+
+
+def _find_blank(store: Store, array: Array) -> list[int]:
+    """Positions on a measure's first axis, or 0 for a single value, without a finite value at its newest look.
+
+    None where that is not known: of a measure that would take too long to be read, or that is damaged.
+    """
+    taken = store.taken(array.name)
+    if not taken or prod(array.rest) * 4 > MOST_BYTES:
+        return []
+    look = max(taken)
+
+    def read() -> list[int]:
+        try:
+            found = np.isfinite(store.read(array.name, look))
+        except RefusedError:
+            return []
+        return np.flatnonzero(~np.atleast_1d(found.any(axis=tuple(range(1, found.ndim))))).tolist()
+
+    return _keep((store.key, "blank", array.name, look, taken[look]), read)
 
 
 def _describe_axis(store: Store, axis: str, array: Array) -> dict[str, Any]:
     labels = store.labels(axis)
     return {
-        "name": axis.removesuffix(f"_of_{array.name}"),
+        "name": _plain(axis, array),
         "labels": _shorten(labels),
         "notes": {note: _list(store, name) for note, name in store.notes(axis).items()},
     }
+
+
+def _axes(array: Array) -> list[str]:
+    return [_plain(axis, array) for axis in array.axes[1:]]
+
+
+def _plain(axis: str, array: Array) -> str:
+    """The name of an axis without what tells it from a namesake with other labels."""
+    return axis.removesuffix(f"_of_{array.name}")
 
 
 def _shorten(labels: Sequence[Any]) -> Any:

@@ -14,6 +14,7 @@ import zarr
 
 import lightning_emerge as le
 from lightning_emerge.sinks.arrays import ArraySink
+from lightning_emerge.sinks.format import TAKEN, seal
 
 LOOKS, LAYERS, STIMULI, RUNS = 500, 16, 250, 50
 _TOKENS = ("dax", "wug", "blick", "fep", "toma")
@@ -56,8 +57,9 @@ def _grow(store: Path) -> None:
                 rest = ".0" * (len(array["shape"]) - 1)
                 os.link(store / name / f"c.{number * _DISTINCT // LOOKS}{rest}", store / name / f"c.{number}{rest}")
     steps: Any = zarr.open_array(store, path="step", mode="r+")
-    steps[:] = np.arange(LOOKS)
-    (store / "zarr.json").write_text(json.dumps(root))
+    steps[1:] = np.arange(1, LOOKS)  # Zarr would remove a chunk of zeros
+    root["attributes"][TAKEN] = {name: [[0, LOOKS, 1]] for name in root["attributes"][TAKEN]}
+    (store / "zarr.json").write_bytes(seal(root))
 
 
 def _layers() -> le.Axis:

@@ -84,7 +84,7 @@ def test_a_run_is_described_as_it_was_recorded(ask, records):
     for name, measure in run["measures"].items():
         array = records[name]
         assert measure["about"] == array.attrs["long_name"]
-        assert measure["unit"] == array.attrs["units"]
+        assert measure["unit"] == ("" if array.attrs["units"] == "1" else array.attrs["units"])
         assert [axis["name"] for axis in measure["axes"]] == [
             str(d).removesuffix(f"_of_{name}") for d in array.dims[1:]
         ]
@@ -153,6 +153,128 @@ def test_a_range_is_what_the_unit_says(make_ask, tmp_path):
         "c": [-1, 1],
         "d": [-0.5, 1],
     }
+
+
+def test_the_colours_and_axes_that_a_unit_names_are_the_same_in_every_run(make_ask, tmp_path):
+    two, unit_of = (
+        [le.Axis("token", list("xy")), le.Axis("token_b", list("xy"))],
+        {
+            "colours": ("1 - Pearson r", [0, 1]),  # 1 is unrelated; what lies beyond is opposite
+            "axis": ("1 - Pearson r", None),
+            "said": ("pearson, -1 to 1", [-1, 1]),
+            "share": ("share of filters", [0, 1]),
+            "auc": ("AUC", [0, 1]),
+            "cosine": ("cosine", [-1, 1]),
+            "open": ("RMS over units", None),
+        },
+    )
+    made = [
+        le.Measurement(
+            name, np.full((2, 2) if name == "colours" else (2,), 0.3), two[: 1 + (name == "colours")], 0, unit
+        )
+        for name, (unit, _) in unit_of.items()
+    ]
+    sink = ArraySink(tmp_path / "run" / "records.zarr", None)
+    assert sink.write(0, made) == {}
+    sink.close()
+    measures = make_ask(tmp_path)("run", run="run").json["measures"]
+    assert {name: measures[name]["known"] for name in unit_of} == {name: known for name, (_, known) in unit_of.items()}
+
+
+LAYERS = le.Axis("layer", ["a", "b", "c"])
+PAIR = (le.Axis("stimulus", range(4)), le.Axis("stimulus_b", range(4)))
+DRAWN: dict[str, tuple[tuple[le.Axis, ...], str, list[str]]] = {
+    "one": ((), "1", ["curves"]),
+    "tokens": ((le.Axis("token", list("xy")),), "share", ["curves"]),
+    "stimuli": ((le.Axis("stimulus", range(30)),), "share", []),
+    "by_layer": ((LAYERS, le.Axis("model", list("xy"))), "1", ["curves"]),
+    "bins": ((LAYERS, le.Axis("bin", range(44))), "1", []),
+    "norm": ((LAYERS, le.Axis("filter", range(5))), "1", ["curves", "filter"]),
+    "wide": ((LAYERS, le.Axis("filter", range(50))), "1", ["filter"]),
+    "response": ((LAYERS, le.Axis("filter", range(5)), le.Axis("token", list("xy"))), "1", ["filter"]),
+    "crop": ((LAYERS, le.Axis("filter", range(5)), le.Axis("y", range(3))), "1", []),
+    "cka": ((LAYERS, le.Axis("layer_b", LAYERS.labels)), "1", ["matrix"]),
+    "agree": ((le.Axis("token", list("xy")), le.Axis("token_b", list("xy"))), "1", ["matrix"]),
+    "odd": ((LAYERS, le.Axis("token", list("xy")), le.Axis("token_b", list("xyz"))), "1", []),
+    "rdm": ((LAYERS, *PAIR), "1 - cosine", ["matrix", "points"]),
+    "distances": ((LAYERS, *PAIR), "RMS over units", ["matrix", "points"]),
+    "alike": ((LAYERS, *PAIR), "correlation", ["matrix"]),  # no distances, so that no plane is made of them
+    "flat": (PAIR, "1 - cosine", ["matrix"]),
+    "parts": ((le.Axis("part", list("pq")), *PAIR), "1 - cosine", []),
+}
+
+
+def test_each_view_is_offered_what_it_can_draw(make_ask, tmp_path):
+    random = np.random.default_rng(0)
+    sink = ArraySink(tmp_path / "run" / "records.zarr", None)
+    made = [
+        le.Measurement(name, random.normal(size=[len(axis.labels) for axis in axes]), axes, 0, unit)
+        for name, (axes, unit, _) in DRAWN.items()
+    ]
+    assert sink.write(0, made) == {}
+    sink.close()
+    ask = make_ask(tmp_path)
+    measures = ask("run", run="run").json["measures"]
+    assert {name: one["views"] for name, one in measures.items()} == {
+        name: views for name, (*_, views) in DRAWN.items()
+    }
+    for name, (axes, _, views) in DRAWN.items():
+        assert (ask("points", run="run", measure=name, first=0).status_code == 200) >= ("points" in views)
+        assert ask("series", run="run", measure=name).status_code == 200, axes
+
+
+def test_what_could_not_be_measured_at_the_newest_look_is_told(make_ask, tmp_path):
+    sink = ArraySink(tmp_path / "run" / "records.zarr", None)
+    whole, nothing = np.ones((3, 2)), np.full((3, 2), np.nan)
+    gap = whole.copy()
+    gap[1] = np.nan
+    axes = (LAYERS, le.Axis("model", list("xy")))
+    for step, parts in enumerate([(whole, nothing, gap), (gap, gap, nothing)]):
+        made = [le.Measurement(name, part, axes, step) for name, part in zip("pqr", parts, strict=True)]
+        sink.write(step, [*made, le.Measurement("single", np.full((), np.nan), (), step)])
+    sink.close()
+    measures = make_ask(tmp_path)("run", run="run").json["measures"]
+    found = {name: (one["blank"], one["full"]) for name, one in measures.items()}
+    assert found == {"p": ([1], True), "q": ([1], True), "r": ([0, 1, 2], False), "single": ([0], False)}
+
+
+@pytest.mark.parametrize("lists", [["bd", "abcde", "e"], ["ab", "bc", "cd"], ["c"], []])
+def test_layers_are_in_an_order_that_all_lists_agree_on(lists, make_ask, tmp_path):
+    sink = ArraySink(tmp_path / "run" / "records.zarr", None)
+    made = [
+        le.Measurement(f"m{k}", np.ones(len(one)), (le.Axis("layer", list(one)),), 0) for k, one in enumerate(lists)
+    ]
+    sink.write(0, made)
+    sink.close()
+    assert make_ask(tmp_path)("run", run="run").json["layers"] == sorted({*"".join(lists)})
+
+
+def test_stimuli_are_ordered_by_token(ask, records):
+    run = ask("run", run=RUN).json
+    of = [["dax", "wug"].index(token) for token in records.stimulus_token.values.tolist()]
+    assert run["token_of"] == of
+    assert run["order"] == sorted(range(len(of)), key=lambda k: (of[k], k))
+
+
+def test_runs_are_in_the_order_of_their_numbers(make_ask, make_run, tmp_path):
+    names = ["a/version_2", "a/version_10", "a2", "b1/version_0", "b01/version_0", "b9", "b10"]
+    for name in reversed(names):
+        make_run(tmp_path / name)
+    found = [run["run"] for run in make_ask(tmp_path)("index").json["runs"]]
+    assert found == ["a2", "a/version_2", "a/version_10", "b01/version_0", "b1/version_0", "b9", "b10"]
+
+
+def test_a_run_without_looks_is_among_the_runs(make_ask, make_run, tmp_path):
+    make_run(tmp_path / "first")
+    ArraySink(tmp_path / "just_begun" / "records.zarr", None).close()
+    make_run(tmp_path / "torn")  # in its first look: its arrays are there, and none is committed
+    shutil.copy(tmp_path / "just_begun/records.zarr/zarr.json", tmp_path / "torn/records.zarr/zarr.json")
+    ask = make_ask(tmp_path)
+    runs = {run["run"]: (run["steps"], run["last"], run["trouble"]) for run in ask("index").json["runs"]}
+    assert runs == {"first": (6, 50, None), "just_begun": (0, None, None), "torn": (0, None, None)}
+    for name in ("just_begun", "torn"):
+        run = ask("run", run=name).json
+        assert (run["steps"], run["measures"], run["layers"], run["tokens"], run["order"]) == ([], {}, [], [], [])
 
 
 def test_a_series_is_all_of_a_small_measure(ask, records):
@@ -252,6 +374,23 @@ def test_a_larger_measure_is_asked_for_in_parts(make_ask, tmp_path):
     assert _numbers(ask("values", run="run", measure="rdm", step=0, first=4)).shape == (1000, 1000)
     assert ask("series", run="run", measure="rdm").status_code == 413
     assert ask("run", run="run").json["measures"]["rdm"]["range"] is None
+
+
+def test_events_come_with_the_measures_whose_lines_they_are_of(ask, tmp_path):
+    rows = [
+        {"group": "token", "name": "dax", "measure": "bank_confidence", "step": 10},
+        {"group": "token", "name": "wug", "measure": "bank_confidence", "step": None},
+        {"group": "layer", "name": "fc", "measure": "ridge_accuracy", "step": 3.5},
+        {"group": "conjunction", "name": "disk", "measure": "part_auc", "step": 3},
+        {"group": "token"},
+        {"group": [], "measure": {}, "step": 1},
+    ]
+    (tmp_path / "runs" / RUN / "emergence.json").write_text(json.dumps({"events": rows}))
+    measures = ask("run", run=RUN).json["measures"]
+    assert measures["bank_confidence"]["events"] == [0]
+    assert measures["ridge_accuracy"]["events"] == [2]
+    assert measures["part_auc"]["events"] == [3]
+    assert measures["bank_accuracy"]["events"] == measures["bank_accuracy_mean"]["events"] == []
 
 
 def test_the_timeline_and_the_pictures_of_stimuli(ask, tmp_path):

@@ -17,9 +17,13 @@ from typing import Any
 from urllib.parse import urlparse
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from children import started
 from playwright.sync_api import Browser, FrameLocator, Locator, Page, expect
+
+import lightning_emerge as le
+from lightning_emerge.sinks.arrays import ArraySink
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 60_000
@@ -44,9 +48,9 @@ trainer:
 pytestmark = pytest.mark.browser
 
 
-def fit(folder: Path, *more: str) -> AbstractContextManager[subprocess.Popen[Any]]:
-    """Starts a small fit that writes to `runs/smoke` below a folder."""
-    command = [sys.executable, "-m", "lightning_emerge", "fit", "--config", str(ROOT / "configs/smoke.yaml"), *more]
+def fit(folder: Path, *more: str, config: str = "smoke") -> AbstractContextManager[subprocess.Popen[Any]]:
+    """Starts a small fit that writes to `runs/smoke` below a folder, or to another if it has another configuration."""
+    command = [sys.executable, "-m", "lightning_emerge", "fit", "--config", str(ROOT / f"configs/{config}.yaml"), *more]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return started(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
@@ -80,6 +84,26 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def address(runs: Path) -> Iterator[str]:
     with board(runs) as found:
         yield found
+
+
+FEW = {
+    "--model.network.init_args.width": "2",
+    "--model.network.init_args.head": "[12, 12]",
+    "--trainer.limit_train_batches": "4",
+    "--trainer.limit_val_batches": "1",
+    "--data.bank_exemplars": "4",
+    "--trainer.max_epochs": "1",
+    "--trainer.enable_progress_bar": "false",
+}
+
+
+@pytest.fixture(scope="module")
+def default_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of what `make fit` leaves, of a smaller network and after four steps."""
+    folder = tmp_path_factory.mktemp("default")
+    with fit(folder, *(word for both in FEW.items() for word in both), config="vgg5") as running:
+        assert running.wait(280) == 0
+    return folder / "runs"
 
 
 @pytest.fixture
@@ -312,6 +336,8 @@ def test_a_view_is_saved_as_png_and_svg(page, address, tmp_path):
 
 def test_names_are_words_and_no_script(page, make_run, tmp_path):
     make_run(tmp_path / "runs" / "<b>run</b>", tokens=(EVIL, "wug"), layers=(EVIL, "conv2", "fc"))
+    ArraySink(tmp_path / "runs" / EVIL / "records.zarr", None).close()
+    (tmp_path / "runs" / f"z{EVIL}" / "records.zarr").mkdir(parents=True)
     with board(tmp_path / "runs") as address:
         tab = show(page, address, f"&p.emerge.layer={EVIL}&p.emerge.matrix={EVIL}")
         expect(tab.locator(".tokens button").first).to_have_text(EVIL)
@@ -320,6 +346,10 @@ def test_names_are_words_and_no_script(page, make_run, tmp_path):
         box = canvas_of(tab, "curves").bounding_box()
         page.mouse.move(box["x"] + 100, box["y"] + 100)
         page.wait_for_timeout(300)
+        assert tab.locator("#emerge").locator("img, b, script").count() == 0
+        tab.locator("#run").select_option(EVIL)
+        expect(tab.locator(".message")).to_contain_text(f"{EVIL} has no looks")
+        expect(tab.locator(".message")).to_contain_text(f"z{EVIL}: The records of this run cannot be read")
         assert tab.locator("#emerge").locator("img, b, script").count() == 0
 
 
@@ -384,6 +414,245 @@ def test_a_fit_that_runs_is_followed_until_the_slider_is_moved(page, tmp_path):
         assert running.poll() is None
         time.sleep(5)
         assert tab.locator("#emerge").get_attribute("data-step") == stays
+
+
+def choices_of(tab: FrameLocator, view: str) -> dict[str, list[Any]]:
+    """What can be chosen in a view: by key, what is chosen, and among what."""
+    selects = tab.locator(f"[data-view={view}] .choices select")
+    found = """select => [select.dataset.key, [select.value, [...select.options].map(one => one.value)]]"""
+    return dict(one.evaluate(found) for one in selects.all())
+
+
+def is_seen(tab: FrameLocator) -> None:
+    """Something is shown: panels, and each with a choice that is among what it offers, or with what is missing."""
+    expect(tab.locator("main")).to_be_visible()
+    for view in VIEWS:
+        if tab.locator(f"[data-view={view}] canvas").is_hidden():
+            assert tab.locator(f"[data-view={view}] .note").inner_text().startswith("This run has ")
+            continue
+        assert tab.locator(f"[data-view={view}] .note").inner_text() == "", view
+        for key, (value, among) in choices_of(tab, view).items():
+            assert value in among, (view, key)
+
+
+def ink_of(tab: FrameLocator, view: str) -> int:
+    """How many pixels of a view are not as its background."""
+    count = (
+        "canvas => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.filter(v => v).length"
+    )
+    return canvas_of(tab, view).evaluate(count)
+
+
+def put(folder: Path, steps: dict[int, dict[str, tuple[Any, tuple[le.Axis, ...]]]], about: str = "made up") -> None:
+    """Writes a run's records: by step and name, values and axes."""
+    sink = ArraySink(folder / "records.zarr", None)
+    for step, records in steps.items():
+        made = [
+            le.Measurement(name, np.asarray(values, np.float32), axes, step, "1 - Pearson r", about=about)
+            for name, (values, axes) in records.items()
+        ]
+        assert sink.write(step, made) == {}
+    sink.close()
+
+
+def test_the_default_runs_first_screen_shows_what_was_recorded(page, default_run):
+    with board(default_run) as address:
+        tab = show(page, address)
+        is_seen(tab)
+        layers = {view: choices_of(tab, view)["layer"] for view in ("matrix", "filters")}
+        assert layers["matrix"][0] == layers["filters"][0] == "conv5_3"  # that all views have
+        assert "conv1_2" not in layers["filters"][1]
+        assert ink_of(tab, "filters") > 10_000
+        shown = [panel.get_attribute("data-view") for panel in tab.locator("main > .panel").all()]
+        assert shown == ["matrix", "curves", "embedding", "filters", "coupling", "gradients"]
+
+
+@pytest.mark.parametrize("view", ["matrix", "curves", "embedding", "filters"])
+def test_all_that_a_view_of_the_default_run_offers_is_drawn(page, default_run, view):
+    with board(default_run) as address:
+        tab = show(page, address)
+        key, (_, among) = next(iter(choices_of(tab, view).items()))
+        assert len(among) > 1
+        seen = set()
+        for name in among:
+            tab.locator(f"[data-view={view}] .choices select").first.select_option(name)
+            is_seen(tab)
+            seen.add(settled(tab, view))
+            assert ink_of(tab, view) > 1000, name
+        assert len(seen) > 0.8 * len(among), key  # some curves are alike
+
+
+def test_a_measure_of_pairs_of_layers_is_one_matrix_with_its_numbers(page, default_run):
+    (run,) = default_run.rglob("records.zarr")
+    cka = le.open_run(run.parent).cka
+    last = cka.isel(step=-1)
+    with board(default_run) as address:
+        tab = show(page, address, "&p.emerge.matrix=cka")
+        assert set(choices_of(tab, "matrix")) == {"matrix"}
+        assert "Rows and columns are 7 layers" in tab.locator("[data-view=matrix] .about").inner_text()
+        settled(tab, "matrix")
+        box = canvas_of(tab, "matrix").bounding_box()
+        assert box["width"] > 450
+        for row, column in ((0, 0), (1, 0), (2, 5), (6, 6)):
+            page.mouse.move(box["x"] + 58 + (column + 0.5) * 380 / 7, box["y"] + 24 + (row + 0.5) * 380 / 7)
+            names = f"{last.layer.values[row]} and {last.layer_b.values[column]}"
+            expect(tab.locator(".tip")).to_have_text(f"{names}: {digits(float(last[row, column]))}")
+
+
+def digits(value: float) -> str:
+    """A number as the tab says it."""
+    return f"{value:.3g}" if abs(value) >= 1e-3 else "0"
+
+
+@pytest.mark.parametrize("name", ["token_crossnobis", "token_rdm"])
+def test_numbers_are_those_of_the_records_and_not_of_their_colours(page, runs, address, name):
+    array = le.open_run(runs / "smoke/version_0")[name].isel(step=-1).sel(layer="conv3_1")
+    tab = show(page, address, f"&p.emerge.run=smoke%2Fversion_0&p.emerge.matrix={name}&p.emerge.layer=conv3_1")
+    words = words_of(page, tab, "matrix")
+    for row in range(5):
+        for column in range(5):
+            value = float(array[row, column])
+            assert value == 0 or abs(value) < 1e-3 or digits(value) in words, (row, column, value)
+
+
+def words_of(page: Page, tab: FrameLocator, view: str) -> list[str]:
+    """The words that are drawn in a view."""
+    settled(tab, view)
+    with page.expect_download() as waiting:
+        tab.locator(f"[data-view={view}] button", has_text="SVG").click()
+    return [node.text for node in ElementTree.parse(waiting.value.path()).getroot().iter() if node.text]
+
+
+def test_a_layer_of_few_filters_has_no_more(page, address):
+    tab = show(page, address, "&p.emerge.layer=conv1_1")
+    assert {word for word in words_of(page, tab, "filters") if word.isdigit()} == set("0123")
+
+
+def test_a_run_without_looks_hides_no_other(page, make_run, tmp_path):
+    for name in ("run_9", "run_10"):
+        make_run(tmp_path / "runs" / name)
+    ArraySink(tmp_path / "runs/z_begun/records.zarr", None).close()
+    make_run(tmp_path / "runs/z_torn")  # killed in its first look, none of which is committed
+    shutil.copy(tmp_path / "runs/z_begun/records.zarr/zarr.json", tmp_path / "runs/z_torn/records.zarr/zarr.json")
+    with board(tmp_path / "runs") as address:
+        tab = show(page, address)
+        run = tab.locator("#run")
+        expect(run).to_have_value("run_10")
+        assert run.locator("option").all_inner_texts() == ["run_9", "run_10", "z_begun (no looks)", "z_torn (no looks)"]
+        is_seen(tab)
+        assert tab.locator(".message").inner_text() == ""
+        for name in ("z_begun", "z_torn"):
+            run.select_option(name)
+            expect(tab.locator(".message")).to_have_text(re.compile(f"^{name} has no looks"))
+            expect(tab.locator("main")).to_be_hidden()
+            expect(tab.locator("#step")).to_be_hidden()
+            page.keyboard.press("End")
+        tab.locator("#other").select_option("run_9")
+        expect(tab.locator("[data-view=matrix] .run")).to_have_text(["run_9"])
+        run.select_option("run_10")
+        expect(tab.locator("[data-view=matrix] .run")).to_have_text(["run_10", "run_9"])
+        expect(tab.locator(".message")).to_have_text("")
+        tab = show(page, address, "&p.emerge.run=z_begun")
+        expect(run).to_have_value("z_begun")
+        expect(tab.locator(".message")).to_contain_text("z_begun has no looks")
+        sink = ArraySink(tmp_path / "runs/z_begun/records.zarr", 0)
+        sink.write(0, [le.Measurement("bank_confidence", np.ones(2), (le.Axis("token", ["a", "b"]),), 0)])
+        expect(tab.locator("[data-view=curves] canvas")).to_be_visible(timeout=PATIENCE)  # it comes by itself
+        expect(tab.locator(".message")).to_have_text("")
+        sink.close()
+
+
+def test_only_runs_without_looks(page, tmp_path):
+    ArraySink(tmp_path / "runs/begun/records.zarr", None).close()
+    with board(tmp_path / "runs") as address:
+        tab = show(page, address)
+        expect(tab.locator(".message")).to_contain_text("begun has no looks")
+        expect(tab.locator("#run")).to_have_value("begun")
+        assert "emerge.run" not in page.url
+
+
+def test_a_run_that_cannot_be_read_hides_no_other(page, make_run, tmp_path):
+    for name in ("good", "torn", "worse", "z_cut"):
+        make_run(tmp_path / "runs" / name)
+    for name in ("torn", "worse"):  # a disk was full: their metadata are whole, their labels are not
+        (labels,) = (tmp_path / "runs" / name / "records.zarr" / "layer").glob("c.*")
+        labels.write_bytes(labels.read_bytes()[:9])
+    root = tmp_path / "runs/z_cut/records.zarr/zarr.json"
+    root.write_bytes(root.read_bytes()[:500])
+    with board(tmp_path / "runs") as address:
+        tab = show(page, address)
+        expect(tab.locator("#run")).to_have_value("good")
+        is_seen(tab)
+        for name in ("torn", "worse", "z_cut"):
+            expect(tab.locator(".message")).to_contain_text(f"{name}: The records of this run cannot be read")
+        tab.locator("#other").select_option("torn")
+        expect(tab.locator("#other")).to_have_value("torn")
+        is_seen(tab)
+        tab.locator("#run").select_option("worse")
+        expect(tab.locator("main")).to_be_hidden()
+        tab.locator("#run").select_option("good")
+        is_seen(tab)
+
+
+def test_what_is_first_shown_has_numbers(page, tmp_path):
+    layer, token = le.Axis("layer", ["a", "b", "c", "d"]), le.Axis("token", ["x", "y"])
+    pair = (layer, le.Axis("stimulus", ["1", "2"]), le.Axis("stimulus_b", ["1", "2"]))
+    rdm = np.ones((4, 2, 2))
+    rdm[2] = np.nan  # a layer that is dead
+    few = (le.Axis("layer", ["a", "b"]), *pair[1:])
+    records = {
+        "bank_confidence": (np.full(2, np.nan), (token,)),
+        "bank_accuracy": (np.full(2, 0.5), (token,)),
+        "distances": (np.full((2, 2, 2), np.nan), few),
+        "rdm": (rdm, pair),
+        "dead_share": (np.full(4, 0.5), (layer,)),
+    }
+    put(tmp_path / "runs/one", {0: records, 3: records})
+    with board(tmp_path / "runs") as address:
+        tab = show(page, address)
+        is_seen(tab)
+        assert choices_of(tab, "curves")["curves"][0] == "bank_accuracy"
+        assert choices_of(tab, "embedding")["points"][0] == "rdm"
+        assert choices_of(tab, "matrix") == {"matrix": ["rdm", ["distances", "rdm"]], "layer": ["b", list("abcd")]}
+        tab.locator("[data-view=curves] select").first.select_option("bank_confidence")  # whoever wants it has it
+        settled(tab, "curves")
+        expect(tab.locator("[data-view=curves] select").first).to_have_value("bank_confidence")
+        tab.locator("[data-view=matrix] select").nth(1).select_option("c")
+        expect(canvas_of(tab, "matrix")).to_be_visible()
+
+
+@pytest.mark.parametrize("layers", [("only",), ("conv1", "fc")])
+def test_kernels_alone_have_their_layer(page, tmp_path, layers):
+    names = ("filter", "channel", "y", "x")
+    kernels = (np.ones((4, 3, 3, 3)), tuple(le.Axis(n, range(k)) for n, k in zip(names, (4, 3, 3, 3), strict=True)))
+    norm = (np.ones(len(layers)), (le.Axis("layer", list(layers)),))
+    put(tmp_path / "runs/one", {0: {"kernels": kernels, "norm": norm}}, about="conv1")
+    with board(tmp_path / "runs") as address:
+        tab = show(page, address)
+        is_seen(tab)
+        assert choices_of(tab, "filters") == {"layer": ["conv1", ["conv1"]]}
+        assert ink_of(tab, "filters") > 1000
+        shown = [panel.get_attribute("data-view") for panel in tab.locator("main > .panel").all()]
+        assert shown == ["curves", "filters", "matrix", "embedding", "coupling", "gradients"]
+
+
+def test_a_token_that_a_run_does_not_have_fades_nothing(page, make_run, tmp_path):
+    make_run(tmp_path / "runs/one")
+    with board(tmp_path / "runs") as address:
+        before = settled(show(page, address), "filters")
+        assert settled(show(page, address, "&p.emerge.token=wug"), "filters") != before
+        assert settled(show(page, address, "&p.emerge.token=elsewhere"), "filters") == before
+
+
+def test_two_runs_show_the_same_measure_or_say_that_one_lacks_it(page, make_run, tmp_path):
+    make_run(tmp_path / "runs/a")
+    make_run(tmp_path / "runs/b", without=("rdm",))
+    with board(tmp_path / "runs") as address:
+        tab = show(page, address, "&p.emerge.run=a&p.emerge.other=b")
+        expect(tab.locator("[data-view=matrix] .run")).to_have_text(["a", "b"])
+        expect(tab.locator("[data-view=matrix] .note")).to_have_text(["", "This run has recorded no rdm."])
+        tab.locator("[data-view=matrix] select").first.select_option("distances")
+        expect(tab.locator("[data-view=matrix] .note")).to_have_text(["", ""])
 
 
 def _free_port() -> int:

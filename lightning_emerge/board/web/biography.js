@@ -1,16 +1,15 @@
 // One filter's life: what excites it and how it changes, over all steps.
 
 import { drawAxes, drawLines, linesOf, spanOf } from "./chart.js";
-import { el } from "./dom.js";
-import { drawTile } from "./filters.js";
-import { axisNames, countOf } from "./runs.js";
+import { corner, el } from "./dom.js";
+import { drawExemplar, drawTile } from "./filters.js";
+import { countOf } from "./runs.js";
 import { nearest } from "./steps.js";
 
 const SIDE = 58;
 const CHART = 120;
 const ROOM = CHART + 52;
 const STRIP = 148;
-const MOST = 14; // lines in a chart
 
 /** The layer and the number of the filter that is open. */
 function opened({ filter }) {
@@ -18,24 +17,22 @@ function opened({ filter }) {
 	return { layer: filter.slice(0, cut), number: Number(filter.slice(cut + 1)) };
 }
 
-/** Whether a measure has numbers of a filter. */
-function holds(measure, { layer, number }) {
-	const names = axisNames(measure);
-	const [layers, filters] = measure.axes;
-	return names[0] === "layer" && names[1] === "filter" && layers.labels.includes(layer) && number < countOf(filters);
+/** Whether a measure has numbers of the filter that is open. */
+function holds(run, name, state) {
+	const { layer, number } = opened(state);
+	return run.layerOf(name, layer) >= 0 && number < countOf(run.measure(name).axes[1]);
 }
 
 function chartsOf(run, state) {
-	const fits = ({ axes }) => axes.length === 2 || (axes.length === 3 && ["token", "feature"].includes(axes[2].name) && countOf(axes[2]) <= MOST);
-	const found = run.measures((measure) => holds(measure, opened(state)) && fits(measure));
+	const found = run.measures("filter").filter((name) => holds(run, name, state));
 	return found.toSorted((a, b) => (b === "filter_response") - (a === "filter_response"));
 }
 
 function stripOf(run, state, width) {
-	const measure = run.measure("top_crop");
-	if (!measure?.steps.length || !holds(measure, opened(state))) return [];
+	if (!holds(run, "top_crop", state)) return [];
+	const { steps } = run.measure("top_crop");
 	const count = Math.min(10, Math.floor(width / (SIDE + 8)));
-	return [...new Set(Array.from({ length: count }, (_, k) => nearest(measure.steps, k / (count - 1), state.scale)))];
+	return [...new Set(Array.from({ length: count }, (_, k) => nearest(steps, k / (count - 1), state.scale)))];
 }
 
 const columnsOf = (width) => Math.max(1, Math.floor(width / 300));
@@ -44,7 +41,6 @@ export const biographyView = {
 	id: "biography",
 	title: "Biography of a filter",
 	missing: (run, state) => (chartsOf(run, state).length ? "" : "This run has recorded nothing of this filter."),
-	choices: () => [],
 	about({ run, state }) {
 		const { layer, number } = opened(state);
 		const strip = stripOf(run, state, 300).length ? "Above, the two stimuli that excited it most at some steps, cut to what it sees. " : "";
@@ -59,7 +55,8 @@ export const biographyView = {
 		const columns = columnsOf(width);
 		const wide = width / columns;
 		chartsOf(scene.run, scene.state).forEach((name, k) => {
-			drawChart(pen, scene, name, [(k % columns) * wide, (steps.length && STRIP) + Math.floor(k / columns) * ROOM, wide - 16]);
+			const [x, y] = corner(k, columns, wide, ROOM);
+			drawChart(pen, scene, name, [x, y + (steps.length && STRIP), wide - 16]);
 		});
 	},
 };
@@ -67,7 +64,7 @@ export const biographyView = {
 function drawMoment(pen, scene, step, k) {
 	const { run, state, soft } = scene;
 	const { layer, number } = opened(state);
-	const first = run.measure("top_crop").axes[0].labels.indexOf(layer);
+	const first = run.layerOf("top_crop", layer);
 	const x = k * (SIDE + 8);
 	pen.text(x, 12, `step ${step}`, { fill: soft });
 	const crops = scene.have(run.once("top_crop", step, first));
@@ -76,12 +73,8 @@ function drawMoment(pen, scene, step, k) {
 	const exemplars = crops.shape[1];
 	for (let one = 0; one < Math.min(2, exemplars); one += 1) {
 		const y = 18 + one * (SIDE + 4);
-		drawTile(pen, scene, crops, number * exemplars + one, `life ${k} ${one}`, [x, y, SIDE], [0, 1]);
-		const stimulus = stimuli?.data[number * exemplars + one];
-		if (!run.info.stimuli[stimulus]) continue;
-		scene.frame(pen, x, y, SIDE, stimulus);
-		const { id, token } = run.info.stimuli[stimulus];
-		scene.hit([x, y, SIDE, SIDE], `${id} at step ${step}`, { stimulus, token });
+		drawTile(pen, scene, crops, number * exemplars + one, `life ${k} ${one}`, [x, y, SIDE]);
+		drawExemplar(pen, scene, [x, y, SIDE, SIDE], stimuli?.data[number * exemplars + one], `at step ${step}`);
 	}
 }
 
@@ -89,14 +82,14 @@ function drawChart(pen, scene, name, [x, y, wide]) {
 	const { run, state } = scene;
 	const measure = run.measure(name);
 	const { layer, number } = opened(state);
-	const got = scene.have(run.series(name, `${measure.axes[0].labels.indexOf(layer)},${number}`));
-	pen.text(x, y + 14, `${name}${measure.unit === "1" ? "" : `, ${measure.unit}`}`, { bold: true });
+	const got = scene.have(run.series(name, `${run.layerOf(name, layer)},${number}`));
+	pen.text(x, y + 14, [name, measure.unit].filter(Boolean).join(", "), { bold: true });
 	if (!got) return;
 	const axis = measure.axes[2];
 	const lines = linesOf(scene, axis, got, axis ? countOf(axis) : 1, 0);
 	const range = spanOf([...got.data]);
 	if (!range) {
-		pen.text(x + 44, y + 60, "could not be measured", { fill: scene.soft });
+		scene.sayNothing(pen, x + 44, y + 60);
 		return;
 	}
 	drawLines(pen, scene, lines, got.steps, drawAxes(pen, scene, [x + 50, y + 26, wide - 64, CHART - 6], range, 2));

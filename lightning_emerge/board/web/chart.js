@@ -3,7 +3,7 @@
 import { depthColour, tokenColour, tokenShape } from "./colour.js";
 import { digits } from "./dom.js";
 import { countOf, labelOf } from "./runs.js";
-import { countTo, place, ticks } from "./steps.js";
+import { lookAt, place, ticks } from "./steps.js";
 
 /** Draws axes in a box [x, y, width, height]. Gives the places of steps and values. */
 export function drawAxes(pen, scene, [x, y, width, height], [low, high], parts) {
@@ -35,7 +35,7 @@ export function linesOf({ run, dark }, axis, { data, steps }, stride, start) {
 		return {
 			name,
 			what: ["token", "layer"].includes(axis?.name) ? { [axis.name]: name } : {},
-			colour: deep ? depthColour(k / (count - 1), dark) : tokenColour(axis ? token : 6, dark),
+			colour: deep ? depthColour(k / Math.max(1, count - 1), dark) : tokenColour(axis ? token : 6, dark),
 			shape: deep || !axis ? "disk" : tokenShape(token),
 			values: steps.map((_step, row) => data[row * stride + start + k]),
 		};
@@ -49,7 +49,7 @@ export function isLit({ what }, { only, hover }) {
 /** Draws lines, with marks at the step that is shown; where one is lit the others fade. */
 export function drawLines(pen, scene, lines, steps, { toX, toY }) {
 	const any = lines.some((one) => isLit(one, scene));
-	const now = Math.max(0, countTo(steps, scene.step) - 1);
+	const now = lookAt(steps, scene.step);
 	for (const one of lines) {
 		const lit = isLit(one, scene);
 		const points = one.values.map((value, k) => (Number.isFinite(value) ? [toX(steps[k]), toY(value)] : null));

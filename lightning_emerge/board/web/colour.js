@@ -1,8 +1,10 @@
 // Colours, which readers with any colour vision can tell apart, and the same in TensorBoard as in the package's pictures.
 
+import { SHAPES } from "./pen.js";
+
 const TOKENS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000", "#F0E442"];
 const ON_DARK = { "#0072B2": "#3d9fe0", "#000000": "#ffffff", "#D55E00": "#ee7733" };
-export const SHAPES = ["disk", "square", "triangle", "diamond", "wedge", "plus", "pentagon", "star"];
+const NAMES = Object.keys(SHAPES);
 
 const parse = (hexes) => hexes.split(" ").map((hex) => [0, 2, 4].map((k) => parseInt(hex.slice(k, k + 2), 16)));
 const VIRIDIS = parse("440154 472d7b 3b528b 2c728e 21918c 28ae80 5ec962 addc30 fde725");
@@ -12,11 +14,11 @@ const NOTHING = [165, 165, 165];
 
 /** The colour of a token; reused beyond eight. */
 export function tokenColour(index, dark) {
-	const colour = TOKENS[index % TOKENS.length];
+	const colour = TOKENS.at(index % TOKENS.length);
 	return (dark && ON_DARK[colour]) || colour;
 }
 
-export const tokenShape = (index) => SHAPES[index % SHAPES.length];
+export const tokenShape = (index) => NAMES.at(index % NAMES.length);
 
 /** A colour of the sequence from dark to light, at 0 to 1; kept off the ends, which would vanish on the page. */
 export function depthColour(fraction, dark) {

@@ -1,8 +1,8 @@
 // Curves over steps, with the intervals in which tokens, layers and parts emerged.
 
 import { drawAxes, drawLines, isLit, linesOf, spanOf } from "./chart.js";
-import { choose, clip, digits } from "./dom.js";
-import { axisNames, countOf, knownRange } from "./runs.js";
+import { clip, digits } from "./dom.js";
+import { countOf, sizeOf } from "./runs.js";
 import { nearest } from "./steps.js";
 
 const LEFT = 52;
@@ -11,70 +11,41 @@ const TOP = 12;
 const PLOT = 230;
 const LANE = 7;
 const FOOT = 34;
-const MOST = 24;
-
-/** Whether a measure can be drawn as lines: one a position of an axis, in one layer if there are layers. */
-export function isCurve(measure) {
-	const names = axisNames(measure);
-	const counts = measure.axes.map(countOf);
-	if (names.length < 2) return (counts[0] ?? 1) <= MOST;
-	return names.length === 2 && names[0] === "layer" && names[1] !== "layer_b" && counts[1] <= MOST;
-}
-
-function chosen({ run, state }) {
-	const all = run.measures(isCurve);
-	const name = choose(all, state.curves, "bank_confidence", "bank_accuracy");
-	const measure = run.measure(name);
-	const axis = measure.axes.at(-1);
-	const layered = measure.axes.length === 2;
-	return { all, name, measure, axis, layered, events: eventsOf(run, name, axis) };
-}
-
-/** The events that belong to the lines of a measure. */
-function eventsOf(run, name, axis) {
-	if (!axis) return [];
-	const parts = ["feature", "part"].includes(axis.name);
-	const fits = (event) =>
-		parts ? ["part", "pair", "conjunction"].includes(event.group) : event.group === axis.name && event.measure.startsWith(name);
-	return run.info.events.filter((event) => fits(event) && Number.isFinite(event.step));
-}
 
 export const curvesView = {
 	id: "curves",
 	title: "Learning and emergence",
-	missing: (run) => (run.measures(isCurve).length ? "" : "This run has recorded no curves. A CategoryProbe does (configs/vgg5.yaml)."),
-	choices(scene) {
-		const { all, name, measure, layered } = chosen(scene);
-		const found = [["curves", "Measure", name, all]];
-		return layered ? [...found, ["layer", "Layer", scene.layer, measure.axes[0].labels]] : found;
-	},
-	about(scene) {
-		const { measure, axis, events } = chosen(scene);
-		const { unit, range } = measure;
-		const span = range && !/ to /.test(unit) ? (knownRange(unit) ?? range).map(digits).join(" to ") : "";
-		const words = [unit === "1" ? "" : unit, span].filter(Boolean).join(", ");
-		const bars = events.length ? " A bar below says when each emerged: its mark is the step, its length the 95% interval." : "";
+	missing: "curves; a CategoryProbe does (configs/vgg5.yaml)",
+	key: "curves",
+	better: ["bank_confidence", "bank_accuracy"],
+	names: (run) => run.measures("curves"),
+	about({ measure }) {
+		const { unit, known, range } = measure;
+		const axis = measure.axes.at(-1);
+		const span = range && !/ to /.test(unit) ? (known ?? range).map(digits).join(" to ") : "";
+		const words = [unit, span].filter(Boolean).join(", ");
+		const bars = measure.events.length ? " A bar below says when each emerged: its mark is the step, its length the 95% interval." : "";
 		return `${measure.about}${words && ` (${words})`}: ${axis ? `a line for each ${axis.name}` : "one line"}, over optimizer steps. The upright line is the step.${bars}`;
 	},
-	height: (scene) => TOP + PLOT + FOOT + LANE * chosen(scene).events.length,
+	height: ({ measure }) => TOP + PLOT + FOOT + LANE * measure.events.length,
 	draw(pen, scene, width) {
-		const { run } = scene;
-		const { name, measure, axis, layered, events } = chosen(scene);
+		const { run, name, measure } = scene;
+		const axis = measure.axes.at(-1);
 		const got = scene.have(run.series(name));
 		if (!got) return;
-		const count = axis ? countOf(axis) : 1;
-		const start = layered ? run.layerOf(name, scene.layer) * count : 0;
-		const lines = linesOf(scene, axis, got, layered ? countOf(measure.axes[0]) * count : count, start);
-		const known = measure.unit.startsWith("1 - ") ? null : knownRange(measure.unit);
-		const range = known ?? spanOf(lines.flatMap((one) => one.values)) ?? [0, 1];
+		const start = measure.axes.length === 2 ? run.layerOf(name, scene.layer) * countOf(axis) : 0;
+		const lines = linesOf(scene, axis, got, sizeOf(measure), start);
+		const span = spanOf(lines.flatMap((one) => one.values));
+		const range = measure.known ?? span ?? [0, 1];
 		const wide = width - LEFT - RIGHT;
 		const places = drawAxes(pen, scene, [LEFT, TOP, wide, PLOT], range, 4);
 		pen.text(LEFT + wide, TOP + PLOT + 29, "optimizer steps", { fill: scene.soft, align: "right" });
 		const plot = { lines, steps: got.steps, wide, ...places };
 		scene.hit([LEFT, TOP, wide, PLOT], "Curves", {}, undefined, (x, y) => near(scene, plot, x, y));
+		if (!span) scene.sayNothing(pen, LEFT + 8, TOP + 20);
 		drawLines(pen, scene, lines, got.steps, places);
 		drawNames(pen, scene, plot);
-		events.forEach((event, k) => drawEvent(pen, scene, plot, event, TOP + PLOT + FOOT + LANE * k + 2));
+		measure.events.forEach((number, k) => drawEvent(pen, scene, plot, run.info.events[number], TOP + PLOT + FOOT + LANE * k + 2));
 	},
 };
 

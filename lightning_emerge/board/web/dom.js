@@ -37,6 +37,9 @@ export function save(name, blob) {
 	setTimeout(() => URL.revokeObjectURL(url), 10_000);
 }
 
+/** Where one of many boxes in rows begins. */
+export const corner = (k, columns, width, height) => [(k % columns) * width, Math.floor(k / columns) * height];
+
 /** Breaks words into lines of about so many letters. */
 export function wrap(words, most) {
 	return words.match(new RegExp(`\\S{${most},}|\\S.{0,${most - 1}}(?=\\s|$)`, "g")) ?? [];

@@ -1,43 +1,39 @@
 // Stimuli as points in a plane, by layer.
 
 import { tokenShape } from "./colour.js";
-import { choose } from "./dom.js";
+import { corner } from "./dom.js";
 import { countOf } from "./runs.js";
-import { countTo, latest } from "./steps.js";
+import { latest, lookAt } from "./steps.js";
 
 const GAP = 10;
 const HEAD = 18;
-
-const fits = (measure) => measure.axes.length === 3 && measure.axes[0].name === "layer" && measure.axes[1].name === "stimulus";
-const names = (run) => run.measures(fits);
-
-const chosen = (run, state) => choose(names(run), state.points, "distances");
 
 function layout(measure, width) {
 	const count = countOf(measure.axes[0]);
 	const columns = count <= 4 && width < 800 ? Math.ceil(count / 2) : Math.min(count, 4);
 	const side = Math.min(250, Math.floor(width / columns - GAP));
-	const spots = Array.from({ length: count }, (_, k) => [(k % columns) * (side + GAP), HEAD + Math.floor(k / columns) * (side + HEAD)]);
-	return { side, spots, height: Math.ceil(count / columns) * (side + HEAD) + 4 };
+	return { side, columns, height: Math.ceil(count / columns) * (side + HEAD) + 4 };
 }
 
 export const embeddingView = {
 	id: "embedding",
 	title: "Stimuli in each layer",
-	missing: (run) => (names(run).length ? "" : "This run has recorded no distances between stimuli. An EmbeddingProbe or a SimilarityProbe does (configs/vgg5.yaml)."),
-	choices: ({ run, state }) => [["points", "Made of", chosen(run, state), names(run)]],
-	about({ run, state }) {
-		const measure = run.measure(chosen(run, state));
+	missing: "distances between stimuli; an EmbeddingProbe or a SimilarityProbe does (configs/vgg5.yaml)",
+	key: "points",
+	label: "Made of",
+	better: ["distances"],
+	everyLayer: true,
+	names: (run) => run.measures("points"),
+	about({ measure }) {
 		return `Each point is one of ${countOf(measure.axes[1])} stimuli, its colour and shape the token; the nearer two lie, the more alike the layer answers them (classical multidimensional scaling of ${measure.unit}; each layer has its own scale, the same at every step, and directions mean nothing).`;
 	},
-	height: ({ run, state }, width) => layout(run.measure(chosen(run, state)), width).height,
+	height: ({ measure }, width) => layout(measure, width).height,
 	draw(pen, scene, width) {
-		const { run, hover, state, ink, line, soft } = scene;
-		const name = chosen(run, state);
-		const measure = run.measure(name);
-		const { side, spots } = layout(measure, width);
+		const { run, hover, ink, line, soft, name, measure } = scene;
+		const { side, columns } = layout(measure, width);
 		measure.axes[0].labels.forEach((layer, k) => {
-			const [x, y] = spots[k];
+			const [x, top] = corner(k, columns, side + GAP, side + HEAD);
+			const y = top + HEAD;
 			const lit = hover.layer === layer;
 			pen.rect(x + 0.5, y + 0.5, side - 1, side - 1, { stroke: lit ? ink : line, weight: lit ? 2 : 1 });
 			pen.text(x + 2, y - 5, layer, { bold: layer === scene.layer || lit });
@@ -59,22 +55,23 @@ function extent(points) {
 
 function drawPoints(pen, scene, points, { x, y, side, layer }) {
 	const { run, hover, only, ink } = scene;
-	const row = Math.max(0, countTo(points.steps, scene.step) - 1);
+	const row = lookAt(points.steps, scene.step);
 	const [, count] = points.shape;
 	const scale = (side / 2 - 8) / extent(points);
 	const at = (k) => {
 		const from = 2 * (row * count + k);
 		return [x + side / 2 + scale * points.data[from], y + side / 2 - scale * points.data[from + 1]];
 	};
-	const known = run.order.filter((k) => k < count && Number.isFinite(at(k)[0]));
+	const known = run.info.order.filter((k) => k < count && Number.isFinite(at(k)[0]));
+	if (!known.length) scene.sayNothing(pen, x + 8, y + 20);
 	run.tokens.forEach((token, number) => {
-		const places = known.filter((k) => run.tokenOf[k] === number).map(at);
+		const places = known.filter((k) => run.info.token_of[k] === number).map(at);
 		const faded = only && only !== token;
 		pen.marks(places, faded ? 2 : 3, tokenShape(number), { fill: scene.colour(number), alpha: faded ? 0.25 : 0.85 });
 	});
 	for (const k of [hover.stimulus, hover.other]) {
 		if (k === undefined || !known.includes(k)) continue;
-		scene.mark(pen, ...at(k), 6, run.tokenOf[k], { stroke: ink, weight: 2 });
+		scene.mark(pen, ...at(k), 6, run.info.token_of[k], { stroke: ink, weight: 2 });
 	}
 	const nearest = (px, py) => {
 		let best = { k: -1, away: 100 };

@@ -20,15 +20,12 @@ const KEPT = 256e6; // bytes of numbers
 const LOOK = 2000; // milliseconds between two questions for new steps
 const SCAN = 10_000; // and for new runs
 
-const LIGHT = { dark: false, ink: "#1c1c20", soft: "#5c6066", line: "#e2e3e6", page: "#ffffff" };
-const DARK = { dark: true, ink: "#ececee", soft: "#b3b6bb", line: "#4a4a4e", page: "#2a2a2c" };
-
 const VIEWS = [
 	matrixView({
 		id: "matrix",
 		title: "Dissimilarity by layer",
 		fits: (name) => name !== "token_gradient_cosine",
-		missing: "This run has recorded no matrices. A SimilarityProbe does (configs/vgg5.yaml).",
+		missing: "matrices; a SimilarityProbe does (configs/vgg5.yaml)",
 	}),
 	curvesView,
 	embeddingView,
@@ -38,7 +35,7 @@ const VIEWS = [
 		id: "gradients",
 		title: "Gradient agreement between tokens",
 		fits: (name) => name === "token_gradient_cosine",
-		missing: "This run has not recorded tokens' gradients. A TokenGradientProbe does: add --config configs/probes/gradients.yaml to the fit.",
+		missing: "gradients of tokens; a TokenGradientProbe does: add --config configs/probes/gradients.yaml to the fit",
 	}),
 ];
 
@@ -49,6 +46,7 @@ class App {
 		this.desk = new Desk(KEPT, () => this.redraw());
 		this.runs = new Map();
 		this.index = [];
+		this.wanted = [];
 		this.shown = [];
 		this.steps = [];
 		this.timeline = new Timeline(this);
@@ -68,8 +66,10 @@ class App {
 		const wished = matchMedia("(prefers-color-scheme: dark)");
 		const update = () => {
 			this.dark = outer ? outer.classList.contains("dark-mode") : wished.matches;
-			this.colours = this.dark ? DARK : LIGHT;
 			document.documentElement.classList.toggle("dark", this.dark);
+			const style = getComputedStyle(document.documentElement);
+			const colours = ["ink", "soft", "line", "page"].map((name) => [name, style.getPropertyValue(`--${name}`)]);
+			this.colours = { dark: this.dark, ...Object.fromEntries(colours) };
 			this.redraw();
 		};
 		if (outer) new MutationObserver(update).observe(outer, { attributes: true, attributeFilter: ["class"] });
@@ -78,44 +78,50 @@ class App {
 	}
 
 	async start() {
-		const scan = () => document.hidden || this.attempt(() => this.scan());
-		await this.attempt(() => this.scan());
+		await this.scan();
 		this.begun = true;
 		this.redraw();
-		setInterval(scan, SCAN);
-		setInterval(() => document.hidden || this.attempt(() => this.look()), LOOK);
+		setInterval(() => document.hidden || this.scan(), SCAN);
+		setInterval(() => document.hidden || this.look(), LOOK);
 	}
 
-	/** Does what may fail, and says so. */
-	async attempt(work) {
+	async scan() {
 		try {
-			await work();
-			} catch (error) {
+			this.index = (await getJson("index")).runs;
+			this.failure = "";
+			await this.pick();
+		} catch (error) {
 			this.failure = error.message;
 		}
 		this.redraw();
 	}
 
-	async scan() {
-		this.index = (await getJson("index")).runs;
-		await this.pick();
+	/** The run that comes first: the one that was chosen, or is shown, or else the last by name of those with looks. */
+	get first() {
+		const names = this.sound.map(({ run }) => run);
+		const looked = this.sound.findLast(({ run, steps }) => steps && !this.runs.get(run)?.trouble);
+		return [this.store.value.run, this.shown[0]?.name].find((name) => names.includes(name)) ?? looked?.run ?? names.at(-1);
 	}
 
 	/** Opens the runs that are to be shown. */
 	async pick() {
+		const { first } = this;
 		const { run, other } = this.store.value;
-		const names = this.names();
-		const first = names.includes(run) ? run : (names.find((name) => name === this.shown[0]?.name) ?? names.at(-1));
-		if (first && !run) this.store.set({ run: first }); // so that the address means the same to a colleague
-		const wanted = [first, ...(names.includes(other) && other !== first ? [other] : [])].filter(Boolean);
+		const wanted = [...new Set([first, other])].filter((name) => this.sound.some((one) => one.run === name));
 		const opened = await Promise.all(wanted.map((name) => this.open(name)));
+		if (first !== this.first || other !== this.store.value.other) {
+			await this.pick(); // that one cannot be opened, or another was chosen meanwhile
+			return;
+		}
+		this.wanted = wanted;
 		this.show(opened.filter((one) => one.steps.length));
+		if (!run && this.shown.length) this.store.set({ run: this.shown[0].name }); // so that the address means the same to a colleague
 	}
 
 	async open(name) {
 		const run = this.runs.get(name) ?? new Run(name, this.desk);
 		this.runs.set(name, run);
-		if (!run.info?.events.length) await run.load(); // the timeline comes when a fit is over
+		await run.refresh(!run.info?.events.length); // the timeline comes when a fit is over
 		return run;
 	}
 
@@ -123,12 +129,13 @@ class App {
 		this.shown = runs;
 		this.steps = union(runs.map((run) => run.steps));
 		runs.forEach((run) => run.sprite());
-		this.main.hidden = this.timeline.root.hidden = !runs.length;
+		this.main.hidden = !runs.length;
 		this.redraw();
 	}
 
-	names() {
-		return this.index.filter((one) => !one.trouble).map((one) => one.run);
+	/** The runs that are not in trouble as far as is known. */
+	get sound() {
+		return this.index.filter((one) => !one.trouble);
 	}
 
 	/** Asks the runs that are shown for new steps. */
@@ -139,8 +146,13 @@ class App {
 
 	/** Says what is wrong, or what to do. */
 	tell() {
-		const troubles = this.index.filter((one) => one.trouble).map((one) => `${one.run}: ${one.trouble}`);
-		const lines = [this.failure, ...troubles, ...(this.shown.length || this.failure ? [] : EMPTY)].filter(Boolean);
+		const say = ({ run, trouble }) => {
+			const opened = this.runs.get(run);
+			const words = trouble ?? opened?.trouble;
+			if (words) return `${run}: ${words}`;
+			return this.wanted.includes(run) && !opened.steps.length && `${run} has no looks: it has just begun, or it ended before its first.`;
+		};
+		const lines = [this.failure, ...this.index.map(say), ...(this.sound.length || this.failure ? [] : EMPTY)].filter(Boolean);
 		if (this.told !== lines.join()) this.message.replaceChildren(...lines.map((line) => el("p", {}, line)));
 		this.told = lines.join();
 	}
@@ -155,11 +167,13 @@ class App {
 		return this.steps.at(-1);
 	}
 
-	/** The layer that is shown: the last but one unless one was chosen. */
-	get layer() {
-		const { layer } = this.store.value;
-		const { layers } = this.shown[0];
-		return layers.includes(layer) ? layer : (layers.at(-2) ?? layers[0] ?? "");
+	/** The layer that is shown unless one was chosen: the last but one of those of which most views have numbers. */
+	findLayer() {
+		const [run] = this.shown;
+		const lists = this.panels.map((panel) => panel.layers(run, true));
+		const views = run.info.layers.map((layer) => lists.filter((list) => list.includes(layer)).length);
+		const best = run.info.layers.filter((_, k) => views[k] === Math.max(...views));
+		return best.at(-2) ?? best[0] ?? "";
 	}
 
 	go(step) {
@@ -176,7 +190,7 @@ class App {
 	}
 
 	changed(changes) {
-		if ("run" in changes || "other" in changes) this.attempt(() => this.pick());
+		if ("run" in changes || "other" in changes) this.pick();
 		this.redraw();
 	}
 
@@ -191,10 +205,11 @@ class App {
 
 	draw() {
 		this.tell();
+		this.timeline.draw();
 		if (this.begun) this.root.dataset.ready = Boolean(this.complete || !this.shown.length);
 		if (!this.shown.length) return;
+		this.layer = this.findLayer();
 		this.arrange();
-		this.timeline.draw();
 		const seen = this.panels.filter((panel) => panel.seen);
 		this.complete = [...seen.map((panel) => panel.draw()), this.biography.draw()].every(Boolean);
 		if (!this.complete) return;
@@ -205,8 +220,9 @@ class App {
 	}
 
 	arrange() {
-		const order = [...this.pins(), ...this.panels.map((panel) => panel.view.id)];
-		const wanted = this.panels.toSorted((a, b) => order.indexOf(a.view.id) - order.indexOf(b.view.id));
+		const pins = this.pins();
+		const rank = ({ able, view: { id } }) => (pins.includes(id) ? pins.indexOf(id) : pins.length + !able.length);
+		const wanted = this.panels.toSorted((a, b) => rank(a) - rank(b));
 		if (wanted.every((panel, k) => this.main.children[k] === panel.root)) return;
 		const focus = document.activeElement;
 		this.main.append(...wanted.map((panel) => panel.root));

@@ -1,13 +1,16 @@
 // A view on the page: its title, choices and sentence, and a drawing for each run that is shown.
 
-import { el, fill, save, wrap } from "./dom.js";
+import { choose, el, fill, save, wrap } from "./dom.js";
 import { CanvasPen, SvgPen } from "./pen.js";
 import { Scene } from "./scene.js";
 
 const HEAD = 18;
 
 export class Panel {
-	/** A view has {id, title, missing, choices, about, height, draw}. */
+	/**
+	 * A view has {id, title, missing, about, height, draw}. One that shows one of a run's measures gives their `names`,
+	 * the `key` under which the state has the chosen one, and `better` ones; another may have `layers` and `choices`.
+	 */
 	constructor(view, app) {
 		this.view = view;
 		this.app = app;
@@ -36,8 +39,40 @@ export class Panel {
 		this.app.redraw();
 	}
 
+	/** What is shown of a run: its measure, the same in all runs, and its layer, chosen here or elsewhere if it can be. */
 	scene(run) {
-		return new Scene(this.app, run, this.cells.get(run.name)?.kept ?? new Map());
+		const { app, name } = this;
+		const scene = new Scene(app, run, this.cells.get(run.name)?.kept ?? new Map());
+		const full = this.layers(run, true);
+		const layer = choose(this.layers(run), scene.state.layer, ...[app.layer, full.at(-2), full[0]].filter((one) => full.includes(one)));
+		return Object.assign(scene, { name, measure: run.measure(name), layer: layer ?? scene.layer });
+	}
+
+	/** The layers of which a run has something to show here; with `full`, numbers at the newest look. */
+	layers(run, full) {
+		const { name, view } = this;
+		if (this.missing(run)) return [];
+		return name ? run.layers([name], full) : (view.layers?.(run, full) ?? []);
+	}
+
+	/** The measure that is shown: of the first run that has any that this view can show. */
+	get name() {
+		const { app, view } = this;
+		const run = view.names && app.shown.find((one) => view.names(one).length);
+		return run && run.pick(view.names(run), app.store.value[view.key], view.better);
+	}
+
+	/** What is said in place of a run's drawing, if there is none. */
+	missing(run) {
+		const { app, name, view } = this;
+		if (!view.names) return view.missing(run, app.store.value);
+		const names = view.names(run);
+		return names.includes(name) ? "" : `This run has recorded no ${names.length ? name : view.missing}.`;
+	}
+
+	/** The runs of which there is something to draw. */
+	get able() {
+		return this.app.shown.filter((run) => !this.missing(run));
 	}
 
 	/** Draws all runs. Returns whether everything that should be there was. */
@@ -57,10 +92,14 @@ export class Panel {
 
 	describe() {
 		const { app, view } = this;
-		const able = app.shown.find((one) => !view.missing(one, app.store.value));
-		this.about.textContent = able ? view.about(this.scene(able)) : "";
+		const [able] = this.able;
+		const scene = able && this.scene(able);
+		this.about.textContent = able ? view.about(scene) : "";
 		this.pin.setAttribute("aria-pressed", app.pins().includes(view.id));
-		const choices = able ? view.choices(this.scene(able)) : [];
+		const choices = (able && view.choices?.(scene)) ?? [];
+		if (able && view.names) choices.push([view.key, view.label ?? "Measure", scene.name, view.names(able)]);
+		const layers = able && !view.everyLayer ? this.layers(able) : [];
+		if (layers.length) choices.push(["layer", "Layer", scene.layer, layers]);
 		while (this.choices.children.length > choices.length) this.choices.lastChild.remove();
 		choices.forEach((choice, k) => this.choose(choice, k));
 	}
@@ -100,9 +139,9 @@ export class Panel {
 	drawCell(run) {
 		const { app, view } = this;
 		const cell = this.cells.get(run.name);
-		const missing = view.missing(run, app.store.value);
+		const missing = this.missing(run);
 		cell.canvas.hidden = Boolean(missing);
-		cell.head.hidden = app.shown.length < 2;
+		cell.head.hidden = app.wanted.length < 2;
 		cell.note.textContent = missing;
 		if (missing) return true;
 		const width = cell.width || Math.max(260, cell.root.clientWidth);
@@ -111,7 +150,7 @@ export class Panel {
 		view.draw(pen, scene, width);
 		cell.targets = scene.targets;
 		const target = cell.targets[cell.cursor];
-		if (target) pen.rect(target.x - 2, target.y - 2, target.width + 4, target.height + 4, { stroke: scene.ink, weight: 2 });
+		if (target) scene.light(pen, [target.x, target.y, target.width, target.height]);
 		cell.note.textContent = scene.note;
 		cell.canvas.setAttribute("aria-label", `${this.title.textContent}, ${run.name}, step ${scene.step}`);
 		return scene.fresh;
@@ -131,16 +170,9 @@ export class Panel {
 		return new CanvasPen(context, this.app.colours.ink);
 	}
 
-	find(cell, event) {
-		const x = event.offsetX;
-		const y = event.offsetY;
-		for (let k = cell.targets.length - 1; k >= 0; k -= 1) {
-			const target = cell.targets[k];
-			if (x < target.x || y < target.y || x > target.x + target.width || y > target.y + target.height) continue;
-			const inside = target.at ? target.at(x, y) : target;
-			if (inside) return inside;
-		}
-		return undefined;
+	find(cell, { offsetX: x, offsetY: y }) {
+		const near = cell.targets.filter((one) => x >= one.x && y >= one.y && x <= one.x + one.width && y <= one.y + one.height);
+		return near.toReversed().reduce((found, one) => found || (one.at ? one.at(x, y) : one), null);
 	}
 
 	point(cell, event) {
@@ -169,8 +201,7 @@ export class Panel {
 
 	/** Saves what is drawn, with its title and sentence. */
 	save(kind) {
-		const { app, view } = this;
-		const able = app.shown.filter((run) => !view.missing(run, app.store.value));
+		const { app, view, able } = this;
 		if (!able.length) return;
 		const cells = able.map((run) => this.cells.get(run.name));
 		const width = cells.reduce((sum, cell) => sum + cell.width + HEAD, HEAD);

@@ -3,8 +3,8 @@
 const SVG = "http://www.w3.org/2000/svg";
 const FONT = "system-ui, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif";
 
-// Corners, size, turn, and how far every other corner is drawn in.
-const SHAPES = {
+// Of each token in turn: corners, size, turn, and how far every other corner is drawn in.
+export const SHAPES = {
 	disk: [16, 1, 0, 1],
 	square: [4, 1.2, 0.125, 1],
 	triangle: [3, 1.25, 0.75, 1],

@@ -1,6 +1,7 @@
 // A run: what it has recorded, and its numbers as they come.
 
 import { getArray, getJson, getSprite } from "./api.js";
+import { choose } from "./dom.js";
 import { around, latest } from "./steps.js";
 
 const MOST = 16e6; // bytes of one answer
@@ -9,7 +10,6 @@ const AHEAD = 96e6; // bytes to preload of one thing
 export const countOf = (axis) => axis.labels.count ?? axis.labels.length;
 export const labelOf = (axis, k) => (axis.labels.count === undefined ? String(axis.labels[k]) : String(k));
 export const sizeOf = (measure) => measure.axes.reduce((product, axis) => product * countOf(axis), 1);
-export const axisNames = (measure) => measure.axes.map((axis) => axis.name);
 
 export class Run {
 	constructor(name, desk) {
@@ -18,51 +18,61 @@ export class Run {
 		this.shown = new Map();
 	}
 
-	async load() {
-		this.info = await getJson("run", { run: this.name });
-		const { tokens, stimuli, steps } = this.info;
-		const numbers = new Map(tokens.map((token, k) => [token, k]));
-		this.tokenOf = stimuli.map((stimulus) => numbers.get(stimulus.token) ?? 0);
-		this.order = stimuli.map((_, k) => k).toSorted((a, b) => this.tokenOf[a] - this.tokenOf[b] || a - b);
-		this.layers = [...new Set(Object.values(this.info.measures).flatMap(({ axes }) => (axes[0]?.name === "layer" ? axes[0].labels : [])))];
-		this.version = `${steps.length}-${steps.at(-1)}`;
-	}
-
-	/** Whether there was anything new. */
-	async refresh() {
-		const { steps, last } = await getJson("stamp", { run: this.name });
-		if (`${steps}-${last}` === this.version) return false;
-		await this.load();
-		return true;
+	/** Asks what there is, `again` or only if there are other steps; says whether it did. What goes wrong is this run's trouble. */
+	async refresh(again) {
+		const { name } = this;
+		try {
+			const { steps, last } = await getJson("stamp", { run: name });
+			const version = `${steps}-${last}`;
+			const asked = again || version !== this.version;
+			if (asked) this.info = await getJson("run", { run: name });
+			Object.assign(this, { version, trouble: "" });
+			return asked;
+		} catch (error) {
+			this.trouble = error.message;
+			return false;
+		}
 	}
 
 	get steps() {
-		return this.info.steps;
+		return this.info?.steps ?? [];
 	}
 
 	get tokens() {
 		return this.info.tokens;
 	}
 
+	/** What is known of a measure, if it was taken at any step. */
 	measure(name) {
-		return Object.hasOwn(this.info.measures, name) ? this.info.measures[name] : undefined;
+		return Object.hasOwn(this.info.measures, name) && this.info.measures[name].steps.length ? this.info.measures[name] : undefined;
 	}
 
-	measures(fits) {
-		return Object.keys(this.info.measures).filter((name) => this.measure(name).steps.length && fits(this.measure(name), name));
+	/** The measures that can be drawn in some way. */
+	measures(view) {
+		return Object.keys(this.info.measures).filter((name) => this.measure(name)?.views.includes(view));
 	}
 
-	/** The number of a layer in a measure's own list, or of its last. */
+	/** Of some measures, the one that is wished for, or else one with numbers at its newest look, better ones first. */
+	pick(names, wish, better) {
+		const full = names.filter((name) => this.measure(name).full);
+		return choose(names, wish, ...better.filter((name) => full.includes(name)), full[0]);
+	}
+
+	/** The layers that some measures are of; with `full`, those with numbers at the newest look. */
+	layers(names, full) {
+		const has = (name, at) => at >= 0 && !(full && this.measure(name).blank.includes(at));
+		return this.info.layers.filter((layer) => names.some((name) => has(name, this.layerOf(name, layer))));
+	}
+
+	/** The number of a layer in a measure that has something of each; -1 if it is not there. */
 	layerOf(name, layer) {
-		const axis = this.measure(name)?.axes.find((one) => one.name === "layer");
-		if (!axis) return -1;
-		const at = axis.labels.indexOf(layer);
-		return at >= 0 ? at : axis.labels.length - 1;
+		const [first, next] = this.measure(name)?.axes ?? [];
+		return first?.name === "layer" && next && next.name !== "layer_b" ? first.labels.indexOf(layer) : -1;
 	}
 
 	/** All of a measure at a step, as bytes; or only one layer's if that would be too much. */
 	frame(slot, name, step, layer) {
-		const first = sizeOf(this.measure(name)) > MOST ? this.layerOf(name, layer) : undefined;
+		const first = sizeOf(this.measure(name)) > MOST && layer >= 0 ? layer : undefined;
 		return this.stepwise("frame", slot, name, step, first);
 	}
 
@@ -121,20 +131,7 @@ export class Run {
 
 /** The range of a measure over some runs, so that the same colour means the same in all. */
 export function rangeOf(runs, name) {
-	const unit = runs.map((run) => run.measure(name)?.unit).find(Boolean) ?? "";
-	const known = knownRange(unit);
-	if (known) return known;
-	const ranges = runs.map((run) => run.measure(name)?.range).filter(Boolean);
-	if (!ranges.length) return null;
-	return [Math.min(...ranges.map((range) => range[0])), Math.max(...ranges.map((range) => range[1]))];
-}
-
-/** The range that a unit names: the same in every run. */
-export function knownRange(unit) {
-	const words = /(-?\d+(?:\.\d+)?) to (-?\d+(?:\.\d+)?)/.exec(unit);
-	if (words) return [Number(words[1]), Number(words[2])];
-	if (unit.startsWith("1 - ")) return [0, 1]; // 1 is unrelated; what lies beyond is opposite
-	if (/^(cosine|correlation)/.test(unit)) return [-1, 1];
-	if (/^(share|probability|AUC)/i.test(unit)) return [0, 1];
-	return null;
+	const measures = runs.map((run) => run.measure(name)).filter(Boolean);
+	const ranges = measures.map((measure) => measure.known ?? measure.range).filter(Boolean);
+	return ranges.length ? [Math.min(...ranges.map(([low]) => low)), Math.max(...ranges.map(([, high]) => high))] : null;
 }

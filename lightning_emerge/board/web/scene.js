@@ -6,9 +6,10 @@ export class Scene {
 	/** Small canvases and the like are `kept` from one drawing to the next. */
 	constructor(app, run, kept) {
 		const { value: state, hover } = app.store;
-		const { shown: runs, step, layer, last, colours } = app;
+		const { shown: runs, step, last, colours } = app;
+		const layer = state.layer || app.layer;
 		Object.assign(this, { app, run, kept, state, hover, runs, step, layer, last, ...colours, fresh: true, note: "", targets: [] });
-		this.only = hover.token ?? (state.token || null);
+		this.only = hover.token ?? (run.tokens.includes(state.token) ? state.token : null);
 	}
 
 	/** Takes what a run gave: the value, or undefined. */
@@ -30,6 +31,15 @@ export class Scene {
 		this.hit([x - r, y - r, 2 * r, 2 * r], ...rest);
 	}
 
+	sayNothing(pen, x, y) {
+		pen.text(x, y, "could not be measured", { fill: this.soft });
+	}
+
+	/** Marks a box that is pointed at. */
+	light(pen, [x, y, width, height]) {
+		pen.rect(x - 1.5, y - 1.5, width + 3, height + 3, { stroke: this.ink, weight: 2 });
+	}
+
 	openLayer(layer) {
 		return () => this.app.store.set({ layer });
 	}
@@ -48,7 +58,7 @@ export class Scene {
 
 	/** Frames a stimulus in its token's colour. */
 	frame(pen, x, y, side, stimulus) {
-		const token = this.run.tokenOf[stimulus];
+		const token = this.run.info.token_of[stimulus];
 		pen.rect(x + 1, y + 1, side - 2, side - 2, { stroke: this.colour(token), weight: 2.5 });
 		this.mark(pen, x + 7, y + 7, 3.5, token, { stroke: this.page, weight: 0.8 });
 	}

@@ -12,10 +12,10 @@ export function nearest(steps, fraction, scale, last = steps.at(-1)) {
 	return steps.reduce((best, step) => (away(step) < away(best) ? step : best), steps[0]);
 }
 
-/** The newest look at or before a step; the first one if there is none. */
-export function latest(steps, step) {
-	return steps[Math.max(0, countTo(steps, step) - 1)];
-}
+/** The number of the newest look at or before a step; of the first one if there is none. */
+export const lookAt = (steps, step) => Math.max(0, countTo(steps, step) - 1);
+
+export const latest = (steps, step) => steps[lookAt(steps, step)];
 
 /** How many of some ascending steps are at or before one. */
 export function countTo(steps, step) {

@@ -12,8 +12,7 @@ export class Timeline {
 	constructor(app) {
 		this.app = app;
 		const { store } = app;
-		this.run = el("select", { id: "run", onchange: () => store.set({ run: this.run.value }) });
-		this.other = el("select", { id: "other", onchange: () => store.set({ other: this.other.value }) });
+		[this.run, this.other] = ["run", "other"].map((id) => el("select", { id, onchange: ({ target }) => store.set({ [id]: target.value }) }));
 		const slide = () => app.go(nearest(app.steps, this.slider.value / FINE, store.value.scale));
 		this.slider = el("input", { type: "range", id: "step", max: FINE, "aria-label": "Optimizer step", oninput: slide });
 		this.play = el("button", { id: "play", onclick: () => this.toggle() }, "Play");
@@ -25,8 +24,8 @@ export class Timeline {
 		this.tokens = el("div", { class: "tokens", role: "group", "aria-label": "Highlight a token" });
 		const track = el("div", { class: "track" }, this.slider, this.marks);
 		const runs = el("div", { class: "runs" }, el("label", {}, "Run ", this.run), el("label", {}, "Beside ", this.other), this.tokens);
-		const steps = el("div", { class: "steps" }, this.play, track, this.output, this.scale, this.follow);
-		this.root = el("div", { class: "bar", role: "region", "aria-label": "Runs and steps" }, runs, steps);
+		this.steps = el("div", { class: "steps" }, this.play, track, this.output, this.scale, this.follow);
+		this.root = el("div", { class: "bar", role: "region", "aria-label": "Runs and steps" }, runs, this.steps);
 		new ResizeObserver(() => this.draw(true)).observe(this.marks);
 		document.addEventListener("keydown", (event) => this.key(event));
 	}
@@ -35,6 +34,7 @@ export class Timeline {
 		const { target } = event;
 		if (event.altKey || event.ctrlKey || event.metaKey || target.closest("select")) return;
 		const { app } = this;
+		if (!app.shown.length) return;
 		const onSlider = target === this.slider && { ArrowUp: 1, ArrowDown: -1, PageUp: 5, PageDown: -5 };
 		const by = { ArrowRight: 1, ArrowLeft: -1, Home: -Infinity, End: Infinity, ...onSlider }[event.key];
 		if (by !== undefined) app.go(moved(app.steps, app.step, by));
@@ -68,8 +68,14 @@ export class Timeline {
 
 	draw(again = false) {
 		const { app } = this;
-		if (!app.shown.length) return;
 		const { steps, step, shown } = app;
+		const [first, other] = app.wanted;
+		const names = app.sound.map(({ run, steps: looks }) => [run, looks ? run : `${run} (no looks)`]);
+		fill(this.run, names, first);
+		fill(this.other, [["", "no other run"], ...names.filter(([run]) => run !== first)], other ?? "");
+		this.root.hidden = !names.length;
+		this.steps.hidden = this.tokens.hidden = !shown.length;
+		if (!shown.length) return;
 		const { scale, step: wanted, token } = app.store.value;
 		const last = app.last;
 		this.slider.value = FINE * place(step, last, scale);
@@ -77,9 +83,6 @@ export class Timeline {
 		this.slider.setAttribute("aria-valuetext", `${this.output.textContent}, look ${steps.indexOf(step) + 1} of ${steps.length}`);
 		this.scale.textContent = scale === "log" ? "Log steps" : "Linear steps";
 		this.follow.setAttribute("aria-pressed", wanted === null);
-		const names = app.names();
-		fill(this.run, names, shown[0].name);
-		fill(this.other, [["", "no other run"], ...names.filter((run) => run !== shown[0].name)], shown[1]?.name ?? "");
 		const mark = JSON.stringify([last, scale, app.dark, token, shown[0].tokens, shown[0].info.events]);
 		if (!again && mark === this.mark) return;
 		this.mark = mark;

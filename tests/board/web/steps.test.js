@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { around, countTo, latest, moved, nearest, place, ticks, union } from "../../../lightning_emerge/board/web/steps.js";
+import { around, countTo, latest, lookAt, moved, nearest, place, ticks, union } from "../../../lightning_emerge/board/web/steps.js";
 
 const STEPS = [0, 1, 3, 10, 30, 100, 624];
 
@@ -28,6 +28,7 @@ test("the latest look is at or before the step, and the first if there is none",
 	assert.equal(latest(STEPS, 100), 100);
 	assert.equal(latest(STEPS, 1e9), 624);
 	assert.equal(latest([5, 9], 2), 5);
+	assert.deepEqual([lookAt([5, 9], 2), lookAt(STEPS, 99)], [0, 4]);
 	assert.equal(countTo(STEPS, -1), 0);
 	assert.equal(countTo(STEPS, 3), 3);
 });

@@ -2,13 +2,13 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { spanOf } from "../../../lightning_emerge/board/web/chart.js";
-import { byteValue, depthColour, palette, shownRange, tokenColour, valueColour } from "../../../lightning_emerge/board/web/colour.js";
+import { byteValue, depthColour, palette, shownRange, tokenColour, tokenShape, valueColour } from "../../../lightning_emerge/board/web/colour.js";
 import { strongest } from "../../../lightning_emerge/board/web/coupling.js";
-import { isCurve, spread } from "../../../lightning_emerge/board/web/curves.js";
-import { choose, clip, digits, wrap } from "../../../lightning_emerge/board/web/dom.js";
+import { spread } from "../../../lightning_emerge/board/web/curves.js";
+import { choose, clip, corner, digits, wrap } from "../../../lightning_emerge/board/web/dom.js";
 import { preferred, rgb } from "../../../lightning_emerge/board/web/filters.js";
-import { isMatrix } from "../../../lightning_emerge/board/web/matrix.js";
-import { knownRange, labelOf, rangeOf } from "../../../lightning_emerge/board/web/runs.js";
+import { inWords } from "../../../lightning_emerge/board/web/matrix.js";
+import { labelOf, rangeOf, Run } from "../../../lightning_emerge/board/web/runs.js";
 
 const axis = (name, count) => ({ name, labels: { count } });
 const layer = { name: "layer", labels: ["a", "b"] };
@@ -41,6 +41,7 @@ test("values either side of zero have zero in the middle, orange above", () => {
 test("the token that is black on light is white on dark", () => {
 	assert.equal(tokenColour(6, false), "#000000");
 	assert.equal(tokenColour(6, true), "#ffffff");
+	assert.ok(tokenShape(-1) && tokenColour(-1, false)); // of an event whose token the run does not have
 	assert.match(depthColour(0.5, true), /^rgb\(\d+ \d+ \d+\)$/);
 });
 
@@ -76,27 +77,56 @@ test("pictures become pixels; what is not there is grey", () => {
 	assert.deepEqual([...bytes], [51, 51, 51, 255, 102, 102, 102, 255]);
 });
 
-test("which measures are lines and which are matrices", () => {
-	assert.ok(isCurve({ axes: [] }));
-	assert.ok(isCurve({ axes: [axis("token", 5)] }));
-	assert.ok(isCurve({ axes: [layer, axis("model", 6)] }));
-	assert.ok(!isCurve({ axes: [layer, axis("filter", 504)] }));
-	assert.ok(!isCurve({ axes: [layer, { name: "layer_b", labels: ["a", "b"] }] }));
-	assert.ok(isMatrix({ axes: [layer, { name: "layer_b", labels: ["a", "b"] }] }));
-	assert.ok(isMatrix({ axes: [layer, axis("stimulus", 9), axis("stimulus_b", 9)] }));
-	assert.ok(!isMatrix({ axes: [layer, axis("stimulus", 9), axis("stimulus_b", 8)] }));
-	assert.ok(!isMatrix({ axes: [axis("part", 3), layer, axis("token", 5), axis("token_b", 5)] }));
-	assert.ok(!isMatrix({ axes: [axis("token", 5)] }));
+test("a number that was not fetched has no more places than its byte", () => {
+	const frame = { data: new Uint8Array([0, 1, 35, 254, 255]), range: [0, 2], step: 7 };
+	const words = (exact) => [0, 1, 2, 3, 4].map((k) => inWords({ frame, exact }, k));
+	assert.deepEqual(words(undefined), ["0", "0.01", "0.28", "2", "none"]);
+	const data = new Float32Array([0, 0.0031, 0.2811, 2, NaN]);
+	assert.deepEqual(words({ data, step: 7 }), ["0", "0.0031", "0.281", "2", "none"]);
+	assert.deepEqual(words({ data, step: 6 }), words(undefined));
+	assert.equal(inWords({ frame: { data: [254], range: [1e4, 2e5], step: 1 } }, 0), "2.0e+5");
+	assert.equal(inWords({ frame: { data: [254], range: [3, 3], step: 1 } }, 0), "3");
 });
 
-test("the range is that of the unit, or of all runs together", () => {
-	assert.deepEqual(knownRange("pearson, -1 to 1"), [-1, 1]);
-	assert.deepEqual(knownRange("share of filters"), [0, 1]);
-	assert.deepEqual(knownRange("1 - Pearson r"), [0, 1]);
-	assert.equal(knownRange("RMS over units"), null);
-	const run = (range) => ({ measure: () => ({ unit: "1", range }) });
+/** A run with some measures, and nothing asked of anybody. */
+function makeRun(measures) {
+	const run = new Run("r", null);
+	const whole = { steps: [0], blank: [], full: true, views: ["curves"], axes: [] };
+	run.info = { measures: Object.fromEntries(Object.entries(measures).map(([name, one]) => [name, { ...whole, ...one }])), layers: ["a", "b", "c"] };
+	return run;
+}
+
+test("what is shown first was measured; what is chosen is shown whatever it is", () => {
+	const run = makeRun({ a: { full: false }, b: {}, c: {}, never: { steps: [] } });
+	const names = run.measures("curves");
+	assert.deepEqual(names, ["a", "b", "c"]);
+	assert.equal(run.pick(names, "", []), "b");
+	assert.equal(run.pick(names, "", ["a", "x", "c"]), "c");
+	assert.equal(run.pick(names, "a", ["c"]), "a");
+	assert.equal(run.pick(names, "never", []), "b");
+	assert.equal(run.pick(["a"], "", ["a"]), "a");
+	assert.equal(run.pick([], "", ["a"]), undefined);
+});
+
+test("layers are those of measures that have something of each", () => {
+	const axes = [{ name: "layer", labels: ["a", "c"] }, axis("token", 2)];
+	const run = makeRun({ rdm: { axes, blank: [0] }, cka: { axes: [layer, { name: "layer_b", labels: ["a", "b"] }] }, norm: { axes: [layer] }, more: { axes: [layer, axis("x", 3)] } });
+	assert.deepEqual(run.layers(["rdm"]), ["a", "c"]);
+	assert.deepEqual(run.layers(["rdm"], true), ["c"]);
+	assert.deepEqual(run.layers(["rdm", "more"], true), ["a", "b", "c"]);
+	assert.deepEqual(run.layers(["cka", "norm", "none"]), []);
+	assert.deepEqual([run.layerOf("rdm", "c"), run.layerOf("rdm", "b"), run.layerOf("cka", "a")], [1, -1, -1]);
+});
+
+test("the range is the known one, or that of all runs together", () => {
+	const run = (range, known = null) => ({ measure: () => ({ range, known }) });
 	assert.deepEqual(rangeOf([run([0, 2]), run([-1, 1]), run(null)], "m"), [-1, 2]);
-	assert.equal(rangeOf([run(null)], "m"), null);
+	assert.deepEqual(rangeOf([run([0, 2], [0, 1]), run(null, [0, 1])], "m"), [0, 1]);
+	assert.equal(rangeOf([run(null), { measure: () => undefined }], "m"), null);
+});
+
+test("boxes stand in rows", () => {
+	assert.deepEqual([0, 2, 5].map((k) => corner(k, 3, 10, 20)), [[0, 0], [20, 0], [20, 20]]);
 });
 
 test("labels are names or numbers", () => {
