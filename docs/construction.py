@@ -75,10 +75,10 @@ def tell_recovery(runs: dict[str, list[Recovery]], folders: dict[str, str]) -> N
     ]
     table("Grammar recovery, effective", ["", "step", "AUC", "95% of shuffled grammars", "p"], rows)
     rows = [
-        [name, *(number(grammar_recovery(folder, kind)[-1].auc) for kind in ("weight", "activation", "effective"))]
+        [name, *(number(grammar_recovery(folder, kind)[-1].auc) for kind in ("weight", "effective"))]
         for name, folder in folders.items()
     ]
-    table("Grammar recovery at the last look", ["", "weight", "activation", "effective"], rows)
+    table("Grammar recovery at the last look", ["", "weight", "effective"], rows)
 
 
 def tell_ablation(runs: dict[str, str]) -> None:

@@ -210,8 +210,8 @@ def _made_up_records(
         "top_token": (np.zeros((count, filters, 1)), tops, "label"),
         "top_crop": (random.uniform(size=(count, 2, 1, 3, 3, 3)), crops, "share"),
         "coupling_edges": (
-            random.uniform(size=(count - 1, 3)),
-            (couples, le.Axis("kind", ["weight", "activation", "effective"])),
+            random.uniform(size=(count - 1, 2)),
+            (couples, le.Axis("kind", ["weight", "effective"])),
             "share",
         ),
         "coupling_effective": (

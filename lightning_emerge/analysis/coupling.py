@@ -28,7 +28,7 @@ def coupling_graph(folder: str | Path, step: int, kind: str = "effective") -> nx
     Args:
         folder: of the run.
         step: of the look.
-        kind: "weight", "activation" or "effective".
+        kind: "weight" or "effective".
 
     Returns:
         Nodes are called "conv1_2/3" and have the attributes `layer` and `filter`. If the records hold them, also
@@ -38,7 +38,7 @@ def coupling_graph(folder: str | Path, step: int, kind: str = "effective") -> nx
 
     Raises:
         FileNotFoundError: if there are no records.
-        ValueError: if no `CouplingProbe` looked at that step, or there is no such kind.
+        ValueError: if no `CouplingProbe` looked at that step, or there is no such kind of edge.
     """
     run = _open(folder)
     _check_kind(kind)
@@ -57,7 +57,7 @@ def write_graphml(folder: str | Path, step: int, path: str | Path, kind: str = "
         folder: of the run.
         step: of the look.
         path: of the file, which is written anew.
-        kind: "weight", "activation" or "effective".
+        kind: "weight" or "effective".
 
     Raises:
         FileNotFoundError: if there are no records.
@@ -188,6 +188,11 @@ def _open(folder: str | Path) -> xr.Dataset:
 
 
 def _check_kind(kind: str) -> None:
+    if kind == "activation":
+        raise ValueError(
+            f"The kind of an edge is one of {', '.join(KINDS)}; got 'activation', a correlation, which does not "
+            "tell what drives a filter from what goes together with that. Read coupling_activation itself."
+        )
     if kind not in KINDS:
         near = get_close_matches(kind, KINDS, 1, cutoff=0)[0]
         raise ValueError(f"The kind of an edge is one of {', '.join(KINDS)}; got {kind!r}. Did you mean {near!r}?")
@@ -208,7 +213,8 @@ def _graph(run: xr.Dataset, step: int, kind: str, filters: _Filters | None = Non
     for layer, members in (filters or _filters(run, step)).items():
         graph.add_nodes_from((f"{layer}/{member['filter']}", member) for member in members)
     strengths = torch.from_numpy(run[f"coupling_{kind}"].sel(step=step).values)
-    least = torch.from_numpy(run.coupling_threshold.sel(step=step).values[:, KINDS.index(kind)].copy())
+    thresholds = run.coupling_threshold.sel(step=step)
+    least = torch.from_numpy(thresholds.sel({str(thresholds.dims[1]): kind}).values.copy())
     counted = count_edges(strengths, least, kind).numpy()
     for (before, layer), own, size in zip(_pairs(run), counted, strengths.numpy(), strict=True):
         for to, fro in np.argwhere(own).tolist():

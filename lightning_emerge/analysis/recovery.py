@@ -100,7 +100,7 @@ def grammar_recovery(folder: str | Path, kind: str = "effective") -> list[Recove
 
     Args:
         folder: of a run in which a `CouplingProbe` and a `PartProbe` looked, at the same steps.
-        kind: of the couplings, "weight", "activation" or "effective".
+        kind: of the couplings, "weight" or "effective".
 
     Returns:
         One for each step at which both looked.

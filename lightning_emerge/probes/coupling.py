@@ -23,24 +23,28 @@ from lightning_emerge.schedules import LogSpaced, Schedule
 _UNIT = "standard deviations of the null"
 _ABOUT = {
     "weight": "Norm of the kernel from a filter to one of the next layer, against weights in random order",
-    "activation": "Correlation of a filter and one of the next layer at the same place, given the place, against "
-    "weights in random order",
     "effective": "What a filter adds to one of the next layer where that is above zero, against weights in random "
     "order",
 }
+_ACTIVATION = (
+    "Correlation of a filter and one of the next layer at the same place, given the place: what goes together, and no "
+    "edge"
+)
 
 
 @final
 class CouplingProbe(Probe):
     """Measures which filters of a convolution drive which filters of the next: a directed graph at each look.
 
-    Records (pair, filter_out, filter_in) `coupling_weight`, `coupling_activation` and `coupling_effective`: the
-    strength of each possible edge in standard deviations of its null, the same filters with their weights in random
-    order; NaN where there is no such filter, or one that is silent. `coupling_threshold` (pair, kind) is the smallest
-    size of a strength that counts at a false-discovery rate of 5%, NaN if none does, and `coupling_edges` (pair, kind)
-    the share of possible edges that count. What the kinds say is in the documentation. By weight, kernels of one weight
-    have NaN, as they are the same in any order. By activation and effect nothing is found where fewer than about 3
-    edges of a layer of 16 filters, 5 of one of 32 or 10 of a wider one lie beyond all of the null.
+    Records (pair, filter_out, filter_in) `coupling_weight` and `coupling_effective`: the strength of each possible edge
+    in standard deviations of its null, the same filters with their weights in random order; NaN where there is no such
+    filter, or one that is silent. `coupling_threshold` (pair, kind) is the smallest size of a strength that counts at a
+    false-discovery rate of 5%, NaN if none does, and `coupling_edges` (pair, kind) the share of possible edges that
+    count. What the kinds say, and how much of what was planted each finds, is in the documentation. By weight, kernels
+    of one weight have NaN, as they are the same in any order. By effect nothing is found where fewer than about 3 edges
+    of a layer of 16 filters, 5 of one of 32 or 10 of a wider one lie beyond all of the null.
+
+    `coupling_activation` is the correlation of the two filters, -1 to 1, which describes and claims no edge.
 
     A pair is two of the probe's layers that follow each other, both convolutions, if the second has as many inputs as
     the first has filters. In a network with branches, name the layers of one way through it. What the probe sees of a
@@ -94,15 +98,16 @@ class CouplingProbe(Probe):
         assert bank is not None
         generator = torch.Generator().manual_seed(self.seed)
         pairs = self._pairs
-        found: list[tuple[Tensor, Tensor]] = []
+        found: list[tuple[Tensor, Tensor, Tensor]] = []
         for _, layer in pairs:
             inputs = capture.inputs[layer]
             chosen = spread_stimuli(bank.labels.to(inputs.device), self.stimuli)
             weight, convolution = capture.weights[layer].float(), capture.convolutions[layer]
             found.append(coupling_strengths(inputs[chosen], weight, convolution, generator))
-        size = max(max(part.shape) for part, _ in found)
-        strengths = torch.stack([_widened(part, size) for part, _ in found])
-        thresholds = torch.stack([least for _, least in found])
+        size = max(max(part.shape) for part, _, _ in found)
+        strengths = torch.stack([_widened(part, size) for part, _, _ in found])
+        thresholds = torch.stack([least for _, least, _ in found])
+        together = to_array(torch.stack([_widened(part, size) for _, _, part in found]))
         sizes = [capture.weights[layer].shape[:2] for _, layer in pairs]
         filters = {f"filters_{end}": [each[k] for each in sizes] for k, end in enumerate(("out", "in"))}
         pair = Axis("pair", [f"{before} > {layer}" for before, layer in pairs], notes=filters)
@@ -113,6 +118,8 @@ class CouplingProbe(Probe):
             more = {**beside, "threshold": least}
             name = f"coupling_{kind}"
             yield Measurement(name, values, axes, capture.step, _UNIT, source, _ABOUT[kind], beside=more)
+        unit = "Pearson r, -1 to 1"
+        yield Measurement("coupling_activation", together, axes, capture.step, unit, source, _ACTIVATION, beside=beside)
         kinds, about = Axis("kind", KINDS), "Smallest size of a strength that counts at a false-discovery rate of 5%"
         yield Measurement("coupling_threshold", to_array(thresholds), (pair, kinds), capture.step, _UNIT, source, about)
         counted = [count_edges(strengths[:, k], thresholds[:, k], kind) for k, kind in enumerate(KINDS)]
@@ -140,7 +147,7 @@ def _pairs(named: Sequence[str], weights: Mapping[str, Tensor]) -> list[tuple[st
 
 
 def _widened(strengths: Tensor, size: int) -> Tensor:
-    return pad(strengths, (0, size - strengths.shape[2], 0, size - strengths.shape[1]), value=torch.nan)
+    return pad(strengths, (0, size - strengths.shape[-1], 0, size - strengths.shape[-2]), value=torch.nan)
 
 
 def _preferred(capture: Capture, pairs: Sequence[tuple[str, str]], size: int) -> np.ndarray:

@@ -23,7 +23,7 @@ NAMES = (*PARTS, *(f"{PARTS[a]} by {PARTS[b]}" for a, b in WHOLES))
 HOLDERS = ["/".join(TOKENS[k] for k, whole in enumerate(WHOLES) if part in whole) for part in range(6)]
 FEATURE = le.Axis("feature", NAMES, notes={"kind": ["part"] * 6 + ["pair"] * 10, "tokens": [*HOLDERS, *TOKENS]})
 LAYER, TOKEN = le.Axis("layer", LAYERS), le.Axis("token", TOKENS)
-PAIR, KIND = le.Axis("pair", ["conv1_1 > conv1_2"]), le.Axis("kind", ["weight", "activation", "effective"])
+PAIR, KIND = le.Axis("pair", ["conv1_1 > conv1_2"]), le.Axis("kind", ["weight", "effective"])
 FILTERS = 29  # of which one in twenty is one
 NUMBERS = [frozenset(int(token[1:]) for token in own.split("/")) for own in HOLDERS]
 RIVALS = ["/".join(f"t{token}" for token in own) for own in rival_sets(NUMBERS, len(TOKENS))]
@@ -40,7 +40,7 @@ def write(folder: Path, part: int, coupling: int, whole: int, token: int, seed: 
     for look, step in enumerate(STEPS):
         areas = np.full((3, 16), 0.5)
         areas[0, :6], areas[1, 6:] = risen(look, part, (6,), rng), risen(look, whole, (10,), rng)
-        edges = np.tile(risen(look, coupling, (1, 1), rng), (1, 3))
+        edges = np.tile(risen(look, coupling, (1, 1), rng), (1, 2))
         rows = [
             ("part_filter_auc", areas, (LAYER, FEATURE)),
             ("coupling_edges", edges, (PAIR, KIND)),
@@ -89,7 +89,7 @@ def test_the_order_of_several_runs(tmp_path):
 
 def test_a_run_without_parts_is_refused(tmp_path):
     sink = ArraySink(tmp_path / "records.zarr", None)
-    sink.write(0, [le.Measurement("coupling_edges", np.ones((1, 3)), (PAIR, KIND), 0)])
+    sink.write(0, [le.Measurement("coupling_edges", np.ones((1, 2)), (PAIR, KIND), 0)])
     sink.close()
     with pytest.raises(ValueError, match=r"none has looked in .* Put configs/probes/parts\.yaml"):
         construction_leads(tmp_path)
@@ -136,7 +136,7 @@ def _recovery(folder: Path, made, steps=None):
     }
     rows |= {
         "part_filter_auc": (areas.max(axis=1), (LAYER, FEATURE)),
-        "coupling_edges": (np.ones((1, 3)), (PAIR, KIND)),
+        "coupling_edges": (np.ones((1, 2)), (PAIR, KIND)),
     }
     together = {"part_filter_auc": "filter_part_auc", "coupling_edges": "coupling_effective"}
     for step in (0, 5):

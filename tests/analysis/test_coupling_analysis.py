@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import networkx as nx
 import numpy as np
 import pytest
@@ -18,16 +20,25 @@ TOKENS = le.Axis("token", ("dax", "wug"))
 FILTERS = (le.Axis("layer", ("a", "b", "c")), le.Axis("filter", range(4)))
 
 
-def write(sink: ArraySink, step: int, edges: dict[tuple[int, int, int], float], *, tokens: bool = True) -> None:
+def write(
+    sink: ArraySink,
+    step: int,
+    edges: dict[tuple[int, int, int], float],
+    *,
+    tokens: bool = True,
+    kinds: Sequence[str] = KINDS,
+    least: Sequence[float] = (4, 4),
+) -> None:
     """Records edges (pair, filter_out, filter_in) of the same strength in each kind, with a threshold of 4."""
     strengths = np.full((2, 4, 4), 0.5, np.float32)
     strengths[1, 3] = np.nan
     for edge, strength in edges.items():
         strengths[edge] = strength
-    kinds = (PAIRS, le.Axis("kind", KINDS))
-    found = [le.Measurement(f"coupling_{kind}", strengths, SQUARE, step) for kind in KINDS]
-    found.append(le.Measurement("coupling_threshold", np.full((2, 3), 4, np.float32), kinds, step))
-    found.append(le.Measurement("coupling_edges", np.full((2, 3), 0.1, np.float32), kinds, step))
+    axes = (PAIRS, le.Axis("kind", kinds))
+    thresholds = np.tile(np.array(least, np.float32), (2, 1))
+    found = [le.Measurement(f"coupling_{kind}", strengths, SQUARE, step) for kind in kinds]
+    found.append(le.Measurement("coupling_threshold", thresholds, axes, step))
+    found.append(le.Measurement("coupling_edges", np.full(thresholds.shape, 0.1, np.float32), axes, step))
     if tokens and step == 0:  # looked at more rarely: the last look before counts
         found.append(le.Measurement("filter_response", responses(), (*FILTERS, TOKENS), step))
         found.append(le.Measurement("class_selectivity", responses()[:, :, 0], FILTERS, step))
@@ -72,6 +83,23 @@ def test_a_graph_has_the_filters_and_the_edges_that_count(run):
 
 def test_by_weight_no_edge_is_below_chance(run):
     assert le.coupling_graph(run, 5, "weight").number_of_edges() == 8
+
+
+def test_kinds_are_found_by_name_in_what_an_earlier_version_recorded(tmp_path):
+    sink = ArraySink(tmp_path / "records.zarr", None)
+    write(sink, 0, WITHIN | OTHER, kinds=("weight", "activation", "effective"), least=(4, 1, 7))
+    sink.close()
+    assert le.coupling_graph(tmp_path, 0).number_of_edges() == 4
+    found = le.coupling_statistics(tmp_path)
+    assert found.kind.values.tolist() == ["weight", "effective"]
+    assert found.edges.values.tolist() == [[8, 4]]
+    to_pixels(draw_run_couplings(tmp_path))
+
+
+def test_a_correlation_is_no_edge(run):
+    for ask in (lambda: le.coupling_graph(run, 5, "activation"), lambda: draw_run_graph(run, 5, "activation")):
+        with pytest.raises(ValueError, match=r"one of weight, effective; got 'activation', a correlation"):
+            ask()
 
 
 def test_births_and_deaths_are_against_the_look_before(run):
@@ -174,5 +202,5 @@ def test_pictures_are_drawn_from_records(run):
     figure = draw_run_graph(run, 5)
     assert figure.axes[0].get_title() == "Effective couplings, step 5: 12 edges"
     curves = draw_run_couplings(run)
-    assert curves.axes[0].lines[2].get_ydata().tolist() == [0, 12, 5]
+    assert curves.axes[0].lines[1].get_ydata().tolist() == [0, 12, 5]
     assert to_pixels(curves).std() > 0

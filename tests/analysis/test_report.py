@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from lightning_emerge.analysis.report import make as module
+from lightning_emerge.analysis.report.construction import how_filters_couple
 from lightning_emerge.analysis.report.content import Report, Section
 from lightning_emerge.analysis.report.filters import choose_filters
 from lightning_emerge.analysis.report.make import SECTIONS, make_report
@@ -122,6 +123,18 @@ def test_what_no_probe_recorded_is_named_with_the_probe_that_would(
     assert f"Add lightning_emerge.{probe} to trainer.callbacks" in said
     assert "could not be made" not in " ".join(report.missing)
     assert gone not in pictures(report)
+
+
+def test_edges_by_correlation_which_an_earlier_version_counted_are_not_shown(make_run, tmp_path):
+    (run,) = read_runs([make_run(tmp_path / "one")])
+    edges = run.records.coupling_edges
+    earlier = edges.isel(kind=[0, 0, 1]).assign_coords(kind=["weight", "activation", "effective"])
+    earlier[:, :, 2] = 0
+    run.records = run.records.drop_vars("coupling_edges").drop_dims("kind").assign(coupling_edges=earlier)
+    said = " ".join(how_filters_couple([run]).says)
+    assert "weight edges" in said
+    assert "No effective edge exceeds its null" in said
+    assert "activation" not in said
 
 
 def test_a_run_that_has_not_ended_says_how_far_its_records_go(make_run, tmp_path, only):

@@ -17,7 +17,7 @@ STEPS = [*range(12), *range(12, 60, 3)]
 TOKEN = Axis("token", ["dax", "wug"])
 LAYER = Axis("layer", ["conv1_1", "fc1"])
 FEATURE = Axis("feature", ["ring", "ring above bar"], notes={"kind": ["part", "pair"]})
-PAIR, KIND = Axis("pair", ["conv1_1 > conv1_2"]), Axis("kind", ["weight", "activation", "effective"])
+PAIR, KIND = Axis("pair", ["conv1_1 > conv1_2"]), Axis("kind", ["weight", "effective"])
 
 
 def write(folder: Path, *wanted: str) -> None:
@@ -27,7 +27,7 @@ def write(folder: Path, *wanted: str) -> None:
         "bank_confidence": ((TOKEN,), [20, 99]),
         "ridge_accuracy": ((LAYER,), [8, 16]),
         "part_filter_auc": ((LAYER, FEATURE), [[99, 99], [10, 18]]),
-        "coupling_edges": ((PAIR, KIND), [[99, 99, 14]]),
+        "coupling_edges": ((PAIR, KIND), [[99, 14]]),
     }
     sink = ArraySink(folder / "records.zarr", None)
     for look, step in enumerate(STEPS):

@@ -58,7 +58,7 @@ def measured() -> Mapping[str, le.Measurement]:
     return look(le.CouplingProbe())
 
 
-@pytest.mark.parametrize(("kind", "number"), [("weight", 0), ("effective", 2)])
+@pytest.mark.parametrize(("kind", "number"), [("weight", 0), ("effective", 1)])
 def test_filters_that_are_wired_are_found(kind, number, measured):
     strengths = measured[f"coupling_{kind}"]
     assert strengths.axes[0].labels == ["conv1_1 > conv2_1", "conv2_1 > conv2_2"]
@@ -86,6 +86,17 @@ def test_there_is_nothing_beyond_the_last_filter_or_of_a_dead_one(measured):
     assert measured["coupling_weight"].axes[0].notes == {"filters_out": [32, 32], "filters_in": [16, 32]}
 
 
+def test_correlations_are_as_they_are_and_claim_no_edge(measured):
+    together = measured["coupling_activation"]
+    known = together.values[np.isfinite(together.values)]
+    assert -1 <= known.min() < -0.05
+    assert 0.05 < known.max() <= 1
+    assert together.unit == "Pearson r, -1 to 1"
+    assert "threshold" not in together.beside
+    for name in ("coupling_threshold", "coupling_edges"):
+        assert list(measured[name].axes[1].labels) == ["weight", "effective"]
+
+
 def test_the_same_seed_gives_the_same_null(measured):
     again, other = look(le.CouplingProbe()), look(le.CouplingProbe(seed=1))
     assert np.array_equal(again["coupling_weight"].values, measured["coupling_weight"].values, equal_nan=True)
@@ -97,7 +108,7 @@ def test_its_picture_has_the_edges_that_count(measured):
     assert probe.draw(measured["coupling_weight"]) is None
     figure = probe.draw(measured["coupling_effective"])
     assert figure is not None
-    least = measured["coupling_threshold"].values[:, 2]
+    least = measured["coupling_threshold"].values[:, 1]
     count = int((np.abs(measured["coupling_effective"].values) >= least[:, None, None]).sum())
     assert figure.axes[0].get_title() == f"Effective couplings, step 3: {count} edges"
     assert to_pixels(figure).std() > 0

@@ -12,8 +12,9 @@ from lightning_emerge.analysis.coupling import draw_run_graph
 from lightning_emerge.analysis.recovery import grammar_recovery
 from lightning_emerge.analysis.report.content import Picture, Section, Table
 from lightning_emerge.analysis.report.overlay import Reduce, collect, tell_change, tell_missing, to_chart, write_number
-from lightning_emerge.analysis.report.runs import Run, words
+from lightning_emerge.analysis.report.runs import Run
 from lightning_emerge.figures.series import Chart, draw_charts
+from lightning_emerge.measures.coupling import KINDS
 
 _AUC = (0.5, 1.0)
 _PARTS: dict[str, tuple[str, tuple[float, float] | None]] = {
@@ -29,12 +30,11 @@ def how_filters_couple(runs: Sequence[Run]) -> Section:
     """Shows how many filters of neighbouring layers are coupled, by pair of layers."""
     section = Section()
     tell_missing(runs, ("coupling_edges",), "CouplingProbe", section)
-    first = next((edges for edges in (run.read("coupling_edges") for run in runs) if edges is not None), None)
-    if first is None:
+    if all(run.read("coupling_edges") is None for run in runs):
         return section
     charts: list[Chart | None] = []
-    for number, kind in enumerate(words(first[str(first.dims[2])])):
-        found = collect(runs, "coupling_edges", section, _at_kind(number))
+    for kind in KINDS:
+        found = collect(runs, "coupling_edges", section, _at_kind(kind))
         if any(float(edges.max()) > 0 for _, edges in found):
             tell_change(found, f"The share of {kind} edges", section, most=True)
             charts.append(to_chart(found, f"{kind} edges"))
@@ -137,8 +137,8 @@ def _ablated(runs: Sequence[Run]) -> Table:
     )
 
 
-def _at_kind(number: int) -> Reduce:
-    return lambda edges: edges.isel({str(edges.dims[2]): number}, drop=True)
+def _at_kind(kind: str) -> Reduce:
+    return lambda edges: edges.sel({str(edges.dims[2]): kind}, drop=True)
 
 
 def _best(values: xr.DataArray) -> xr.DataArray:

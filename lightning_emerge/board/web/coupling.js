@@ -3,7 +3,6 @@
 import { choose } from "./dom.js";
 import { filterOf, preferred } from "./filters.js";
 import { countOf } from "./runs.js";
-import { latest } from "./steps.js";
 
 const MOST = 300; // edges that count
 const FAINT = 120; // of the strongest others
@@ -12,6 +11,7 @@ const TOP = 34;
 const SIDE = 14;
 const KINDS = { effective: "by effect", weight: "by weight", activation: "by correlation" };
 
+const claims = (kind) => kind !== "activation"; // a correlation says not what drives what
 const kinds = (run) => Object.keys(KINDS).filter((kind) => run.measure(`coupling_${kind}`)?.steps.length);
 const chosen = (run, state) => choose(kinds(run), state.kind);
 
@@ -22,7 +22,8 @@ export const couplingView = {
 	choices: ({ run, state }) => [["kind", "Coupled", chosen(run, state), kinds(run).map((kind) => [kind, KINDS[kind]])]],
 	about({ run, state }) {
 		const measure = run.measure(`coupling_${chosen(run, state)}`);
-		return `${measure.about}. A column is a layer, a point one of its filters in the colour of the token that it answers most. Lines are couplings in ${measure.unit}: strong ones count at a false-discovery rate of 5%, dashed if below chance; thin grey ones are the strongest that do not count.`;
+		const lines = claims(chosen(run, state)) ? `couplings in ${measure.unit}: strong ones count at a false-discovery rate of 5%, dashed if below chance; thin grey ones are` : "no edges, but";
+		return `${measure.about}. A column is a layer, a point a filter in the colour of the token that it answers most. Lines are ${lines} the strongest that do not count.`;
 	},
 	height: () => HEIGHT + TOP + 12,
 	draw(pen, scene, width) {
@@ -33,13 +34,14 @@ export const couplingView = {
 		if (!got) return;
 		scene.step = got.step;
 		const graph = place(run.measure(name), width);
-		const threshold = thresholdOf(scene, kind);
+		const threshold = thresholds(scene, kind);
 		const mark = `${name} ${got.step} ${threshold}`;
-		if (scene.kept.get("edges")?.mark !== mark) scene.kept.set("edges", { mark, edges: strongest(got, threshold) });
+		if (scene.kept.get("edges")?.mark !== mark) scene.kept.set("edges", { mark, edges: strongest(got, threshold, kind) });
 		const { edges } = scene.kept.get("edges");
 		const counted = edges.filter((edge) => edge.counts).length;
 		const strong = `${counted}${counted === MOST ? " or more" : ""} couplings count`;
-		pen.text(0, 12, `Step ${scene.step}: ${counted ? strong : "no coupling counts"}`, { bold: true });
+		const none = claims(kind) ? "no coupling counts" : "correlations, which claim no edge";
+		pen.text(0, 12, `Step ${scene.step}: ${counted ? strong : none}`, { bold: true });
 		drawEdges(pen, scene, graph, edges);
 		drawNodes(pen, scene, graph, width);
 	},
@@ -58,42 +60,34 @@ function place(measure, width) {
 	return { layers, counts, x, y };
 }
 
-/** The smallest strength that counts in each pair of layers, or infinity. Only that of this very step says anything. */
-function thresholdOf(scene, kind) {
+/** The smallest size that counts in each pair of layers, if any does. Only that of this very step says anything. */
+export function thresholds(scene, kind) {
 	const { run, step } = scene;
 	const measure = run.measure("coupling_threshold");
-	const pairs = countOf(run.measure(`coupling_${kind}`).axes[0]);
-	const none = Array.from({ length: pairs }, () => Infinity);
-	if (!measure || !measure.steps.includes(latest(run.measure(`coupling_${kind}`).steps, step))) return none;
-	const got = scene.have(run.values("coupling", "coupling_threshold", step));
+	if (!claims(kind) || !measure?.steps.includes(step)) return [];
 	const names = measure.axes[1].labels;
-	const at = names.indexOf(kind);
-	if (!got || at < 0) return none;
-	return none.map((_, pair) => {
-		const value = got.data[pair * names.length + at];
-		return Number.isFinite(value) ? value : Infinity;
-	});
+	const got = scene.have(run.values("coupling", "coupling_threshold", step));
+	return got?.step === step ? Array.from(got.data).filter((_, k) => names[k % names.length] === kind) : [];
 }
 
-/** The strongest couplings of all pairs of layers: those that count, and some that do not. */
-export function strongest({ data, shape }, threshold) {
-	const [pairs, outputs, inputs] = shape;
-	const size = outputs * inputs;
+/** The strongest couplings of all pairs of layers: those that count, as `count_edges` has it, and some that do not. */
+export function strongest({ data, shape }, threshold, kind) {
+	const [, outputs, inputs] = shape;
+	const sizeOf = (value) => (kind === "weight" ? value : Math.abs(value));
 	const bins = new Uint32Array(1024);
-	const toBin = (value) => Math.min(1023, Math.floor(Math.abs(value) * 32)); // up to 32 standard deviations
-	for (let k = 0; k < data.length; k += 1) if (data[k] === data[k]) bins[toBin(data[k])] += 1;
+	const toBin = (value) => Math.max(0, Math.min(1023, Math.floor(sizeOf(value) * 32))); // up to 32 standard deviations
+	for (const value of data) if (value === value) bins[toBin(value)] += 1;
 	let least = 1024;
 	for (let many = 0; least > 0 && many < MOST + FAINT; ) many += bins[(least -= 1)];
 	const found = [];
-	for (let pair = 0; pair < pairs; pair += 1) {
-		for (let k = pair * size; k < (pair + 1) * size; k += 1) {
-			const value = data[k];
-			if (value !== value) continue;
-			const counts = Math.abs(value) >= threshold[pair];
-			if (counts || toBin(value) >= least) found.push({ pair, output: Math.floor((k % size) / inputs), input: k % inputs, value, counts });
-		}
-	}
-	found.sort((a, b) => Math.abs(a.value) - Math.abs(b.value));
+	data.forEach((value, k) => {
+		if (value !== value) return;
+		const output = Math.floor(k / inputs);
+		const pair = Math.floor(output / outputs);
+		const counts = sizeOf(value) >= threshold[pair];
+		if (counts || toBin(value) >= least) found.push({ pair, output: output % outputs, input: k % inputs, value, counts });
+	});
+	found.sort((a, b) => sizeOf(a.value) - sizeOf(b.value));
 	return [...found.filter((edge) => !edge.counts).slice(-FAINT), ...found.filter((edge) => edge.counts).slice(-MOST)];
 }
 

@@ -51,17 +51,22 @@ test("the strongest couplings are those that count and then some", () => {
 	data[1600 + 41] = -9;
 	data[77] = 7;
 	data[90] = NaN;
-	const edges = strongest({ data, shape: [2, 40, 40] }, [7.5, 7.5]);
+	const edges = strongest({ data, shape: [2, 40, 40] }, [7.5, 7.5], "effective");
 	const counted = edges.filter((edge) => edge.counts);
 	assert.deepEqual(counted.map(({ pair, output, input, value }) => [pair, output, input, value]), [[0, 0, 5, 8], [1, 1, 1, -9]]);
 	assert.ok(edges.some(({ pair, output, input }) => pair === 0 && output === 1 && input === 37));
 	assert.ok(edges.length <= 122);
 });
 
+test("by weight what lies below chance is neither strong nor counts", () => {
+	const edges = strongest({ data: new Float32Array([-9, 8, 1, -1]), shape: [1, 2, 2] }, [7.5], "weight");
+	assert.deepEqual(edges.map(({ value, counts }) => [value, counts]), [[-9, false], [-1, false], [1, false], [8, true]]);
+});
+
 test("where nothing counts, nothing is said to", () => {
-	const edges = strongest({ data: new Float32Array([1, 2, 3, 4]), shape: [1, 2, 2] }, [Infinity]);
+	const edges = strongest({ data: new Float32Array([1, 2, 3, 4]), shape: [1, 2, 2] }, [], "weight");
 	assert.equal(edges.filter((edge) => edge.counts).length, 0);
-	assert.deepEqual(strongest({ data: new Float32Array([NaN]), shape: [1, 1, 1] }, [1]), []);
+	assert.deepEqual(strongest({ data: new Float32Array([NaN]), shape: [1, 1, 1] }, [1], "weight"), []);
 });
 
 test("the token that a filter answers most", () => {
