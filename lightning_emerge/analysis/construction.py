@@ -91,5 +91,6 @@ def _lead(leader: Series, follower: Series) -> Iterator[float | None]:
     """The lead over the looks that both series have."""
     shared = sorted(set(leader.steps) & set(follower.steps))
     values = [dict(zip(one.steps, one.values, strict=True)) for one in (leader, follower)]
-    found = lead_time(shared, [values[0][step] for step in shared], [values[1][step] for step in shared])
+    both = ([own[step] for step in shared] for own in values)
+    found = lead_time(shared, *both, least=(leader.least, follower.least))
     yield from (found.steps, found.low, found.high)
