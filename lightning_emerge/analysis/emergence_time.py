@@ -93,7 +93,7 @@ def emergence_time(
 
     Args:
         steps: step of each look, ascending.
-        values: (look,) the series; looks with NaN are left out.
+        values: (look,) the series; looks with NaN are left out, but a series that ends with one has not left for good.
         least: the least change that counts, 0 or more, in the unit of the series; `least_share` and `least_auc` give
             it for series of stimuli.
         seed: of the resampling.
@@ -104,8 +104,9 @@ def emergence_time(
     Raises:
         ValueError: if steps and values differ in number, the steps do not ascend, or the least change is below 0.
     """
-    at, series, start = _clean(steps, values)
-    found = _leave(series, start, least, seed)
+    looks = _clean(steps, values)
+    at, series = looks.steps, looks.values
+    found = _leave(looks, least, seed)
     if not found.left:
         mean = float(series.mean()) if len(series) else float("nan")
         return Emergence(None, None, None, mean, mean, found.p_value)
@@ -143,16 +144,16 @@ def lead_time(
         ValueError: as `emergence_time`.
     """
     pairs = [_clean(steps, values) for values in (leader, follower)]
-    found = [_leave(series, start, own, seed) for (_, series, start), own in zip(pairs, least, strict=True)]
+    found = [_leave(looks, own, seed) for looks, own in zip(pairs, least, strict=True)]
     if not all(one.left for one in found):
         return Lead(None, None, None)
     block = max(one.block for one in found)
     (early, early_draws), (late, late_draws) = (
-        (_steps(at, np.array(one.crossing)), _steps(at, one.draw(block, seed)))
-        for (at, _, _), one in zip(pairs, found, strict=True)
+        (_steps(looks.steps, np.array(one.crossing)), _steps(looks.steps, one.draw(block, seed)))
+        for looks, one in zip(pairs, found, strict=True)
     )
     lows, highs = (
-        [float(_steps(at, end(np.array(one.crossing)))) for (at, _, _), one in zip(pairs, found, strict=True)]
+        [float(_steps(looks.steps, end(np.array(one.crossing)))) for looks, one in zip(pairs, found, strict=True)]
         for end in (np.floor, np.ceil)
     )
     low, high = _interval(late_draws - early_draws, float(late - early))
@@ -163,6 +164,16 @@ def lead_time(
 def _interval(draws: _Series, estimate: float) -> tuple[float, float]:
     low, high = np.quantile(draws, [0.025, 0.975])
     return min(float(low), estimate), max(float(high), estimate)
+
+
+@dataclass(frozen=True)
+class _Looks:
+    """Looks of a series beside that at step 0, the value there, and whether its last look has one."""
+
+    steps: _Series
+    values: _Series
+    start: float | None
+    ended: bool
 
 
 @dataclass(frozen=True)
@@ -183,9 +194,10 @@ class _Leaving:
         return crossings(self.fitted, self.residuals, block, _RESAMPLES, seed, SHARE)
 
 
-def _leave(series: _Series, start: float | None, least: float, seed: int) -> _Leaving:
+def _leave(looks: _Looks, least: float, seed: int) -> _Leaving:
     if not least >= 0:
         raise ValueError(f"The least change that counts is 0 or more, in the unit of the series; got {least}.")
+    series, start = looks.values, looks.start
     count = len(series)
     if count < FEWEST or np.ptp(series) <= 1e-9 * max(1e-300, float(np.abs(series).max())):
         return _Leaving(1.0)
@@ -200,6 +212,7 @@ def _leave(series: _Series, start: float | None, least: float, seed: int) -> _Le
     left = (
         p_value <= _ALPHA
         and abs(tail - level) <= abs(tail - baseline)
+        and looks.ended
         and _is_apart(level, baseline, start, least)
         and floor(first) + 1 + (start is not None) >= LEVEL
         and count - ceil(last) >= LEVEL
@@ -227,8 +240,7 @@ def _change(series: _Series, seed: int) -> float:
     return float((1 + (nulls >= (total - rest) / max(rest, 1e-12 * total)).sum()) / (1 + len(nulls)))
 
 
-def _clean(steps: Sequence[int] | npt.ArrayLike, values: npt.ArrayLike) -> tuple[_Series, _Series, float | None]:
-    """Steps and values of the looks beside step 0, and the value there."""
+def _clean(steps: Sequence[int] | npt.ArrayLike, values: npt.ArrayLike) -> _Looks:
     at: _Series = np.asarray(steps, dtype=np.float64)
     series: _Series = np.asarray(values, dtype=np.float64)
     if at.shape != series.shape or at.ndim != 1:
@@ -236,10 +248,11 @@ def _clean(steps: Sequence[int] | npt.ArrayLike, values: npt.ArrayLike) -> tuple
     if (np.diff(at) <= 0).any():
         raise ValueError("The steps of a series ascend; these do not. Sort them, and keep one value of each.")
     known = np.isfinite(series)
+    ended = bool(known[-1:].all())
     at, series = at[known], series[known]
     if len(at) and at[0] == 0:
-        return at[1:], series[1:], float(series[0])
-    return at, series, None
+        return _Looks(at[1:], series[1:], float(series[0]), ended)
+    return _Looks(at, series, None, ended)
 
 
 def _steps(at: _Series, looks: _Series) -> _Series:

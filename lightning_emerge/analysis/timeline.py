@@ -23,8 +23,8 @@ from lightning_emerge.sinks.storage import Folder
 
 _ABOUT = (
     "The optimizer step at which each series left its baseline for good: where it had gone "
-    f"{SHARE:.0%} of its way to its final level, with a 95% interval from look to look. It rose by `least` or more, from "
-    f"the untrained network's level too, and {LEVEL} looks lie at each level; null says that the looks do not show that."
+    f"{SHARE:.0%} of its way to its final level, with a 95% interval from look to look. It rose by `least` or more, "
+    f"from the untrained network's level too, and {LEVEL} looks lie at each level; null says that looks do not show it."
 )
 
 _EDGES = 6
@@ -33,6 +33,9 @@ _EDGES = 6
 No stimuli are sampled here. It is three standard errors of the difference of two counts of 2; at a false-discovery rate
 of 5% one edge or a few come by chance at one look of twenty.
 """
+
+_OF_TOKENS = ("bank_accuracy", "bank_confidence", "ridge_accuracy")
+"""What a `CategoryProbe` records at the same looks."""
 
 _WIDTH = 3.92
 """Standard errors in an interval of 95%."""
@@ -94,18 +97,14 @@ def run_series(folder: str | Path) -> list[Series]:
     """
     records = open_run(folder)
     found: list[Series] = []
-    if "bank_confidence" in records:
-        values = records["bank_confidence"]
-        found += _rows("token", values, [least_share(count) if count else LEAST for count in _notes(values, "stimuli")])
-    if "ridge_accuracy" in records:
-        count = sum(_notes(records["bank_confidence"], "stimuli")) if "bank_confidence" in records else 0
-        found += _rows("layer", records["ridge_accuracy"], least_share(count) if count else LEAST)
+    if set(_OF_TOKENS) & set(records):
+        found += _tokens_and_layers(records[[name for name in _OF_TOKENS if name in records]])
     if "part_filter_auc" in records:
         found += _features(records["part_filter_auc"])
     if {"coupling_effective", "filter_part_auc"} <= set(records):
         found += _grammar(folder)
     if "coupling_edges" in records:
-        values = records["coupling_edges"].sel(kind="effective")
+        values = records["coupling_edges"].sel(kind="effective").dropna("step", how="all").load()
         sizes = zip(*(_notes(values, f"filters_{end}") for end in ("out", "in")), strict=True)
         found += _rows("coupling", values, [_EDGES / (fro * to) if fro and to else LEAST for fro, to in sizes])
     return found
@@ -123,6 +122,11 @@ def run_timeline(folder: str | Path) -> list[Event]:
         FileNotFoundError: if there are no records.
     """
     return [_event(one) for one in run_series(folder)]
+
+
+def tell_time(found: Emergence) -> str:
+    """Writes the step at which something emerged, with its 95% interval in brackets."""
+    return "not seen" if found.step is None else f"{found.step:.0f} ({found.low:.0f} to {found.high:.0f})"
 
 
 def write_timeline(folder: str | Path, events: Sequence[Event]) -> None:
@@ -147,6 +151,17 @@ def draw_timeline(folder: str | Path, events: Sequence[Event]) -> Figure | None:
     return draw_rows(rows, last)
 
 
+def _tokens_and_layers(records: xr.Dataset) -> Iterator[Series]:
+    # Together, as a network that diverged has answers and no probabilities: that is not to say that nobody looked.
+    taken = records.dropna("step", how="all").load()
+    counts = [0]
+    if "bank_confidence" in taken:
+        counts = _notes(taken["bank_confidence"], "stimuli")
+        yield from _rows("token", taken["bank_confidence"], [least_share(one) if one else LEAST for one in counts])
+    if "ridge_accuracy" in taken:
+        yield from _rows("layer", taken["ridge_accuracy"], least_share(sum(counts)) if sum(counts) else LEAST)
+
+
 def _notes(values: xr.DataArray, note: str, axis: str = "") -> list[int]:
     """What an axis, the first behind the steps, notes of each of its labels; 0 where nothing is noted."""
     axis = axis or str(values.dims[1])
@@ -155,11 +170,10 @@ def _notes(values: xr.DataArray, note: str, axis: str = "") -> list[int]:
 
 
 def _rows(group: str, values: xr.DataArray, least: Sequence[float] | float) -> Iterator[Series]:
-    taken = values.dropna("step", how="all").load()
-    axis, unit = str(taken.dims[1]), str(taken.attrs.get("units", "1"))
-    steps, leasts = taken.step.values.tolist(), np.broadcast_to(least, taken.sizes[axis]).tolist()
-    for number, name in enumerate(taken[axis].values):
-        own = taken.values[:, number].tolist()
+    axis, unit = str(values.dims[1]), str(values.attrs.get("units", "1"))
+    steps, leasts = values.step.values.tolist(), np.broadcast_to(least, values.sizes[axis]).tolist()
+    for number, name in enumerate(values[axis].values):
+        own = values.values[:, number].tolist()
         yield Series(group, str(name), str(values.name), unit, leasts[number], steps, own)
 
 

@@ -121,10 +121,17 @@ def test_a_relapse_counts_against_an_early_rise():
 
 def test_looks_with_nan_are_left_out():
     values = curve("step", 80, 40, 1)[0] + 0.1 * np.random.default_rng(7).standard_normal(80)
-    gaps = np.full(160, NAN)
+    gaps = np.full(159, NAN)
     gaps[::2] = values
-    own, other = emergence_time(np.arange(0, 160, 2), values, 0.1), emergence_time(np.arange(160), gaps, 0.1)
+    own, other = emergence_time(np.arange(0, 160, 2), values, 0.1), emergence_time(np.arange(159), gaps, 0.1)
+    assert own.step is not None
     assert own == other
+
+
+def test_what_ends_with_nan_has_not_left_for_good():
+    values = np.append(curve("step", 80, 40, 1)[0], NAN)
+    assert emergence_time(np.arange(80), values[:-1], 0.1).step is not None
+    assert emergence_time(np.arange(81), values, 0.1).step is None
 
 
 @pytest.mark.parametrize("values", [[], [1.0], [0, 0, 0, 1, 1, 1, 1], [2.0] * 50, [NAN] * 50, [0.1 + 0.2] * 20])

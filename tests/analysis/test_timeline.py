@@ -97,6 +97,18 @@ def test_a_few_edges_by_chance_are_no_graph_and_one_that_grows_is(tmp_path):
     assert grows.emergence.low <= 20 <= grows.emergence.high
 
 
+def test_a_token_of_a_run_that_diverged_has_not_emerged_for_good(tmp_path):
+    sink = ArraySink(tmp_path / "records.zarr", None)
+    for look in range(30):
+        values = {
+            "bank_accuracy": [1.0, 0.0],
+            "bank_confidence": [np.nan] * 2 if look > 25 else [0.2 + 0.7 * (look > 9)] * 2,
+        }
+        sink.write(look, [Measurement(name, np.array(own, np.float32), (TOKEN,), look) for name, own in values.items()])
+    sink.close()
+    assert [event.emergence.step for event in run_timeline(tmp_path)] == [None, None]
+
+
 def test_it_is_written_as_plain_json_and_drawn(tmp_path):
     write(tmp_path)
     events = run_timeline(tmp_path)
@@ -111,7 +123,7 @@ def test_it_is_written_as_plain_json_and_drawn(tmp_path):
     figure = draw_timeline(tmp_path, events)
     assert figure is not None
     texts = [text.get_text() for axes in figure.axes for text in axes.texts]
-    assert texts == ["never"]
+    assert texts == ["not seen"]
     names = [label.get_text() for axes in figure.axes for label in axes.get_yticklabels()]
     assert names == [event.name for event in events]
     lines = [line.get_xdata() for line in figure.axes[0].lines]
