@@ -20,6 +20,8 @@ from lightning_emerge.analysis.report.make import SECTIONS, make_report
 from lightning_emerge.analysis.report.overlay import mean_of, spread
 from lightning_emerge.analysis.report.runs import read_runs
 from lightning_emerge.analysis.timeline import run_timeline, tell_time
+from lightning_emerge.records import Axis, Measurement
+from lightning_emerge.sinks.arrays import ArraySink
 
 NAN = float("nan")
 MANY = (0, 1, 2, 3, 5, 7, 10, 12, 15, 20, 25, 30, 40, 50)
@@ -373,6 +375,19 @@ def test_runs_that_differ_in_seeds_and_places_alone_are_of_one_configuration(tex
     for run, config in zip(runs, (plain, {**other, "seed_everything": changed.get("seed_everything", 0)}), strict=True):
         (run / "config.yaml").write_text(yaml.safe_dump(config))
     assert (len({run.group for run in read_runs(runs)}) == 1) == same
+
+
+def test_parts_of_which_nothing_is_made_are_in_no_order(tmp_path, only):
+    only("construction")
+    feature = Axis("feature", ["disk", "bar"], notes={"kind": ["part", "part"], "tokens": ["dax", "wug"]})
+    sink = ArraySink(tmp_path / "records.zarr", None)
+    for step in range(3):
+        areas = np.full((1, 2), 0.5, np.float32)
+        sink.write(step, [Measurement("part_filter_auc", areas, (Axis("layer", ["fc"]), feature), step, unit="AUC")])
+    sink.close()
+    report = make_report([tmp_path])
+    assert "could not be made" not in " ".join(report.missing)
+    assert "emerged in that order" not in " ".join(section(report, "construction").says)
 
 
 def test_runs_without_a_configuration_are_not_averaged(make_run, tmp_path):

@@ -71,7 +71,7 @@ def how_features_are_built(runs: Sequence[Run]) -> Section:
     caption = "Each curve is a part or a conjunction of parts, in the layer that has most of it at that step."
     _add(charts, "construction", "Parts and conjunctions of parts", caption, section)
     parted = [run for run in runs if run.read("part_filter_auc") is not None]
-    groups = by_group((run, run) for run in parted)
+    groups = by_group((run, run) for run in parted if _has_wholes(run))
     for group, own in groups.items():
         section.says.append(f"{f'{group}: ' if len(groups) > 1 else ''}{_order(own)}")
     section.tables += [table for table in (_leads(parted), _recovered(parted), _ablated(runs)) if table.rows]
@@ -88,6 +88,12 @@ def _graph(run: Run) -> list[Picture]:
         "A column is a layer, a dot a filter in the colour of the token that it prefers, a line an edge that counts."
     )
     return [Picture("coupling_graph", figure, "Graph of effective edges between filters of layers", caption)]
+
+
+def _has_wholes(run: Run) -> bool:
+    """Whether there are two kinds of features, to be in an order."""
+    features = run.records["part_filter_auc"]
+    return len({*words(features[f"{features.dims[-1]}_kind"])}) > 1
 
 
 def _order(runs: Sequence[Run]) -> str:
