@@ -1,6 +1,6 @@
 """Makes the tables and the pictures of docs/construction.md from runs with configs/probes/construction.yaml.
 
-make construction RUNS="seed-0=runs/vgg5/version_0 untrained=runs/untrained/version_0"
+make construction RUNS="seed-0=runs/vgg5/version_0 shuffled=runs/shuffled_labels/version_0"
 
 The first run is the one whose timeline is drawn. Runs whose names begin with "seed" are taken together.
 """
@@ -15,7 +15,7 @@ import numpy as np
 from lightning_emerge.analysis.ablation import ALL, ablation_table
 from lightning_emerge.analysis.construction import construction_leads, construction_order
 from lightning_emerge.analysis.recovery import Recovery, grammar_recovery
-from lightning_emerge.analysis.timeline import Event, draw_timeline, run_timeline
+from lightning_emerge.analysis.timeline import Event, draw_timeline, run_timeline, tell_time
 from lightning_emerge.figures.canvas import to_png
 from lightning_emerge.figures.recovery import draw_recovery
 from lightning_emerge.sinks.arrays import open_run
@@ -31,17 +31,12 @@ def table(title: str, head: list[str], rows: list[list[str]]) -> None:
 
 
 def number(value: float | None, digits: int = 2) -> str:
-    return "never" if value is None else "-" if np.isnan(value) else f"{value:.{digits}f}"
-
-
-def when(event: Event) -> str:
-    own = event.emergence
-    return "never" if own.step is None else f"{own.step:.0f} ({own.low:.0f} to {own.high:.0f})"
+    return "-" if value is None or np.isnan(value) else f"{value:.{digits}f}"
 
 
 def tell_times(runs: dict[str, list[Event]]) -> None:
     things = list(dict.fromkeys((event.group, event.name) for events in runs.values() for event in events))
-    found = {run: {(event.group, event.name): when(event) for event in events} for run, events in runs.items()}
+    found = {run: {(one.group, one.name): tell_time(one.emergence) for one in events} for run, events in runs.items()}
     rows = [[group, name, *(own.get((group, name), "-") for own in found.values())] for group, name in things]
     table("Emergence times", ["group", "name", *runs], rows)
 

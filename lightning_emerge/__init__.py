@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from lightning_emerge.analysis.ablation import ablation_table
     from lightning_emerge.analysis.construction import construction_leads, construction_order
     from lightning_emerge.analysis.coupling import coupling_graph, coupling_statistics, write_graphml
+    from lightning_emerge.analysis.effects import least_auc, least_share
     from lightning_emerge.analysis.embedding import embed_run
     from lightning_emerge.analysis.emergence_time import emergence_time, lead_time
     from lightning_emerge.analysis.geometry import step_cka, to_rsatoolbox
@@ -112,6 +113,8 @@ _HOMES = {
     "emergence_time": "analysis.emergence_time",
     "grammar_recovery": "analysis.recovery",
     "lead_time": "analysis.emergence_time",
+    "least_auc": "analysis.effects",
+    "least_share": "analysis.effects",
     "make_report": "analysis.report.make",
     "name_filters": "analysis.names",
     "open_run": "sinks.arrays",
@@ -178,6 +181,8 @@ __all__ = [
     "emergence_time",
     "grammar_recovery",
     "lead_time",
+    "least_auc",
+    "least_share",
     "make_report",
     "name_filters",
     "open_run",

@@ -246,6 +246,7 @@ def _make_up_run(
     seed: int,
     without: tuple[str, ...],
     steps: tuple[int, ...],
+    exemplars: int,
 ) -> None:
     random = np.random.default_rng(seed)
     sink = ArraySink(folder / "records.zarr", None)
@@ -257,7 +258,7 @@ def _make_up_run(
         f"# lightning.pytorch==2.6.6\nseed_everything: {seed}\ntrainer: {{max_epochs: 2}}\nmodel:\n"
         "  class_path: lightning_emerge.TokenClassifier\n  init_args:\n    network:\n"
         "      class_path: lightning_emerge.VGG\n      init_args: {plan: vgg11, width: 4}\n"
-        "data: {class_path: lightning_emerge.TokenDataModule, init_args: {seed: 7, exemplars: 500}}\n"
+        f"data: {{class_path: lightning_emerge.TokenDataModule, init_args: {{seed: 7, exemplars: {exemplars}}}}}\n"
     )
     rows = {"CategoryProbe": {"looks": 6, "seconds": 2.0, "beside": 1.0}}
     fit = {"began": 0, "step": steps[-1], "seconds": 40.0, "rows": rows, "weights": 1234567, "device": "cpu"}
@@ -290,9 +291,10 @@ def make_run(_made_up_runs: Callable[..., Path]) -> Callable[..., Path]:
         seed: int = 0,
         without: tuple[str, ...] = (),
         steps: tuple[int, ...] = RUN_STEPS,
+        exemplars: int = 500,
         ended: bool = True,
     ) -> Path:
-        shutil.copytree(_made_up_runs(tokens, layers, seed, without, steps), folder)
+        shutil.copytree(_made_up_runs(tokens, layers, seed, without, steps, exemplars), folder)
         if not ended:
             (folder / "fit.json").unlink()
         return folder

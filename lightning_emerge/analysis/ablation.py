@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
+from lightning_emerge.measures.rivals import relabel_sets
 from lightning_emerge.sinks.arrays import open_run
 
 ALL = "all parts"
@@ -31,8 +32,9 @@ def ablation_table(run: str | Path, step: int | None = None) -> pd.DataFrame:
     same rule. Where a part or a rival has no detectors, none are silenced, and its difference counts as 0.
 
     One part stands among all sets of its size that were looked at, rivals and parts: with ten of them, its p cannot be
-    below 0.1. All parts of a layer together stand among draws of as many such sets, of the same sizes: 5,000, with a
-    fixed seed, and the parts themselves.
+    below 0.1. All parts of a layer together stand among draws of as many such sets, of the same sizes and each with its
+    complement if parts are (see `relabel_sets`): 5,000, with a fixed seed, and the parts themselves. With the six parts
+    of the default tokens, three dichotomies of ten, p cannot be below 1/120. Layers are tested each for itself.
 
     Args:
         run: the run's folder, in which an `AblationProbe` looked.
@@ -65,7 +67,7 @@ def ablation_table(run: str | Path, step: int | None = None) -> pd.DataFrame:
     rows: list[dict[str, object]] = []
     for at, label in enumerate(drops[layer].values):
         values, control = drops.values[at].astype(np.float64), controls[at]
-        sets = _Sets(_differences(values, has), has.sum(axis=1), _differences(rivals[at], theirs), theirs.sum(axis=1))
+        sets = _Sets(_differences(values, has), has, _differences(rivals[at], theirs), theirs)
         for number, name in enumerate(names):
             of = slice(number, number + 1)
             found = _row(values[of], has[of], control) | sets.compare_one(number)
@@ -101,33 +103,29 @@ def _rivals(looked: xr.Dataset, tokens: Sequence[str]) -> tuple[npt.NDArray[np.f
 
 @dataclass(frozen=True)
 class _Sets:
-    """Differences of parts and of rivals, and how many tokens each has."""
+    """Differences of parts and of rivals, and the tokens of each (set, token)."""
 
     parts: npt.NDArray[np.float64]
-    sizes: npt.NDArray[np.int_]
+    has: npt.NDArray[np.bool_]
     rivals: npt.NDArray[np.float64]
-    rival_sizes: npt.NDArray[np.int_]
+    theirs: npt.NDArray[np.bool_]
 
     def compare_one(self, number: int) -> dict[str, float]:
-        size = self.sizes[number]
-        if not np.isfinite(self.parts[number]) or not (self.rival_sizes == size).any():
+        sizes, theirs = self.has.sum(axis=1), self.theirs.sum(axis=1)
+        size = sizes[number]
+        if not np.isfinite(self.parts[number]) or not (theirs == size).any():
             return _compare(np.nan, np.empty(0))
-        return _compare(np.nan_to_num(self.parts[number]), self._of(size))
+        among = np.append(self.parts[sizes == size], self.rivals[theirs == size])
+        return _compare(np.nan_to_num(self.parts[number]), np.nan_to_num(among))
 
     def compare_all(self) -> dict[str, float]:
         if not len(self.rivals):
             return _compare(np.nan, np.empty(0))
-        random, drawn = np.random.default_rng(0), np.zeros(_DRAWS)
-        for size in np.unique(self.sizes):
-            among, count = self._of(size), int((self.sizes == size).sum())
-            order = random.random((_DRAWS, len(among))).argsort(axis=1)[:, :count]
-            drawn += among[order].sum(axis=1)
-        observed = np.nan_to_num(self.parts).sum()
-        return _compare(observed / len(self.parts), np.append(drawn, observed) / len(self.parts))
-
-    def _of(self, size: int) -> npt.NDArray[np.float64]:
-        """Of all sets of a size; 0 for those without detectors."""
-        return np.nan_to_num(np.append(self.parts[self.sizes == size], self.rivals[self.rival_sizes == size]))
+        count = len(self.parts)
+        values = np.nan_to_num(np.append(self.parts, self.rivals))
+        labels = relabel_sets(np.arange(len(values)) < count, np.concatenate([self.has, self.theirs]), _DRAWS, seed=0)
+        drawn, observed = labels @ values, values[:count].sum()
+        return _compare(observed / count, np.append(drawn, observed) / count)
 
 
 def _compare(observed: float, among: npt.NDArray[np.float64]) -> dict[str, float]:

@@ -12,18 +12,24 @@ from lightning_emerge.analysis.order import Order, compare_order
 from lightning_emerge.analysis.timeline import Series, run_series, run_timeline
 from lightning_emerge.sinks.arrays import open_run
 
-ORDER = ("part", "pair", "conjunction", "token")
-"""What theory says comes first, and what later: simple features before those that are made of them."""
+ORDER = ("part", "pair", "conjunction")
+"""What theory says comes first, and what later: simple features before those that are made of them.
+
+Tokens would be last, but are read off another measure: when a probability reaches 15% of its way says nothing of when
+an AUC does.
+"""
 
 _COLUMNS = ("leader", "follower", "kind", "steps", "low", "high")
 
 
 def construction_order(folders: Sequence[str | Path]) -> Order:
-    """Compares the order in which parts, pairs, conjunctions and tokens of runs emerged with that of their making.
+    """Compares the order in which parts, pairs and conjunctions of runs emerged with that of their making.
+
+    All are told by the best single filter. Tokens, of which the network's answer is recorded, are not compared with
+    them (see `compare_order`). A pair or conjunction that one token alone has is that token by another name.
 
     Args:
-        folders: of runs in which a `CategoryProbe` and a `PartProbe` looked; things of one run are compared with each
-            other alone.
+        folders: of runs in which a `PartProbe` looked; things of one run are compared with each other alone.
 
     Raises:
         FileNotFoundError: if there are no records.
@@ -58,7 +64,7 @@ def construction_leads(folder: str | Path) -> pd.DataFrame:
     """
     tokens = _tokens(folder)
     series = run_series(folder)
-    features = {one.name: one for one in series if one.name in tokens and one.group in ORDER[:3]}
+    features = {one.name: one for one in series if one.name in tokens and one.group in ORDER}
     couplings = {one.name.split(" > ")[1]: one for one in series if one.group == "coupling"}
     rows: list[tuple[object, ...]] = []
     for whole in features.values():
@@ -91,5 +97,6 @@ def _lead(leader: Series, follower: Series) -> Iterator[float | None]:
     """The lead over the looks that both series have."""
     shared = sorted(set(leader.steps) & set(follower.steps))
     values = [dict(zip(one.steps, one.values, strict=True)) for one in (leader, follower)]
-    found = lead_time(shared, [values[0][step] for step in shared], [values[1][step] for step in shared])
+    both = ([own[step] for step in shared] for own in values)
+    found = lead_time(shared, *both, least=(leader.least, follower.least))
     yield from (found.steps, found.low, found.high)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil, log, sqrt
+from math import ceil, floor, log, sqrt
 from typing import TypeAlias
 
 import numpy as np
@@ -19,7 +19,10 @@ A ramp fitted to a sigmoid by least squares meets it there, so that the shape of
 """
 
 FEWEST = 8
-"""Looks without which nothing can be said."""
+"""Looks beside that at step 0 without which nothing can be said."""
+
+LEVEL = 3
+"""Looks that have to lie at a level, so that one look which lies apart is none; step 0 may be one of the baseline's."""
 
 _Series: TypeAlias = npt.NDArray[np.floating]
 _RESAMPLES = 400
@@ -33,7 +36,7 @@ class Emergence:
     """When a series left its baseline for good.
 
     Attributes:
-        step: optimizer steps; None if it never did.
+        step: optimizer steps; None if these looks do not show that it did.
         low: the look at which the 95% interval begins; None with `step`.
         high: the look at which it ends; None with `step`.
         baseline: level before, in the unit of the series; its mean if it never left.
@@ -64,7 +67,9 @@ class Lead:
     high: float | None
 
 
-def emergence_time(steps: Sequence[int] | npt.ArrayLike, values: npt.ArrayLike, seed: int = 0) -> Emergence:
+def emergence_time(
+    steps: Sequence[int] | npt.ArrayLike, values: npt.ArrayLike, least: float, seed: int = 0
+) -> Emergence:
     """Finds the step at which a series leaves its baseline for good.
 
     A baseline, a straight way up or down and a final level are fitted by least squares. The looks count as evenly
@@ -75,23 +80,33 @@ def emergence_time(steps: Sequence[int] | npt.ArrayLike, values: npt.ArrayLike, 
     blocks as long as their first autocorrelation asks for (Carlstein 1986, Annals of Statistics 14), widened to the
     looks around it. How often it covers the truth of simulated series is in docs/construction.md.
 
-    A series left its baseline if a ramp fits it better than any of 199 series of normal noise with the residuals' first
-    autocorrelation, and if its last tenth is nearer to the final level than to the baseline, so that a hump is not for
-    good.
+    A series left its baseline if all of these hold:
+
+    - A ramp fits it better than any of 199 series of normal noise with the residuals' first autocorrelation.
+    - The final level is at least `least` from the baseline: what is significant from look to look, as the same stimuli
+      are looked at, may be nothing that holds for others, or too small to matter.
+    - Three looks or more lie at the final level and at the baseline, so that one which lies apart is no level.
+    - Its last tenth is nearer to the final level than to the baseline, so that a hump is not for good.
+
+    The untrained network is a level of its own: a look at step 0 is not fitted, as the first update may take a series
+    elsewhere once. It is one of the baseline's looks, and the final level lies at least `least` beyond it too.
 
     Args:
         steps: step of each look, ascending.
-        values: (look,) the series; looks with NaN are left out.
+        values: (look,) the series; looks with NaN are left out, but a series that ends with one has not left for good.
+        least: the least change that counts, 0 or more, in the unit of the series; `least_share` and `least_auc` give
+            it for series of stimuli.
         seed: of the resampling.
 
     Returns:
-        Its emergence; "never" (None) is an answer, and that of any series with fewer than 8 looks.
+        Its emergence; "never" (None) is an answer, and that of any series with fewer than 8 looks beside step 0.
 
     Raises:
-        ValueError: if steps and values differ in number, or the steps do not ascend.
+        ValueError: if steps and values differ in number, the steps do not ascend, or the least change is below 0.
     """
-    at, series = _clean(steps, values)
-    found = _leave(series, seed)
+    looks = _clean(steps, values)
+    at, series = looks.steps, looks.values
+    found = _leave(looks, least, seed)
     if not found.left:
         mean = float(series.mean()) if len(series) else float("nan")
         return Emergence(None, None, None, mean, mean, found.p_value)
@@ -104,7 +119,11 @@ def emergence_time(steps: Sequence[int] | npt.ArrayLike, values: npt.ArrayLike, 
 
 
 def lead_time(
-    steps: Sequence[int] | npt.ArrayLike, leader: npt.ArrayLike, follower: npt.ArrayLike, seed: int = 0
+    steps: Sequence[int] | npt.ArrayLike,
+    leader: npt.ArrayLike,
+    follower: npt.ArrayLike,
+    least: tuple[float, float],
+    seed: int = 0,
 ) -> Lead:
     """Finds how long before another a series leaves its baseline for good.
 
@@ -115,6 +134,7 @@ def lead_time(
         steps: step of each look, ascending.
         leader: (look,) the series that is thought to come first; looks with NaN are left out.
         follower: (look,) the other.
+        least: the least change that counts of the one and of the other, as for `emergence_time`.
         seed: of the resampling.
 
     Returns:
@@ -124,16 +144,16 @@ def lead_time(
         ValueError: as `emergence_time`.
     """
     pairs = [_clean(steps, values) for values in (leader, follower)]
-    found = [_leave(series, seed) for _, series in pairs]
+    found = [_leave(looks, own, seed) for looks, own in zip(pairs, least, strict=True)]
     if not all(one.left for one in found):
         return Lead(None, None, None)
     block = max(one.block for one in found)
     (early, early_draws), (late, late_draws) = (
-        (_steps(at, np.array(one.crossing)), _steps(at, one.draw(block, seed)))
-        for (at, _), one in zip(pairs, found, strict=True)
+        (_steps(looks.steps, np.array(one.crossing)), _steps(looks.steps, one.draw(block, seed)))
+        for looks, one in zip(pairs, found, strict=True)
     )
     lows, highs = (
-        [float(_steps(at, end(np.array(one.crossing)))) for (at, _), one in zip(pairs, found, strict=True)]
+        [float(_steps(looks.steps, end(np.array(one.crossing)))) for looks, one in zip(pairs, found, strict=True)]
         for end in (np.floor, np.ceil)
     )
     low, high = _interval(late_draws - early_draws, float(late - early))
@@ -144,6 +164,16 @@ def lead_time(
 def _interval(draws: _Series, estimate: float) -> tuple[float, float]:
     low, high = np.quantile(draws, [0.025, 0.975])
     return min(float(low), estimate), max(float(high), estimate)
+
+
+@dataclass(frozen=True)
+class _Looks:
+    """Looks of a series beside that at step 0, the value there, and whether its last look has one."""
+
+    steps: _Series
+    values: _Series
+    start: float | None
+    ended: bool
 
 
 @dataclass(frozen=True)
@@ -164,7 +194,10 @@ class _Leaving:
         return crossings(self.fitted, self.residuals, block, _RESAMPLES, seed, SHARE)
 
 
-def _leave(series: _Series, seed: int) -> _Leaving:
+def _leave(looks: _Looks, least: float, seed: int) -> _Leaving:
+    if not least >= 0:
+        raise ValueError(f"The least change that counts is 0 or more, in the unit of the series; got {least}.")
+    series, start = looks.values, looks.start
     count = len(series)
     if count < FEWEST or np.ptp(series) <= 1e-9 * max(1e-300, float(np.abs(series).max())):
         return _Leaving(1.0)
@@ -176,10 +209,23 @@ def _leave(series: _Series, seed: int) -> _Leaving:
     block = _block(residuals)
     p_value = _change(series, seed)
     tail = series[-max(1, count // 10) :].mean()
-    left = p_value <= _ALPHA and abs(tail - level) <= abs(tail - baseline)
+    left = (
+        p_value <= _ALPHA
+        and abs(tail - level) <= abs(tail - baseline)
+        and looks.ended
+        and _is_apart(level, baseline, start, least)
+        and floor(first) + 1 + (start is not None) >= LEVEL
+        and count - ceil(last) >= LEVEL
+    )
     crossing = first + SHARE * (last - first)
     spread = sqrt(count / (count - 4))  # four numbers are fitted
     return _Leaving(p_value, bool(left), crossing, baseline, level, block, fitted, residuals * spread)
+
+
+def _is_apart(level: float, baseline: float, start: float | None, least: float) -> bool:
+    """Whether a final level is so far from the baseline, and as far beyond the untrained network's on that side."""
+    way = level - baseline
+    return abs(way) >= least and (start is None or (level - start) * np.sign(way) >= least)
 
 
 def _change(series: _Series, seed: int) -> float:
@@ -194,7 +240,7 @@ def _change(series: _Series, seed: int) -> float:
     return float((1 + (nulls >= (total - rest) / max(rest, 1e-12 * total)).sum()) / (1 + len(nulls)))
 
 
-def _clean(steps: Sequence[int] | npt.ArrayLike, values: npt.ArrayLike) -> tuple[_Series, _Series]:
+def _clean(steps: Sequence[int] | npt.ArrayLike, values: npt.ArrayLike) -> _Looks:
     at: _Series = np.asarray(steps, dtype=np.float64)
     series: _Series = np.asarray(values, dtype=np.float64)
     if at.shape != series.shape or at.ndim != 1:
@@ -202,7 +248,11 @@ def _clean(steps: Sequence[int] | npt.ArrayLike, values: npt.ArrayLike) -> tuple
     if (np.diff(at) <= 0).any():
         raise ValueError("The steps of a series ascend; these do not. Sort them, and keep one value of each.")
     known = np.isfinite(series)
-    return at[known], series[known]
+    ended = bool(known[-1:].all())
+    at, series = at[known], series[known]
+    if len(at) and at[0] == 0:
+        return _Looks(at[1:], series[1:], float(series[0]), ended)
+    return _Looks(at, series, None, ended)
 
 
 def _steps(at: _Series, looks: _Series) -> _Series:

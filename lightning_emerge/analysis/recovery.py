@@ -16,6 +16,7 @@ import xarray as xr
 from lightning_emerge.measures.auc import auc
 from lightning_emerge.measures.coupling import KINDS
 from lightning_emerge.measures.parts import JOINT
+from lightning_emerge.measures.rivals import relabel_sets
 from lightning_emerge.sinks.arrays import open_run
 
 _SHARE = 0.05
@@ -96,7 +97,8 @@ def grammar_recovery(folder: str | Path, kind: str = "effective") -> list[Recove
     seed. But filters that prefer the same tokens answer alike, whatever they are made of, so this is more than chance
     in an untrained network too. Are they coupled beyond that? Rivals are other sets of as many tokens: if parts are
     more strongly coupled to wholes than rivals that share as many tokens with them, the network has built wholes from
-    parts. Chance is what it is if as many of these sets, drawn 999 times, are taken for the parts.
+    parts. Chance is what it is if as many of these sets, drawn 999 times, are taken for the parts; a set and its
+    complement are drawn together (see `relabel_sets`).
 
     Args:
         folder: of a run in which a `CouplingProbe` and a `PartProbe` looked, at the same steps.
@@ -196,23 +198,14 @@ def _compare(strengths: npt.NDArray[np.floating], has: npt.NDArray[np.bool_], se
     met = np.einsum("iw,jw->ij", held, held) * alike
     won = np.einsum("iw,jw,ijw->ij", held, held, ahead) * alike
     label = np.arange(len(own)) < len(sets.of("part"))
-    random = np.random.default_rng(0)
-    labels = [label, *(_relabelled(label, sizes, random) for _ in range(_RELABELLINGS))]
+    tokens = sorted(frozenset().union(*sets.tokens))
+    inside = np.array([[token in sets.tokens[k] for token in tokens] for k in own])
+    labels = np.concatenate([label[None], relabel_sets(label, inside, _RELABELLINGS, seed=0)])
     pairs = np.array([one @ met @ ~one for one in labels])
     if not pairs[0] or not np.isfinite(strengths).all():
         return np.nan, np.nan
     shares = np.array([one @ won @ ~one for one in labels])[pairs > 0] / pairs[pairs > 0]
     return float(shares[0]), float((shares >= shares[0] - 1e-12).mean())
-
-
-def _relabelled(
-    label: npt.NDArray[np.bool_], sizes: npt.NDArray[np.integer], random: np.random.Generator
-) -> npt.NDArray[np.bool_]:
-    """Labels changed about among sets of one size."""
-    found = label.copy()
-    for size in np.unique(sizes):
-        found[sizes == size] = random.permutation(label[sizes == size])
-    return found
 
 
 def _orders(count: int) -> list[tuple[int, ...]]:

@@ -9,10 +9,12 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from lightning_emerge.analysis.emergence_time import SHARE, Emergence, emergence_time
+from lightning_emerge.analysis.effects import LEAST, least_auc, least_change, least_share
+from lightning_emerge.analysis.emergence_time import LEVEL, SHARE, Emergence, emergence_time
 from lightning_emerge.analysis.recovery import grammar_recovery, shared_steps
 from lightning_emerge.figures.timeline import Row, draw_rows
 from lightning_emerge.sinks.arrays import open_run
@@ -21,8 +23,22 @@ from lightning_emerge.sinks.storage import Folder
 
 _ABOUT = (
     "The optimizer step at which each series left its baseline for good: where it had gone "
-    f"{SHARE:.0%} of its way to its final level, with a 95% interval from look to look; null says that it never did."
+    f"{SHARE:.0%} of its way to its final level, with a 95% interval from look to look. It rose by `least` or more, "
+    f"from the untrained network's level too, and {LEVEL} looks lie at each level; null says that looks do not show it."
 )
+
+_EDGES = 6
+"""Edges of a pair of layers by which the number that count has to rise.
+
+No stimuli are sampled here. It is three standard errors of the difference of two counts of 2; at a false-discovery rate
+of 5% one edge or a few come by chance at one look of twenty.
+"""
+
+_OF_TOKENS = ("bank_accuracy", "bank_confidence", "ridge_accuracy")
+"""What a `CategoryProbe` records at the same looks."""
+
+_WIDTH = 3.92
+"""Standard errors in an interval of 95%."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +50,7 @@ class Series:
         name: of what may emerge.
         measure: the record that it is read from, and of what it is the best, if it is.
         unit: of its values.
+        least: by how much it has to rise to have emerged.
         steps: of the looks, ascending.
         values: (look,).
     """
@@ -42,6 +59,7 @@ class Series:
     name: str
     measure: str
     unit: str
+    least: float
     steps: Sequence[int]
     values: Sequence[float]
 
@@ -54,6 +72,7 @@ class Event:
     name: str
     measure: str
     unit: str
+    least: float
     emergence: Emergence
 
 
@@ -65,6 +84,11 @@ def run_series(folder: str | Path) -> list[Series]:
     best filter tells each best at the last look. Grammar: how well couplings tell which parts make up which wholes
     (see `grammar_recovery`). Couplings: `coupling_edges` of kind effective, of each pair of layers.
 
+    The least rise that counts is what `least_share` and `least_auc` give for as many stimuli as a series is over, three
+    standard errors of a change and 0.1 at least; of features, with allowance for the layer having been chosen. The
+    standard error of the grammar's AUC is that over shuffled grammars at the last look. Of couplings 6 edges count.
+    Where records do not say how many stimuli or edges there are, 0.1 counts alone.
+
     Args:
         folder: of the run.
 
@@ -73,15 +97,16 @@ def run_series(folder: str | Path) -> list[Series]:
     """
     records = open_run(folder)
     found: list[Series] = []
-    for measure, group in (("bank_confidence", "token"), ("ridge_accuracy", "layer")):
-        if measure in records:
-            found += _rows(group, measure, records[measure])
+    if set(_OF_TOKENS) & set(records):
+        found += _tokens_and_layers(records[[name for name in _OF_TOKENS if name in records]])
     if "part_filter_auc" in records:
         found += _features(records["part_filter_auc"])
     if {"coupling_effective", "filter_part_auc"} <= set(records):
         found += _grammar(folder)
     if "coupling_edges" in records:
-        found += _rows("coupling", "coupling_edges", records["coupling_edges"].sel(kind="effective"))
+        values = records["coupling_edges"].sel(kind="effective").dropna("step", how="all").load()
+        sizes = zip(*(_notes(values, f"filters_{end}") for end in ("out", "in")), strict=True)
+        found += _rows("coupling", values, [_EDGES / (fro * to) if fro and to else LEAST for fro, to in sizes])
     return found
 
 
@@ -96,10 +121,12 @@ def run_timeline(folder: str | Path) -> list[Event]:
     Raises:
         FileNotFoundError: if there are no records.
     """
-    return [
-        Event(one.group, one.name, one.measure, one.unit, _rise(emergence_time(one.steps, one.values)))
-        for one in run_series(folder)
-    ]
+    return [_event(one) for one in run_series(folder)]
+
+
+def tell_time(found: Emergence) -> str:
+    """Writes the step at which something emerged, with its 95% interval in brackets."""
+    return "not seen" if found.step is None else f"{found.step:.0f} ({found.low:.0f} to {found.high:.0f})"
 
 
 def write_timeline(folder: str | Path, events: Sequence[Event]) -> None:
@@ -124,30 +151,59 @@ def draw_timeline(folder: str | Path, events: Sequence[Event]) -> Figure | None:
     return draw_rows(rows, last)
 
 
-def _rows(group: str, measure: str, values: xr.DataArray) -> Iterator[Series]:
-    taken = values.dropna("step", how="all").load()
-    axis, unit = str(taken.dims[1]), str(taken.attrs.get("units", "1"))
-    for number, name in enumerate(taken[axis].values):
-        yield Series(group, str(name), measure, unit, taken.step.values.tolist(), taken.values[:, number].tolist())
+def _tokens_and_layers(records: xr.Dataset) -> Iterator[Series]:
+    # Together, as a network that diverged has answers and no probabilities: that is not to say that nobody looked.
+    taken = records.dropna("step", how="all").load()
+    counts = [0]
+    if "bank_confidence" in taken:
+        counts = _notes(taken["bank_confidence"], "stimuli")
+        yield from _rows("token", taken["bank_confidence"], [least_share(one) if one else LEAST for one in counts])
+    if "ridge_accuracy" in taken:
+        yield from _rows("layer", taken["ridge_accuracy"], least_share(sum(counts)) if sum(counts) else LEAST)
+
+
+def _notes(values: xr.DataArray, note: str, axis: str = "") -> list[int]:
+    """What an axis, the first behind the steps, notes of each of its labels; 0 where nothing is noted."""
+    axis = axis or str(values.dims[1])
+    noted = values.coords.get(f"{axis}_{note}")
+    return [0] * values.sizes[axis] if noted is None else [int(one) for one in noted.values]
+
+
+def _rows(group: str, values: xr.DataArray, least: Sequence[float] | float) -> Iterator[Series]:
+    axis, unit = str(values.dims[1]), str(values.attrs.get("units", "1"))
+    steps, leasts = values.step.values.tolist(), np.broadcast_to(least, values.sizes[axis]).tolist()
+    for number, name in enumerate(values[axis].values):
+        own = values.values[:, number].tolist()
+        yield Series(group, str(name), str(values.name), unit, leasts[number], steps, own)
 
 
 def _features(values: xr.DataArray) -> Iterator[Series]:
     taken = values.dropna("step", how="all").load()
     layer, feature = (str(name) for name in taken.dims[1:])
-    last = taken.isel(step=-1)
+    last, steps = taken.isel(step=-1), taken.step.values.tolist()
     kinds = taken.coords[f"{feature}_kind"].values
+    ones, others = (_notes(taken, note, feature) for note in ("stimuli", "others"))
     for number, name in enumerate(taken[feature].values):
         known = last.isel({feature: number}).fillna(-1.0)
         best = int(known.argmax(layer))
         series = taken.isel({feature: number, layer: best})
         measure = f"part_filter_auc of {taken[layer].values[best]}"
-        yield Series(str(kinds[number]), str(name), measure, "AUC", taken.step.values.tolist(), series.values.tolist())
+        both = ones[number], others[number]
+        least = least_auc(*both, among=taken.sizes[layer]) if all(both) else LEAST
+        yield Series(str(kinds[number]), str(name), measure, "AUC", least, steps, series.values.tolist())
 
 
 def _grammar(folder: str | Path) -> Iterator[Series]:
     found = grammar_recovery(folder) if shared_steps(folder) else []
-    name = "parts coupled to their wholes"
-    yield Series("grammar", name, "grammar_recovery", "AUC", [one.step for one in found], [one.auc for one in found])
+    steps, values = [one.step for one in found], [one.auc for one in found]
+    shuffled = (found[-1].high - found[-1].low) / _WIDTH if found else 0.0
+    least = least_change(shuffled) if isfinite(shuffled) else LEAST
+    yield Series("grammar", "parts coupled to their wholes", "grammar_recovery", "AUC", least, steps, values)
+
+
+def _event(one: Series) -> Event:
+    found = _rise(emergence_time(one.steps, one.values, one.least))
+    return Event(one.group, one.name, one.measure, one.unit, one.least, found)
 
 
 def _rise(found: Emergence) -> Emergence:

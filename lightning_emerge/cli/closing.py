@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from lightning_emerge.analysis.embedding import last_scores
 from lightning_emerge.analysis.emergence import summarise_run
 from lightning_emerge.analysis.timeline import FILE as EMERGENCE
-from lightning_emerge.analysis.timeline import Event, draw_timeline, run_timeline, write_timeline
+from lightning_emerge.analysis.timeline import Event, draw_timeline, run_timeline, tell_time, write_timeline
 from lightning_emerge.engine.pictures import keep_picture
 from lightning_emerge.probe import find_bank, probes_of
 from lightning_emerge.probes.embedding import EmbeddingProbe
@@ -88,7 +88,9 @@ def _date(trainer: Trainer, folder: str) -> list[str]:
     if not events:
         return []
     write_timeline(folder, events)
-    return [f"Emerged   {folder}/{EMERGENCE}", *_try("timeline.png", "", lambda: _draw(trainer, folder, events))]
+    times = ", ".join(f"{event.name} {tell_time(event.emergence)}" for event in events if event.group == "token")
+    said = [f"Tokens    emerged at step (95% interval) {times}"] if times else []
+    return [*said, f"Emerged   {folder}/{EMERGENCE}", *_try("timeline.png", "", lambda: _draw(trainer, folder, events))]
 
 
 def _draw(trainer: Trainer, folder: str, events: Sequence[Event]) -> list[str]:

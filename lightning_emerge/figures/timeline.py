@@ -22,7 +22,7 @@ _TITLES = {
 
 
 class Row(NamedTuple):
-    """One line of a timeline; `step`, `low` and `high` are None for what never emerged."""
+    """One line of a timeline; `step`, `low` and `high` are None for what was not seen to emerge."""
 
     group: str
     name: str
@@ -46,7 +46,7 @@ def draw_rows(rows: Sequence[Row], last: int) -> Figure:
         colour, marker = TOKEN_COLOURS[number % len(TOKEN_COLOURS)], TOKEN_MARKERS[number % len(TOKEN_MARKERS)]
         for at, row in enumerate(own):
             if row.step is None or row.low is None or row.high is None:
-                axes.text(1.01, at, "never", transform=axes.get_yaxis_transform(), fontsize=7, va="center")
+                axes.text(1.01, at, "not seen", transform=axes.get_yaxis_transform(), fontsize=7, va="center")
                 continue
             axes.plot([row.low, row.high], [at, at], color=colour, linewidth=2.2, alpha=0.55, solid_capstyle="butt")
             axes.plot([row.step], [at], marker, color=colour, markersize=4.5)

@@ -11,6 +11,7 @@ from itertools import combinations
 from math import comb
 
 import numpy as np
+import numpy.typing as npt
 
 RIVALS = 10
 """How many rivals of a size are looked at, at most."""
@@ -37,6 +38,43 @@ def rival_sets(owners: Collection[frozenset[int]], tokens: int) -> list[tuple[in
         else:
             found += _even_sets(tokens, size, taken)
     return found
+
+
+def relabel_sets(
+    label: npt.NDArray[np.bool_], held: npt.NDArray[np.bool_], draws: int, seed: int
+) -> npt.NDArray[np.bool_]:
+    """Draws other sets in place of those that are a part's, of as many tokens and as many of each other's complements.
+
+    What tells a set of tokens tells the others too, so that a set and its complement are one dichotomy and are drawn
+    together: the six parts of the default tokens are three of ten dichotomies, of which there are 120 choices.
+
+    Args:
+        label: (set,) which of the sets are a part's.
+        held: (set, token) which tokens each has, no two alike.
+        draws: how many are drawn.
+        seed: of the draws.
+
+    Returns:
+        (draw, set) which sets are drawn.
+    """
+    random, found = np.random.default_rng(seed), np.zeros((draws, len(label)), bool)
+    for own in _dichotomies(held):
+        order = random.random((draws, len(own))).argsort(axis=1)
+        found[:, own] = label[own][order]
+    return found
+
+
+def _dichotomies(held: npt.NDArray[np.bool_]) -> list[npt.NDArray[np.int_]]:
+    """Positions of sets with their complements, (dichotomy, 1 or 2), those of the same sizes together."""
+    known = {tuple(own): number for number, own in enumerate(held.tolist())}
+    shapes: dict[tuple[int, ...], list[list[int]]] = {}
+    for number, own in enumerate(held):
+        other = known.get(tuple((~own).tolist()))
+        if other is not None and (held[other].sum(), other) < (own.sum(), number):
+            continue  # it comes with that one
+        both = [number] if other is None else [number, other]
+        shapes.setdefault(tuple(int(held[k].sum()) for k in both), []).append(both)
+    return [np.array(own) for own in shapes.values()]
 
 
 def _even_sets(tokens: int, size: int, taken: Collection[tuple[int, ...]]) -> list[tuple[int, ...]]:

@@ -58,7 +58,9 @@ class CategoryProbe(Probe):
         assert bank is not None
         assert logits is not None
         labels = bank.labels.to(logits.device)
-        token, layer, source = Axis("token", bank.tokens), Axis("layer", capture.layers), type(self).__name__
+        counts = bank.labels.bincount(minlength=len(bank.tokens)).tolist()
+        token, layer = Axis("token", bank.tokens, notes={"stimuli": counts}), Axis("layer", capture.layers)
+        source = type(self).__name__
         accuracy, confidence = accuracy_by_token(logits, labels), confidence_by_token(logits, labels)
         found = [
             ("bank_accuracy", accuracy, (token,), "share", "Share of a token's stimuli that are told right"),

@@ -12,6 +12,7 @@ from lightning_emerge.analysis.emergence_time import SHARE, Emergence, emergence
 from lightning_emerge.analysis.ramps import fit_ramp
 
 NAN = float("nan")
+LEAST = (0.1, 0.1)
 
 
 def curve(shape: str, count: int, middle: float, width: float) -> tuple[np.ndarray, float]:
@@ -33,7 +34,8 @@ def simulate(shape: str, count: int, noise: float, seed: int):
     """The emergence that is found in a noisy series, and the truth."""
     rng = np.random.default_rng([seed, count, round(100 * noise), len(shape)])
     clean, truth = curve(shape, count, rng.uniform(0.35, 0.65) * count, rng.uniform(0.15, 0.3) * count)
-    return emergence_time(np.arange(count), clean + noise * rng.standard_normal(count), seed), truth
+    # Not from step 0, which is a level of its own.
+    return emergence_time(np.arange(count) + 1, clean + noise * rng.standard_normal(count), 0.1, seed), truth + 1
 
 
 @cache
@@ -43,8 +45,9 @@ def draws(noise: float) -> list[tuple[str, Emergence, float]]:
 
 @pytest.mark.parametrize("noise", [0.2, 0.3, 0.5])
 def test_the_interval_covers_the_truth_as_often_as_it_says(noise):
-    assert all(one.step is not None for _, one, _ in draws(noise))
-    covered = np.mean([one.low <= truth <= one.high for _, one, truth in draws(noise)])
+    found = [(one, truth) for _, one, truth in draws(noise) if one.step is not None]
+    assert len(found) / 400 > 0.99
+    covered = np.mean([one.low <= truth <= one.high for one, truth in found])
     assert 0.92 <= covered <= 0.98
 
 
@@ -73,12 +76,12 @@ def test_a_flat_series_never_leaves(count, own):
         noise = rng.standard_normal(count + 50)
         for k in range(1, len(noise)):
             noise[k] += own * noise[k - 1]
-        never += emergence_time(np.arange(count), noise[50:], seed).step is None
+        never += emergence_time(np.arange(count), noise[50:], 0.1, seed).step is None
     assert never / 400 >= 0.95
 
 
 def test_a_noiseless_step_lies_between_its_two_looks():
-    found = emergence_time([*range(10), 12, 15, 20, 30, 40, 60, 80, 100, 120, 150], [1] * 12 + [3] * 8)
+    found = emergence_time([*range(10), 12, 15, 20, 30, 40, 60, 80, 100, 120, 150], [1] * 12 + [3] * 8, 0.1)
     assert (found.low, found.high) == (15, 20)
     assert found.step == pytest.approx(15 + SHARE * 5)
     assert (found.baseline, found.level) == pytest.approx((1, 3))
@@ -87,7 +90,7 @@ def test_a_noiseless_step_lies_between_its_two_looks():
 def test_the_looks_are_as_good_as_evenly_spaced():
     rng = np.random.default_rng(3)
     values = curve("sigmoid", 60, 30, 15)[0] + 0.1 * rng.standard_normal(60)
-    even, spaced = emergence_time(np.arange(60), values), emergence_time(np.arange(60) ** 2, values)
+    even, spaced = emergence_time(np.arange(60), values, 0.1), emergence_time(np.arange(60) ** 2, values, 0.1)
     assert spaced.low == even.low**2
     assert spaced.high == even.high**2
 
@@ -95,7 +98,7 @@ def test_the_looks_are_as_good_as_evenly_spaced():
 @pytest.mark.parametrize("change", [lambda y: -y, lambda y: 1e6 * y + 1e9, lambda y: 1e-9 * y])
 def test_neither_sign_nor_unit_matters(change):
     values = curve("ramp", 100, 50, 20)[0] + 0.1 * np.random.default_rng(4).standard_normal(100)
-    own, other = emergence_time(np.arange(100), values), emergence_time(np.arange(100), change(values))
+    own, other = emergence_time(np.arange(100), values, 0), emergence_time(np.arange(100), change(values), 0)
     assert (other.low, other.high) == (own.low, own.high)
     assert other.level == pytest.approx(change(own.level), rel=1e-6)
 
@@ -103,28 +106,37 @@ def test_neither_sign_nor_unit_matters(change):
 def test_a_hump_is_not_for_good():
     values = np.zeros(100)
     values[30:60] = 1
-    assert emergence_time(np.arange(100), values + 0.05 * np.random.default_rng(5).standard_normal(100)).step is None
+    assert (
+        emergence_time(np.arange(100), values + 0.05 * np.random.default_rng(5).standard_normal(100), 0.1).step is None
+    )
 
 
 def test_a_relapse_counts_against_an_early_rise():
     values = np.zeros(100)
     values[[10, 11, 12]] = 1
     values[50:] = 1
-    found = emergence_time(np.arange(100), values + 0.05 * np.random.default_rng(6).standard_normal(100))
+    found = emergence_time(np.arange(100), values + 0.05 * np.random.default_rng(6).standard_normal(100), 0.1)
     assert found.low >= 40
 
 
 def test_looks_with_nan_are_left_out():
     values = curve("step", 80, 40, 1)[0] + 0.1 * np.random.default_rng(7).standard_normal(80)
-    gaps = np.full(160, NAN)
+    gaps = np.full(159, NAN)
     gaps[::2] = values
-    own, other = emergence_time(np.arange(0, 160, 2), values), emergence_time(np.arange(160), gaps)
+    own, other = emergence_time(np.arange(0, 160, 2), values, 0.1), emergence_time(np.arange(159), gaps, 0.1)
+    assert own.step is not None
     assert own == other
+
+
+def test_what_ends_with_nan_has_not_left_for_good():
+    values = np.append(curve("step", 80, 40, 1)[0], NAN)
+    assert emergence_time(np.arange(80), values[:-1], 0.1).step is not None
+    assert emergence_time(np.arange(81), values, 0.1).step is None
 
 
 @pytest.mark.parametrize("values", [[], [1.0], [0, 0, 0, 1, 1, 1, 1], [2.0] * 50, [NAN] * 50, [0.1 + 0.2] * 20])
 def test_what_cannot_be_told_is_never(values):
-    found = emergence_time(np.arange(len(values)), values)
+    found = emergence_time(np.arange(len(values)), values, 0.1)
     assert (found.step, found.low, found.high, found.p_value) == (None, None, None, 1)
 
 
@@ -134,13 +146,13 @@ def test_what_cannot_be_told_is_never(values):
 )
 def test_series_that_are_none_are_refused(steps, values, message):
     with pytest.raises(ValueError, match=message):
-        emergence_time(steps, values)
+        emergence_time(steps, values, 0.1)
 
 
 def test_the_same_seed_gives_the_same_interval():
     values = curve("ramp", 60, 30, 10)[0] + 0.3 * np.random.default_rng(8).standard_normal(60)
-    assert emergence_time(np.arange(60), values) == emergence_time(np.arange(60), values)
-    others = {emergence_time(np.arange(60), values, seed).low for seed in range(20)}
+    assert emergence_time(np.arange(60), values, 0.1) == emergence_time(np.arange(60), values, 0.1)
+    others = {emergence_time(np.arange(60), values, 0.1, seed).low for seed in range(20)}
     assert len(others) > 1
 
 
@@ -174,7 +186,7 @@ def _pair(rng: np.random.Generator, gap: float, shared: float) -> tuple[np.ndarr
 @pytest.mark.parametrize("gap", [0, 20])
 def test_a_lead_covers_the_truth(gap):
     rng = np.random.default_rng(9)
-    leads = [lead_time(np.arange(100), *_pair(rng, gap, 0.0), seed) for seed in range(200)]
+    leads = [lead_time(np.arange(100), *_pair(rng, gap, 0.0), LEAST, seed) for seed in range(200)]
     assert np.mean([lead.low <= gap <= lead.high for lead in leads]) >= 0.92
     assert np.mean([lead.steps for lead in leads]) == pytest.approx(gap, abs=0.5)
     assert np.mean([lead.high - lead.low for lead in leads]) < 14
@@ -182,19 +194,21 @@ def test_a_lead_covers_the_truth(gap):
 
 def test_what_disturbs_both_alike_does_not_blur_the_lead():
     rng = np.random.default_rng(10)
-    leads = [lead_time(np.arange(100), *_pair(rng, 0, 0.3), seed) for seed in range(50)]
-    apart = [lead_time(np.arange(100), _pair(rng, 0, 0.3)[0], _pair(rng, 0, 0.3)[1], seed) for seed in range(50)]
+    leads = [lead_time(np.arange(1, 101), *_pair(rng, 0, 0.3), LEAST, seed) for seed in range(50)]
+    apart = [
+        lead_time(np.arange(1, 101), _pair(rng, 0, 0.3)[0], _pair(rng, 0, 0.3)[1], LEAST, seed) for seed in range(50)
+    ]
     assert np.mean([one.high - one.low for one in leads]) < 0.8 * np.mean([one.high - one.low for one in apart])
 
 
 def test_what_never_leaves_leads_nothing():
     flat, late = np.random.default_rng(11).standard_normal(100), curve("step", 100, 50, 1)[0]
-    assert lead_time(np.arange(100), late, flat).steps is None
-    assert lead_time(np.arange(100), flat, late).steps is None
+    assert lead_time(np.arange(100), late, flat, LEAST).steps is None
+    assert lead_time(np.arange(100), flat, late, LEAST).steps is None
 
 
 def test_a_lead_turned_round_is_a_lag():
     early, late = _pair(np.random.default_rng(12), 20, 0.0)
-    there, back = lead_time(np.arange(100), early, late), lead_time(np.arange(100), late, early)
+    there, back = lead_time(np.arange(100), early, late, LEAST), lead_time(np.arange(100), late, early, LEAST)
     assert back.steps == pytest.approx(-there.steps)
     assert (back.low, back.high) == pytest.approx((-there.high, -there.low))

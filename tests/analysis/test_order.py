@@ -59,6 +59,15 @@ def test_an_order_by_chance_is_seldom_significant():
     assert np.mean([one.low <= one.agreement <= one.high for one in found]) >= 0.85
 
 
+def test_seeds_in_which_the_same_things_are_early_are_no_independent_tests():
+    rng, found = np.random.default_rng(3), []
+    for _ in range(30):
+        own = {name: rng.standard_normal(6) for name in ORDER[:2]}  # when each thing emerges, whatever the seed
+        runs = [{name: list(at + 0.3 * rng.standard_normal(6)) for name, at in own.items()} for _ in range(8)]
+        found.append(compare_order(runs, ORDER).p_value)
+    assert np.mean(np.array(found) <= 0.05) <= 0.1
+
+
 @pytest.mark.parametrize("runs", [[], [{}], [{"part": [1, 2]}], [{"part": [1]}, {"token": [2]}], [{"other": [1]}]])
 def test_nothing_to_compare_is_an_error(runs):
     with pytest.raises(ValueError, match=r"no run has things in two of part, conjunction, token\.$"):

@@ -11,6 +11,7 @@ from pathlib import Path
 import fsspec
 import numpy as np
 import pytest
+import yaml
 
 from lightning_emerge.analysis.report import make as module
 from lightning_emerge.analysis.report.construction import how_filters_couple
@@ -19,9 +20,12 @@ from lightning_emerge.analysis.report.filters import choose_filters
 from lightning_emerge.analysis.report.make import SECTIONS, make_report
 from lightning_emerge.analysis.report.overlay import mean_of, spread
 from lightning_emerge.analysis.report.runs import read_runs
+from lightning_emerge.analysis.timeline import run_timeline, tell_time
+from lightning_emerge.records import Axis, Measurement
+from lightning_emerge.sinks.arrays import ArraySink
 
 NAN = float("nan")
-RISES = {"dax": "10", "wug": "20"}
+MANY = (0, 1, 2, 3, 5, 7, 10, 12, 15, 20, 25, 30, 40, 50)
 
 
 @pytest.fixture
@@ -71,15 +75,16 @@ def test_a_whole_run_has_every_section_and_only_umap_is_missing(make_run, tmp_pa
 
 def test_what_was_planted_is_in_the_tables(make_run, tmp_path, only):
     only("trained", "timeline", "costs", "repeat")
-    report = make_report([make_run(tmp_path / "one")])
+    report = make_report([make_run(tmp_path / "one", steps=MANY)])
     facts, accuracy = section(report, "trained").tables
     found = dict(facts.rows)
     assert found["weights"] == "1,234,567"
     assert found["network"] == "VGG: plan vgg11, width 4"
-    assert found["looks"] == "6, from step 0 to 50"
+    assert found["looks"] == "14, from step 0 to 50"
     assert dict(zip(accuracy.head, accuracy.rows[0], strict=True))["bank"] == "0.900"
     assert dict(zip(accuracy.head, accuracy.rows[0], strict=True))["val/accuracy"] == "0.750"
-    assert dict(section(report, "timeline").tables[0].rows) == RISES
+    times = dict(section(report, "timeline").tables[0].rows)
+    assert (times["token dax"], times["token wug"]) == ("7 (7 to 10)", "16 (15 to 20)")
     assert section(report, "costs").tables[0].rows[0] == ["CategoryProbe", "6", "2.00 s", "5.0%", "1.00 s"]
     versions = dict(section(report, "repeat").tables[0].rows)
     assert versions == {
@@ -314,9 +319,103 @@ def test_several_runs_have_a_line_each_and_their_mean(make_run, tmp_path, only):
 
 def test_the_spread_of_emergence_is_that_of_the_runs(make_run, tmp_path, only):
     only("timeline")
-    runs = [make_run(tmp_path / f"seed{k}", seed=k) for k in range(2)]
+    runs = [make_run(tmp_path / f"seed{k}", seed=k, steps=MANY) for k in range(2)]
     timeline = section(make_report(runs), "timeline").tables[0]
-    assert timeline.rows[0] == ["dax", "10", "10", "10 ± 0"]
+    assert timeline.rows[0] == ["token dax", "7 (7 to 10)", "7 (7 to 10)", "7 ± 0"]
+
+
+def test_the_page_dates_as_the_file_and_the_closing_lines_do(make_run, tmp_path, only):
+    only("timeline")
+    run = make_run(tmp_path / "one", steps=MANY)
+    (table,) = section(make_report([run]), "timeline").tables
+    events = run_timeline(run)
+    assert [row[1] for row in table.rows] == [tell_time(event.emergence) for event in events]
+    assert {event.name for event in events if event.group == "token" and event.emergence.step} == {"dax", "wug"}
+
+
+def test_runs_of_other_configurations_are_not_averaged(make_run, tmp_path, only):
+    only("trained", "learning", "geometry", "timeline")
+    many = [make_run(tmp_path / "many" / f"seed{k}", seed=k, steps=MANY) for k in range(2)]
+    few = make_run(tmp_path / "few" / "seed0", seed=2, exemplars=5, steps=MANY[:9])
+    report = make_report([many[0], few, many[1]])
+    trained = section(report, "trained")
+    _, differences, accuracy = trained.tables
+    assert [row[0] for row in accuracy.rows][3:] == ["mean ± standard deviation of many/seed0 and 1 like it"]
+    assert differences.head == ["", "many/seed0 and 1 like it", "few/seed0"]
+    assert differences.rows == [["data.exemplars", "500", "5"]]
+    times = section(report, "timeline").tables[0]
+    assert times.head[1:] == [
+        *("many/seed0", "few/seed0", "many/seed1"),
+        "mean ± standard deviation of many/seed0 and 1 like it",
+    ]
+    shown = next(one for one in section(report, "geometry").pictures if one.name == "shape").figure
+    lines = [line for line in shown.axes[0].get_lines() if line.get_label() == "conv1"]
+    assert [(line.get_linestyle(), line.get_xdata()[-1]) for line in lines] == [("-", 50), ("--", 15)]
+    ratios = [read.read("distance_ratio").values[:, 0] for read in read_runs([*many, few])]
+    np.testing.assert_allclose(lines[0].get_ydata(), (ratios[0] + ratios[1]) / 2, rtol=1e-6)
+    np.testing.assert_array_equal(lines[1].get_ydata(), ratios[2])
+    named = [text.get_text() for text in shown.legends[0].get_texts()]
+    assert named[-2:] == ["many/seed0 and 1 like it", "few/seed0"]
+    said = [sentence for sentence in section(report, "geometry").says if "Distance within" in sentence]
+    assert [sentence.partition(":")[0] for sentence in said] == ["many/seed0 and 1 like it", "few/seed0"]
+    assert "±" in said[0]
+    assert "±" not in said[1]
+    assert "3 runs of 2 configurations" in report.about[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("seed_everything: 5", True),
+        ("data: {init_args: {seed: 9, exemplars: 500}}", True),
+        ("data: {init_args: {exemplars: 501}}", False),
+        ("data: {init_args: {exemplars: 500, shuffle_labels: true}}", False),
+        ("trainer: {logger: {init_args: {save_dir: elsewhere, name: other}}, default_root_dir: /there}", True),
+        ("trainer: {max_epochs: 3}", False),
+        ("trainer: {callbacks: [{class_path: lightning_emerge.FrozenLayers, init_args: {layers: [a]}}]}", False),
+    ],
+)
+def test_runs_that_differ_in_seeds_and_places_alone_are_of_one_configuration(text, same, make_run, tmp_path):
+    plain = {
+        "seed_everything": 0,
+        "trainer": {"max_epochs": 2, "logger": {"init_args": {"save_dir": "runs"}}, "callbacks": []},
+        "data": {"class_path": "lightning_emerge.TokenDataModule", "init_args": {"seed": 7, "exemplars": 500}},
+    }
+    changed = yaml.safe_load(text)
+    other = {key: {**own, **changed.get(key, {})} if isinstance(own, dict) else own for key, own in plain.items()}
+    other["data"] = {**plain["data"], **changed.get("data", {})}
+    runs = [make_run(tmp_path / name) for name in "ab"]
+    for run, config in zip(runs, (plain, {**other, "seed_everything": changed.get("seed_everything", 0)}), strict=True):
+        (run / "config.yaml").write_text(yaml.safe_dump(config))
+    assert (len({run.group for run in read_runs(runs)}) == 1) == same
+
+
+def test_parts_of_which_nothing_is_made_are_in_no_order(tmp_path, only):
+    only("construction")
+    feature = Axis("feature", ["disk", "bar"], notes={"kind": ["part", "part"], "tokens": ["dax", "wug"]})
+    sink = ArraySink(tmp_path / "records.zarr", None)
+    for step in range(3):
+        areas = np.full((1, 2), 0.5, np.float32)
+        sink.write(step, [Measurement("part_filter_auc", areas, (Axis("layer", ["fc"]), feature), step, unit="AUC")])
+    sink.close()
+    report = make_report([tmp_path])
+    assert "could not be made" not in " ".join(report.missing)
+    assert "emerged in that order" not in " ".join(section(report, "construction").says)
+
+
+def test_runs_without_a_configuration_are_not_averaged(make_run, tmp_path):
+    runs = [make_run(tmp_path / name) for name in "ab"]
+    for run in runs:
+        (run / "config.yaml").unlink()
+    assert len({run.group for run in read_runs(runs)}) == 2
+
+
+def test_more_configurations_than_can_be_told_apart_are_refused(make_run, tmp_path):
+    runs = [make_run(tmp_path / str(k)) for k in range(9)]
+    for k, run in enumerate(runs):
+        (run / "config.yaml").write_text(f"data: {{exemplars: {k}}}")
+    with pytest.raises(ValueError, match=r"8 configurations at most .* these have 9\. Give fewer runs"):
+        read_runs(runs)
 
 
 @pytest.mark.parametrize(
@@ -328,7 +427,7 @@ def test_a_spread_is_the_mean_and_the_deviation_of_a_sample(values, known, of):
 
 
 def test_a_spread_of_what_is_not_known():
-    assert spread([None, None]) == "never"
+    assert spread([None, None]) == "not seen"
     assert spread([NAN]) == "-"
     assert spread([0.25], 2) == "0.25"
 
@@ -343,6 +442,7 @@ def test_runs_that_looked_at_other_steps_are_averaged_where_both_did(make_run, t
     shown = section(make_report(runs), "gradients").pictures[0].figure.axes[0].get_lines()
     mean = next(line for line in shown if line.get_label() == "conv1")
     assert list(mean.get_xdata()) == [0, 3, 50]
+    assert mean.axes.get_xlim()[1] > 80  # a run that went on is drawn to its own end
 
 
 def test_a_run_behind_a_url_is_read(make_run, tmp_path, only):

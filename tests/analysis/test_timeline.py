@@ -62,12 +62,60 @@ def test_a_feature_is_followed_in_the_layer_that_tells_it_best(tmp_path):
     assert [one.measure for one in run_series(tmp_path)] == ["part_filter_auc of fc1"] * 2
 
 
+def test_the_least_rise_is_that_of_as_many_stimuli_and_edges_as_there_were(tmp_path):
+    feature = Axis("feature", ["ring"], notes={"kind": ["part"], "stimuli": [100], "others": [150]})
+    pair = Axis("pair", ["conv1_1 > conv1_2"], notes={"filters_out": [16], "filters_in": [32]})
+    rows = {
+        "bank_confidence": (Axis("token", ["dax", "wug"], notes={"stimuli": [50, 0]}),),
+        "ridge_accuracy": (LAYER,),
+        "part_filter_auc": (LAYER, feature),
+        "coupling_edges": (pair, KIND),
+    }
+    sink = ArraySink(tmp_path / "records.zarr", None)
+    sizes = {name: tuple(len(axis.labels) for axis in axes) for name, axes in rows.items()}
+    sink.write(0, [Measurement(name, np.ones(sizes[name], np.float32), axes, 0) for name, axes in rows.items()])
+    sink.close()
+    found = {one.name: one.least for one in run_series(tmp_path)}
+    two = 3 * 2**0.5
+    both = 3.19 * 2**0.5  # the better of two layers
+    wanted = dict.fromkeys(("dax", "conv1_1", "fc1"), two * 0.5 / 50**0.5)
+    wanted |= {"wug": 0.1, "ring": both * (251 / (12 * 100 * 150)) ** 0.5, "conv1_1 > conv1_2": 6 / 512}
+    assert found == pytest.approx(wanted, rel=0.01)
+
+
+def test_a_few_edges_by_chance_are_no_graph_and_one_that_grows_is(tmp_path):
+    pair = Axis("pair", ["a > b", "b > c"], notes={"filters_out": [32, 32], "filters_in": [32, 32]})
+    rng = np.random.default_rng(0)
+    sink = ArraySink(tmp_path / "records.zarr", None)
+    for look in range(40):
+        edges = rng.poisson(3, 2) * (rng.random(2) < 0.05) + [0, 20 * (look >= 20)] + [look >= 20, 0]
+        shares = np.tile(edges[:, None] / 1024, (1, 3)).astype(np.float32)
+        sink.write(look, [Measurement("coupling_edges", shares, (pair, KIND), look)])
+    sink.close()
+    few, grows = run_timeline(tmp_path)
+    assert few.emergence.step is None
+    assert grows.emergence.low <= 20 <= grows.emergence.high
+
+
+def test_a_token_of_a_run_that_diverged_has_not_emerged_for_good(tmp_path):
+    sink = ArraySink(tmp_path / "records.zarr", None)
+    for look in range(30):
+        values = {
+            "bank_accuracy": [1.0, 0.0],
+            "bank_confidence": [np.nan] * 2 if look > 25 else [0.2 + 0.7 * (look > 9)] * 2,
+        }
+        sink.write(look, [Measurement(name, np.array(own, np.float32), (TOKEN,), look) for name, own in values.items()])
+    sink.close()
+    assert [event.emergence.step for event in run_timeline(tmp_path)] == [None, None]
+
+
 def test_it_is_written_as_plain_json_and_drawn(tmp_path):
     write(tmp_path)
     events = run_timeline(tmp_path)
     write_timeline(tmp_path, events)
     kept = json.loads((tmp_path / FILE).read_text())
     assert "left its baseline for good" in kept["about"]
+    assert kept["events"][0]["least"] == 0.1
     assert [row["name"] for row in kept["events"]] == [event.name for event in events]
     wug = kept["events"][1]
     assert (wug["step"], wug["low"], wug["high"]) == (None, None, None)
@@ -75,7 +123,7 @@ def test_it_is_written_as_plain_json_and_drawn(tmp_path):
     figure = draw_timeline(tmp_path, events)
     assert figure is not None
     texts = [text.get_text() for axes in figure.axes for text in axes.texts]
-    assert texts == ["never"]
+    assert texts == ["not seen"]
     names = [label.get_text() for axes in figure.axes for label in axes.get_yticklabels()]
     assert names == [event.name for event in events]
     lines = [line.get_xdata() for line in figure.axes[0].lines]

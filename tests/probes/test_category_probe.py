@@ -14,6 +14,7 @@ def test_accuracy_and_confidence_by_token():
     measured = {found.name: found for found in le.CategoryProbe().measure(le.Capture(5, (), bank, outputs=logits))}
     np.testing.assert_allclose(measured["bank_accuracy"].values, [1, 0])
     np.testing.assert_allclose(measured["bank_accuracy_mean"].values, 0.5)
+    assert list(measured["bank_confidence"].axes[0].notes["stimuli"]) == [2, 2]  # how sure it is, for emergence times
     sure = 1 / (1 + np.exp(-9.0))
     np.testing.assert_allclose(measured["bank_confidence"].values, [(sure + 0.5) / 2, 1 - sure], rtol=1e-3)
 

@@ -11,8 +11,16 @@ from lightning_emerge.analysis.construction import construction_leads, construct
 from lightning_emerge.analysis.coupling import draw_run_graph
 from lightning_emerge.analysis.recovery import grammar_recovery
 from lightning_emerge.analysis.report.content import Picture, Section, Table
-from lightning_emerge.analysis.report.overlay import Reduce, collect, tell_change, tell_missing, to_chart, write_number
-from lightning_emerge.analysis.report.runs import Run
+from lightning_emerge.analysis.report.overlay import (
+    Reduce,
+    by_group,
+    collect,
+    tell_change,
+    tell_missing,
+    to_chart,
+    write_number,
+)
+from lightning_emerge.analysis.report.runs import Run, words
 from lightning_emerge.figures.series import Chart, draw_charts
 from lightning_emerge.measures.coupling import KINDS
 
@@ -63,8 +71,9 @@ def how_features_are_built(runs: Sequence[Run]) -> Section:
     caption = "Each curve is a part or a conjunction of parts, in the layer that has most of it at that step."
     _add(charts, "construction", "Parts and conjunctions of parts", caption, section)
     parted = [run for run in runs if run.read("part_filter_auc") is not None]
-    if parted and any(run.read("bank_confidence") is not None for run in parted):
-        section.says.append(_order(parted))
+    groups = by_group((run, run) for run in parted if _has_wholes(run))
+    for group, own in groups.items():
+        section.says.append(f"{f'{group}: ' if len(groups) > 1 else ''}{_order(own)}")
     section.tables += [table for table in (_leads(parted), _recovered(parted), _ablated(runs)) if table.rows]
     return section
 
@@ -81,10 +90,16 @@ def _graph(run: Run) -> list[Picture]:
     return [Picture("coupling_graph", figure, "Graph of effective edges between filters of layers", caption)]
 
 
+def _has_wholes(run: Run) -> bool:
+    """Whether there are two kinds of features, to be in an order."""
+    features = run.records["part_filter_auc"]
+    return len({*words(features[f"{features.dims[-1]}_kind"])}) > 1
+
+
 def _order(runs: Sequence[Run]) -> str:
     found = construction_order([run.folder for run in runs])
     return (
-        f"Of {found.pairs} pairs of a simpler thing and one that is made of such (parts, pairs, conjunctions, tokens), "
+        f"Of {found.pairs} pairs of a simpler thing and one that is made of such (parts, pairs, conjunctions), "
         f"{found.agreement:.2f} emerged in that order, where 95% of shuffled orders have {found.low:.2f} to "
         f"{found.high:.2f} (p = {found.p_value:.4f}, one-sided)."
     )

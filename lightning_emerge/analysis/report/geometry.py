@@ -19,6 +19,7 @@ from lightning_emerge.analysis.report.overlay import (
     evenly,
     tell_change,
     tell_missing,
+    tell_runs,
     to_chart,
 )
 from lightning_emerge.analysis.report.runs import Run, words
@@ -97,7 +98,7 @@ def _add_fits(runs: Sequence[Run], section: Section) -> None:
         figure = draw_run_fits(runs[0].folder) if "model_fit" in runs[0].records else None
         caption = "-1 to 1; 0 if they have nothing in common."
     else:
-        figure, caption = _overlay_fits(runs, title, section), "Thin lines are single runs, thick ones their mean."
+        figure, caption = _overlay_fits(runs, title, section), tell_runs(runs).strip()
     if figure is not None:
         alt = f"{title}: curves by layer over steps"
         section.pictures.append(Picture("model_fit", figure, alt, f"{title}. {caption}"))
@@ -138,8 +139,9 @@ def _add_charts(
     if not charts:
         return
     figure = draw_charts(charts, title, ordered=True)
-    several = "Thin lines are single runs, thick ones their mean. " if len(runs) > 1 else ""
-    caption = f"{several}At most {MOST_LAYERS} layers are drawn, evenly chosen: dark are early ones, light late ones."
+    caption = (
+        f"{tell_runs(runs)}At most {MOST_LAYERS} layers are drawn, evenly chosen: dark are early ones, light late ones."
+    )
     section.pictures.append(Picture(name, figure, f"{title}: curves by layer over steps", caption))
 
 

@@ -7,19 +7,26 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from lightning_emerge.analysis.emergence import lasting_rise
 from lightning_emerge.analysis.report.content import Picture, Section, Table
-from lightning_emerge.analysis.report.overlay import Found, collect, spread, tell_missing, to_chart
-from lightning_emerge.analysis.report.runs import Run, words
-from lightning_emerge.analysis.timeline import Event, draw_timeline, run_timeline
+from lightning_emerge.analysis.report.overlay import (
+    Found,
+    by_group,
+    collect,
+    spread,
+    tell_missing,
+    tell_runs,
+    to_chart,
+)
+from lightning_emerge.analysis.report.runs import Run
+from lightning_emerge.analysis.timeline import Event, draw_timeline, run_timeline, tell_time
 from lightning_emerge.figures.curves import draw_emergence
 from lightning_emerge.figures.series import draw_charts
 
-_KNOWN = 0.5
 _MOST_TOKENS = 32
-_LEFT = "It has left it where it has gone 15% of its way to its final level."
 _TIMES = (
-    "The optimizer step at which each left its baseline for good, with its 95% interval, from look to look. " + _LEFT
+    "The optimizer step at which each left its baseline for good, with its 95% interval, from look to look: where it "
+    "has gone 15% of its way to its final level. What rose by less than three standard errors over stimuli, or in "
+    "fewer than three looks, was not seen to."
 )
 
 
@@ -49,53 +56,38 @@ def how_it_learned(runs: Sequence[Run]) -> Section:
 
 
 def when_it_emerged(runs: Sequence[Run]) -> Section:
-    """Tells from which look on each token, and each layer, was above a level for good."""
+    """Tells when each token, layer, feature and coupling emerged."""
     section = Section()
     tell_missing(runs, ("bank_confidence",), "CategoryProbe", section)
-    tokens = collect(runs, "bank_confidence", section)
-    if tokens:
-        about = (
-            f"From which optimizer step on the mean probability of the right token is {_KNOWN} or more at every look, "
-            "to the end of the records."
-        )
-        section.tables.append(_rises(tokens, about, [_KNOWN] * tokens[0][1].shape[1]))
-    layers = collect(runs, "ridge_accuracy", section)
-    count = len(next((run.tokens for run in runs if run.tokens), []))
-    if layers and count:
-        level = (1 + 1 / count) / 2
-        about = (
-            f"From which optimizer step on a ridge regression tells {level:.2f} of the stimuli right from a layer, "
-            "midway between chance and all, at every look to the end of the records."
-        )
-        section.tables.append(_rises(layers, about, [level] * layers[0][1].shape[1]))
-    dated = [(run, run_timeline(run.folder)) for run in runs if run.steps]
+    dated = [(run, events) for run, events in ((run, run_timeline(run.folder)) for run in runs if run.steps) if events]
+    if dated:
+        section.tables.append(_emerged(dated))
     for run, events in dated if len(dated) == 1 else []:
         figure = draw_timeline(run.folder, events)
         if figure is not None:
             section.pictures.append(Picture("timeline", figure, "Emergence times with intervals, by group", _TIMES))
-    if len(dated) > 1:
-        section.tables.append(_emerged(dated))
     return section
 
 
 def _emerged(dated: Sequence[tuple[Run, Sequence[Event]]]) -> Table:
-    """Emergence times of several runs side by side."""
-    times = [{(one.group, one.name): one.emergence.step for one in events} for _, events in dated]
+    """Emergence times of runs side by side, with mean and spread over those of one configuration."""
+    times = [{(one.group, one.name): one.emergence for one in events} for _, events in dated]
     things = list(dict.fromkeys(thing for own in times for thing in own))
+    groups = {name: own for name, own in by_group(_steps(dated)).items() if len(own) > 1}
     rows = [
         [
             f"{group} {name}",
-            *(_step(own.get((group, name))) for own in times),
-            spread([own.get((group, name)) for own in times], 0),
+            *(tell_time(own[group, name]) if (group, name) in own else "-" for own in times),
+            *(spread([steps.get((group, name), np.nan) for steps in own], 0) for own in groups.values()),
         ]
         for group, name in things
     ]
-    head = ["", *(run.name for run, _ in dated), "mean ± standard deviation"]
-    return Table(f"At which optimizer step each left its baseline for good. {_LEFT}", head, rows)
+    head = ["", *(run.name for run, _ in dated), *(f"mean ± standard deviation of {name}" for name in groups)]
+    return Table(_TIMES, head, rows)
 
 
-def _step(step: float | None) -> str:
-    return "never" if step is None else f"{step:.0f}"
+def _steps(dated: Sequence[tuple[Run, Sequence[Event]]]) -> list[tuple[Run, dict[tuple[str, str], float | None]]]:
+    return [(run, {(one.group, one.name): one.emergence.step for one in events}) for run, events in dated]
 
 
 def _last(run: Run, values: xr.DataArray) -> str:
@@ -127,18 +119,4 @@ def _tokens(accuracy: Found, confidence: Found) -> Picture:
     figure = draw_charts(
         [chart for chart in charts if chart is not None], "Emergence of the tokens on the stimulus bank"
     )
-    return Picture("emergence", figure, alt, f"Thin lines are single runs, thick ones the mean of {len(accuracy)}.")
-
-
-def _rises(found: Found, about: str, levels: Sequence[float]) -> Table:
-    labels = words(found[0][1][str(found[0][1].dims[1])])
-    rises = [
-        [lasting_rise(values.step.values.tolist(), values.values[:, k], levels[k]) for _, values in found]
-        for k in range(len(labels))
-    ]
-    head, several = ["", *(run.name for run, _ in found)], len(found) > 1
-    rows = [
-        [label, *("never" if step is None else str(step) for step in steps), *([spread(steps, 0)] if several else [])]
-        for label, steps in zip(labels, rises, strict=True)
-    ]
-    return Table(about, [*head, "mean ± standard deviation"] if several else head, rows)
+    return Picture("emergence", figure, alt, tell_runs([run for run, _ in accuracy]).strip())

@@ -10,6 +10,7 @@ from lightning_emerge.analysis.report.content import Chapter, Report, Section
 from lightning_emerge.analysis.report.filters import how_gradients_went, what_filters_became
 from lightning_emerge.analysis.report.geometry import how_layers_lie, where_stimuli_lie
 from lightning_emerge.analysis.report.learning import how_it_learned, when_it_emerged
+from lightning_emerge.analysis.report.overlay import tell_runs
 from lightning_emerge.analysis.report.runs import Run, read_runs
 from lightning_emerge.analysis.report.trained import how_to_repeat, what_it_cost, what_was_trained
 
@@ -36,23 +37,28 @@ def make_report(folders: Sequence[str | Path]) -> Report:
         folders: of the runs, or fsspec URLs.
 
     Returns:
-        What there is, with what is missing named. Of several runs, curves have a thin line for each and a thick one for
-        their mean, and tables their mean and standard deviation.
+        What there is, with what is missing named. Runs whose configurations differ in seeds and places alone are
+        averaged: curves have a thin line for each and a thick one for their mean, and tables their mean and standard
+        deviation. Those of other configurations are laid over them.
 
     Raises:
         FileNotFoundError: if there is no such folder.
-        ValueError: if a folder is that of no run, one is given twice, or tokens differ from run to run.
+        ValueError: if a folder is that of no run, one is given twice, tokens differ from run to run, or there are more
+            than 8 configurations.
     """
     runs = read_runs(folders)
     chapters = [Chapter(name, heading, _make(heading, make, runs)) for name, heading, make in SECTIONS]
     # What is torn comes to light when it is read, so it is said at last, in the first section.
     chapters[0].section.missing[:0] = [sentence for run in runs for sentence in run.trouble]
-    about = (
-        "How a classification emerged in a network, from the records of one run."
-        if len(runs) == 1
-        else f"How a classification emerged in {len(runs)} runs: thin lines are single runs, thick ones their mean."
-    )
-    return Report(", ".join(run.name for run in runs), [about], chapters)
+    return Report(", ".join(run.name for run in runs), [_about(runs)], chapters)
+
+
+def _about(runs: Sequence[Run]) -> str:
+    if len(runs) == 1:
+        return "How a classification emerged in a network, from the records of one run."
+    kinds = len({run.group for run in runs})
+    of = "of one configuration" if kinds == 1 else f"of {kinds} configurations, averaged within each alone"
+    return f"How a classification emerged in {len(runs)} runs {of}. {tell_runs(runs)}".strip()
 
 
 def _make(heading: str, make: Callable[[Sequence[Run]], Section], runs: Sequence[Run]) -> Section:

@@ -1,8 +1,9 @@
-"""Records of one run or several as curves and cells: each run, their mean and their spread."""
+"""Records of one run or several as curves and cells: each run, and mean and spread over those of one configuration."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,23 @@ MOST_LAYERS = 8
 """Curves of layers that can be told apart in one chart."""
 
 Found = list[tuple[Run, xr.DataArray]]
+_Own = TypeVar("_Own")
 Reduce = Callable[[xr.DataArray], xr.DataArray]
+
+
+def by_group(found: Iterable[tuple[Run, _Own]]) -> dict[str, list[_Own]]:
+    """Puts together what there is of the runs of each configuration, by the name of their group."""
+    groups: dict[str, list[_Own]] = {}
+    for run, own in found:
+        groups.setdefault(run.group, []).append(own)
+    return groups
+
+
+def tell_runs(runs: Sequence[Run]) -> str:
+    """Says how a chart of these runs is read."""
+    sizes = {name: len(own) for name, own in by_group((run, run) for run in runs).items()}
+    averaged = "Thin lines are single runs, thick ones their mean. " if max(sizes.values(), default=1) > 1 else ""
+    return f"{averaged}A kind of line is a configuration. " if len(sizes) > 1 else averaged
 
 
 def tell_missing(
@@ -79,7 +96,10 @@ def to_chart(
     level: float | None = None,
     most: int = MOST_LAYERS,
 ) -> Chart | None:
-    """Makes a chart of a record (step, label), or (step,): each run thin and their mean thick; one run is thick.
+    """Makes a chart of a record (step, label), or (step,), with a thick line for each configuration.
+
+    It is the mean over its runs at the steps at which all of them looked, and these are thin lines beside it, to the
+    last look of each.
 
     Args:
         found: what `collect` gave.
@@ -93,7 +113,13 @@ def to_chart(
         return None
     first = found[0][1]
     labels = words(first[str(first.dims[1])]) if first.ndim > 1 else [""]
-    series = [_series(found, number, labels[number]) for number in evenly(len(labels), most)]
+    groups = by_group(found)
+    most = min(most, MOST_LAYERS) if len(groups) > 1 else most  # each curve has a colour, as lines tell groups apart
+    series = [
+        _series(group, own, number, labels[number])
+        for number in evenly(len(labels), most)
+        for group, own in groups.items()
+    ]
     return Chart(title, unit_of(first), series, span, log, level)
 
 
@@ -104,7 +130,7 @@ def unit_of(values: xr.DataArray) -> str:
 
 
 def tell_change(found: Found, what: str, section: Section, *, most: bool = False) -> None:
-    """Says where a record (step, label) began and ended at one label, with its unit and the spread over runs.
+    """Says where a record (step, label) began and ended at one label, with its unit and the spread over like runs.
 
     Args:
         found: what `collect` gave.
@@ -117,24 +143,28 @@ def tell_change(found: Found, what: str, section: Section, *, most: bool = False
     first = found[0][1]
     ends = mean_of([values.values[-1] for _, values in found])
     at = int(np.nan_to_num(ends, nan=-np.inf).argmax()) if most else len(ends) - 1
-    label = words(first[str(first.dims[1])])[at]
-    low, high = (spread([float(values.values[place, at]) for _, values in found], 2) for place in (0, -1))
-    when = " and ".join(sorted({str(int(values.step[-1])) for _, values in found}, key=int))
-    section.says.append(
-        f"{what} in {label} goes from {low} at step {int(first.step[0])} to {high} at step {when} ({unit_of(first)})."
-    )
+    label, groups = words(first[str(first.dims[1])])[at], by_group(found)
+    for group, own in groups.items():
+        low, high = (spread([float(values.values[place, at]) for values in own], 2) for place in (0, -1))
+        began, ended = (
+            " and ".join(sorted({str(int(values.step[place])) for values in own}, key=int)) for place in (0, -1)
+        )
+        who = f"{group}: " if len(groups) > 1 else ""
+        section.says.append(
+            f"{who}{what} in {label} goes from {low} at step {began} to {high} at step {ended} ({unit_of(first)})."
+        )
 
 
-def _series(found: Found, number: int, label: str) -> Series:
+def _series(group: str, found: Sequence[xr.DataArray], number: int, label: str) -> Series:
     lines = [
         Line(values.step.values.tolist(), values.values if values.ndim == 1 else values.values[:, number])
-        for _, values in found
+        for values in found
     ]
     if len(lines) == 1:
-        return Series(label, lines[0])
+        return Series(label, lines[0], group=group)
     shared = sorted(set.intersection(*(set(line.steps) for line in lines)))
     rows = [line.values[np.isin(line.steps, shared)] for line in lines]
-    return Series(label, Line(shared, mean_of(rows)), lines)
+    return Series(label, Line(shared, mean_of(rows)), lines, group)
 
 
 def evenly(count: int, most: int) -> list[int]:
@@ -152,7 +182,7 @@ def spread(values: Sequence[float | None], digits: int = 3) -> str:
     """Writes the mean and the standard deviation of one number of each run; of one run, the number."""
     known = [float(value) for value in values if value is not None and np.isfinite(value)]
     if not known:
-        return "never" if any(value is None for value in values) else "-"
+        return "not seen" if any(value is None for value in values) else "-"
     of = f" ({len(known)} of {len(values)})" if len(known) < len(values) else ""
     if len(known) == 1:
         return f"{known[0]:.{digits}f}{of}"

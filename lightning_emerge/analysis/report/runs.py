@@ -1,8 +1,9 @@
-"""A run as it lies on disk: whole, unfinished or broken."""
+"""A run as it lies on disk: whole, unfinished or broken; and which runs are of one configuration."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -19,6 +20,10 @@ from lightning_emerge.sinks.storage import Folder
 CONFIG = "config.yaml"
 _MOST = {CONFIG: 1 << 18, FIT: 1 << 20}
 """Bytes that a file may have; a fit writes some thousands. YAML is read at some 100 kB a second."""
+_BESIDE = ("seed_everything", "seed", "ckpt_path", "logger", "default_root_dir", "save_dir", "dirpath")
+"""Keys in which runs of one configuration may differ: seeds, and where things are written."""
+_MOST_GROUPS = 8
+"""Configurations that can be told apart in one chart."""
 _OF_A_RUN = (STORE, CONFIG, FIT, "checkpoints", "hparams.yaml")
 
 
@@ -29,6 +34,7 @@ class Run:
     Attributes:
         folder: the run's, as it was given.
         name: what it is called in the report.
+        group: what the runs of its configuration are called together.
         records: what its probes recorded; empty if there is nothing that can be read.
         config: its configuration, empty if there is none.
         config_text: the same as it is on disk.
@@ -43,6 +49,7 @@ class Run:
     config_text: str = ""
     fit: Mapping[str, Any] = field(default_factory=dict[str, Any])
     trouble: list[str] = field(default_factory=list[str])
+    group: str = ""
 
     @property
     def steps(self) -> list[int]:
@@ -116,7 +123,8 @@ def read_runs(folders: Sequence[str | Path]) -> list[Run]:
 
     Raises:
         FileNotFoundError: if there is no such folder.
-        ValueError: if a folder is that of no run, one is given twice, or tokens differ from run to run.
+        ValueError: if a folder is that of no run, one is given twice, tokens differ from run to run, or there are more
+            than 8 configurations.
     """
     given = [str(folder).rstrip("/") or "/" for folder in folders]
     if not given:
@@ -127,7 +135,48 @@ def read_runs(folders: Sequence[str | Path]) -> list[Run]:
         _check(folder)
     runs = [_read(folder, name) for folder, name in zip(given, _names(given), strict=True)]
     _compare([run for run in runs if run.tokens])
+    _group(runs)
     return runs
+
+
+def settings(config: Mapping[str, Any]) -> dict[str, str]:
+    """Gives what a configuration sets, but seeds and where things are written, flat: "data.exemplars" -> "500"."""
+    return dict(_flat("", config))
+
+
+def _flat(name: str, value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        if "class_path" in value:
+            yield name, str(value["class_path"]).rpartition(".")[2]
+            value = value.get("init_args")
+            value = value if isinstance(value, dict) else {}
+        for key, own in value.items():
+            if key not in _BESIDE:
+                yield from _flat(f"{name}.{key}" if name else str(key), own)
+    elif isinstance(value, list) and any(isinstance(own, dict) for own in value):
+        named = [str(own.get("class_path", "")).rpartition(".")[2] if isinstance(own, dict) else "" for own in value]
+        for number, own in enumerate(value):
+            before = named[:number].count(named[number])
+            yield from _flat(f"{name}.{named[number] or number}{f' {before + 1}' if before else ''}", own)
+    else:
+        yield name, json.dumps(value, default=str)
+
+
+def _group(runs: Sequence[Run]) -> None:
+    """Names the group of each run; those whose configuration is not known are alone."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        own = json.dumps(sorted(settings(run.config).items())) if run.config else run.folder
+        groups.setdefault(own, []).append(run)
+    if len(groups) > _MOST_GROUPS:
+        raise ValueError(
+            f"Runs of {_MOST_GROUPS} configurations at most are laid over each other; these have {len(groups)}. "
+            "Give fewer runs."
+        )
+    for alike in groups.values():
+        more = f" and {len(alike) - 1} like it" if len(alike) > 1 else ""
+        for run in alike:
+            run.group = f"{alike[0].name}{more}"
 
 
 def _compare(runs: Sequence[Run]) -> None:

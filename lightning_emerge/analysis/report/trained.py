@@ -10,13 +10,14 @@ from itertools import islice
 from typing import Any
 
 from lightning_emerge.analysis.report.content import Fold, Section, Table
-from lightning_emerge.analysis.report.overlay import spread, write_number
-from lightning_emerge.analysis.report.runs import CONFIG, Run
+from lightning_emerge.analysis.report.overlay import by_group, spread, write_number
+from lightning_emerge.analysis.report.runs import CONFIG, Run, settings
 from lightning_emerge.engine.fitted import FIT
 from lightning_emerge.sinks.arrays import STORE
 from lightning_emerge.sinks.places import is_url, to_local
 
 _MOST_FILES = 300_000
+_MOST_ROWS, _MOST_LETTERS = 30, 60
 
 
 def what_was_trained(runs: Sequence[Run]) -> Section:
@@ -30,15 +31,35 @@ def what_was_trained(runs: Sequence[Run]) -> Section:
     rows = [
         [run.name, *(write_number(final.get(name)) for name in names)] for run, final in zip(runs, finals, strict=True)
     ]
-    if len(runs) > 1:
-        known = [[final[name] for final in finals if name in final] for name in names]
-        rows.append(["mean ± standard deviation", *map(spread, known)])
+    groups = by_group(zip(runs, finals, strict=True))
+    for group, own in groups.items():
+        if len(own) > 1:
+            known = [[final[name] for final in own if name in final] for name in names]
+            of = f" of {group}" if len(groups) > 1 else ""
+            rows.append([f"mean ± standard deviation{of}", *map(spread, known)])
+    if len(groups) > 1:
+        section.tables.append(_differences(runs))
     if names:
         section.tables.append(Table("Accuracy at the end: share told right, 0 to 1.", ["run", *names], rows))
     for run in runs:
         if not run.ended:
             section.missing.append(_unfinished(run))
     return section
+
+
+def _differences(runs: Sequence[Run]) -> Table:
+    """What the configurations of runs differ in, but seeds and places."""
+    groups = {group: settings(own[0].config) for group, own in by_group((run, run) for run in runs).items()}
+    keys = list(dict.fromkeys(key for own in groups.values() for key in own))
+    differing = [key for key in keys if len({own.get(key) for own in groups.values()}) > 1]
+    rows = [[key, *(_cut(own.get(key, "-")) for own in groups.values())] for key in differing[:_MOST_ROWS]]
+    more = f" {len(differing) - _MOST_ROWS} more are left out." if len(differing) > _MOST_ROWS else ""
+    about = f"What the configurations differ in; runs of different ones are not averaged.{more}"
+    return Table(about, ["", *groups], rows)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MOST_LETTERS else f"{text[: _MOST_LETTERS - 3]}..."
 
 
 def what_it_cost(runs: Sequence[Run]) -> Section:
