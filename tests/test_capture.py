@@ -325,7 +325,7 @@ class Branch(nn.Module):
 def test_layers_that_give_no_tensor_are_refused(pair, layer, message):
     network = Branch(pair=pair)
     with pytest.raises(ValueError, match=message):
-        run_bank(network, make_bank(3, 2, 4), [layer])
+        raise next(iter(run_bank(network, make_bank(3, 2, 4), [layer]).troubles.values()))
     assert count_hooks(network) == 0
 
 
@@ -378,7 +378,7 @@ def test_inputs_that_are_overwritten_are_copied_where_modules_say_so_and_refused
     bank = make_bank(5, 3, 8, 8)
     assert torch.equal(run_bank(Overwrites(inplace=True), bank, [], inputs=["conv"]).inputs["conv"], bank.images)
     with pytest.raises(ValueError, match="not overwritten; 'conv'"):
-        run_bank(Overwrites(inplace=False), bank, [], inputs=["conv"])
+        raise run_bank(Overwrites(inplace=False), bank, [], inputs=["conv"]).troubles["inputs", "conv"]
 
 
 @pytest.mark.parametrize(

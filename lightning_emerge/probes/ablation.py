@@ -25,7 +25,7 @@ from lightning_emerge.measures.filters import stack_layers
 from lightning_emerge.measures.parts import JOINT, features_of, filter_scores
 from lightning_emerge.measures.rivals import rival_sets
 from lightning_emerge.probe import Probe
-from lightning_emerge.records import Axis, Capture, Measurement, Needs, StimulusBank, to_array
+from lightning_emerge.records import Axis, Capture, Measurement, Needs, StimulusBank, check_outputs, to_array
 from lightning_emerge.schedules import LogSpaced, Schedule
 
 _CHUNK, _DRAWS = 32, 5
@@ -67,12 +67,14 @@ class AblationProbe(Probe):
         super().__init__(schedule or LogSpaced(2), layers, on_error)
 
     def check(self, module: nn.Module) -> tuple[str, ...]:
-        return spaced_convolutions(module, every=3, count=3) if self.layers is None else super().check(module)
+        layers = super().check(module)
+        return spaced_convolutions(module, layers, every=3, count=3) if self.layers is None else layers
 
     def measure(self, capture: Capture) -> Iterable[Measurement]:
         bank, intact = capture.bank, capture.outputs
         assert bank is not None
         assert intact is not None
+        check_outputs(intact, bank.labels)
         parts = features_of(bank).of_kind("part")
         held, labels = parts.held.to(intact.device), bank.labels.to(intact.device)
         count = len(parts.names)
