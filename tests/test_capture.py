@@ -165,6 +165,16 @@ def test_a_pattern_without_a_match_is_refused_with_the_nearest_name(pattern, nea
         match_layers(make_vgg(), ["conv*", pattern])
 
 
+@pytest.mark.parametrize("name", ["b[0]", "b*", "b?", "b[!x]", "b[", "[b]"])
+def test_a_whole_name_finds_its_layer_alone_before_it_is_a_pattern(name):
+    """Names of modules may hold anything but dots."""
+    blocks = nn.ModuleDict({name: nn.Linear(4, 4), "b0": nn.Linear(4, 4), "bx": nn.Linear(4, 4)})
+    network = nn.ModuleDict({"blocks": blocks, "head": nn.Linear(4, 2)})
+    assert match_layers(network, [f"blocks.{name}"]) == (f"blocks.{name}",)
+    assert match_layers(network, ["blocks.*", f"blocks.{name}"]) == (f"blocks.{name}", "blocks.b0", "blocks.bx")
+    assert match_layers(network, ["blocks.b[0]"]) == (f"blocks.{'b[0]' if name == 'b[0]' else 'b0'}",)
+
+
 def test_a_module_without_layers_is_refused():
     with pytest.raises(ValueError, match="looks at layers; ReLU has none"):
         match_layers(nn.ReLU(), ["conv*"])
