@@ -30,6 +30,7 @@ _NEEDS = {
     "squares": "gradient_squares",
 }
 _DIFFERENTIATED = ("gradients", "token_gradients", "squares")
+_ELSEWHERE = "another process could not run the stimulus bank, or not for what the probe needs"
 _FEW = 3
 """Stimuli that each process passes to see which layers they reach: with one, a row for all would look like one each."""
 
@@ -109,22 +110,19 @@ def _try_pass(
         troubles["", ""] = error
     if not looking.agree([("", "") in troubles], device)[0]:
         return seen, troubles
-    return looking.Pass(), {("", ""): troubles.get(("", ""), _elsewhere())}
+    return looking.Pass(), {("", ""): troubles.get(("", ""), RuntimeError(_ELSEWHERE))}
 
 
 def _share(asked: Kinds, troubles: Troubles, device: torch.device) -> Troubles:
     """Makes what fails in one process fail in all."""
     keys = [("", ""), *_keys(asked)]
     failed = looking.agree([key in troubles for key in keys], device)
-    return {key: troubles.get(key, _elsewhere()) for key, missing in zip(keys, failed, strict=True) if missing}
+    error = RuntimeError(_ELSEWHERE)
+    return {key: troubles.get(key, error) for key, missing in zip(keys, failed, strict=True) if missing}
 
 
 def _keys(asked: Kinds) -> list[tuple[str, str]]:
     return [(kind, layer) for kind, layers in asked.items() for layer in dict.fromkeys(("", *layers))]
-
-
-def _elsewhere() -> Exception:
-    return RuntimeError("another process could not get from the stimulus bank what the probe needs")
 
 
 def leave_out(module: nn.Module, bank: StimulusBank, probes: Sequence[Chooser], device: torch.device) -> None:
