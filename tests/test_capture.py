@@ -697,6 +697,23 @@ class TestReceptiveFields:
         assert fields["fc"] is None
         assert count_hooks(network) == 0
 
+    def test_modules_that_are_given_no_tensor_are_passed_by(self):
+        class Joined(nn.Module):
+            def forward(self, parts: list[torch.Tensor]) -> torch.Tensor:
+                return torch.cat(parts, dim=1)
+
+        class Dense(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.conv, self.join, self.unused = nn.Conv2d(3, 3, 3), Joined(), nn.Conv2d(3, 3, 3)
+
+            def forward(self, images: torch.Tensor) -> torch.Tensor:
+                return self.join([self.conv(images), self.conv(images)])
+
+        with open_network(Dense(), []) as live:
+            fields = live.receptive_fields(["conv", "join", "unused"], torch.rand(3, 8, 8))
+        assert fields == {"conv": le.ReceptiveField(3, 1, 0), "join": None, "unused": None}
+
 
 class TestFiring:
     def test_a_channel_that_is_never_above_zero_has_not_fired(self):
@@ -722,6 +739,25 @@ class TestFiring:
         )
         assert torch.equal(fired["fc1"], (units > 0).any(dim=0))
         assert fired["conv1_1"].tolist()[2] is False
+
+    def test_what_cannot_be_told_of_a_layer_does_not_reach_training(self):
+        """Sequences of many lengths, complex numbers: nothing is raised in a training step."""
+
+        class Waves(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.relu = nn.ReLU()
+
+            def forward(self, rows: torch.Tensor) -> torch.Tensor:
+                return torch.complex(self.relu(rows), rows)
+
+        layers = nn.ModuleDict({"long": nn.Sequential(nn.Linear(3, 3), nn.ReLU()), "waves": Waves()})
+        firing = Firing(layers, ["long", "waves"])
+        for length in (4, 5, 4):
+            layers["waves"](layers["long"](torch.rand(2, length, 3)))
+        assert firing.agree() == {}
+        firing.close()
+        assert count_hooks(layers) == 0
 
     def test_compiled_modules_are_left_out(self):
         network = make_vgg()

@@ -254,6 +254,15 @@ def test_a_loss_that_does_not_fit_costs_those_alone_that_need_it(fit, recwarn):
     assert {"rdm", "distances", "top_crop", "kernels", "gradient_norm", "maximising_image"} <= set(records)
 
 
+def test_labels_beyond_the_outputs_cost_those_alone_that_need_answers(fit, recwarn):
+    probes = probes_of_all_kinds()
+    network, records = fit(lambda: Convolutions(lambda logits, _: logits[:, : TOKENS - 1]), probes)
+    assert off(probes) == {"CategoryProbe", "TokenGradientProbe", "GradientNoiseProbe", "CurvatureProbe"}
+    told = [str(one.message) for one in recwarn if "switched off" in str(one.message)]
+    assert all(f", {TOKENS - 1}) where labels go up to {TOKENS - 1}" in line for line in told)
+    assert_means(records.own, network, ["conv", "fc"], make_stimuli(1, 8, 8)[0][:STIMULI])
+
+
 @pytest.mark.parametrize("shape", [(7,), (6, 7)])
 def test_stimuli_that_are_no_images_cost_what_shows_pictures_alone(shape, fit, tmp_path, recwarn):
     def make() -> Trainee:
