@@ -20,7 +20,7 @@ from torch.nn.functional import cross_entropy, pad, unfold
 from torch.nn.modules.loss import _Loss  # pyright: ignore[reportPrivateUsage]
 from torchmetrics import Metric, MetricCollection
 
-from lightning_emerge.records import Convolution, ReceptiveField, StimulusBank, as_stored, pool, widest
+from lightning_emerge.records import Convolution, ReceptiveField, StimulusBank, as_stored, check_outputs, pool, widest
 
 _CHUNK = 32
 
@@ -56,7 +56,7 @@ def default_layers(module: nn.Module) -> tuple[str, ...]:
     return tuple(chosen)
 
 
-def spaced_convolutions(module: nn.Module, every: int, count: int) -> tuple[str, ...]:
+def spaced_convolutions(module: nn.Module, layers: Sequence[str], every: int, count: int) -> tuple[str, ...]:
     """Some of a network's convolutions, in its order: the last and every so many before it.
 
     In a network without convolutions they are chosen among its layers but the last. In a VGG-16, every third are the
@@ -64,10 +64,11 @@ def spaced_convolutions(module: nn.Module, every: int, count: int) -> tuple[str,
 
     Args:
         module: the network.
+        layers: among which to choose; each holds one weight.
         every: how many to go back.
         count: how many layers, at most.
     """
-    layers, named = default_layers(module), dict(module.named_parameters())
+    named = dict(module.named_parameters())
     weights = weight_names(module, layers)
     convolutions = [layer for layer in layers if named[weights[layer]].dim() > 2] or list(layers[:-1])
     return tuple(reversed(convolutions[::-1][::every][:count]))
@@ -79,7 +80,7 @@ def match_layers(module: nn.Module, patterns: Sequence[str] | None) -> tuple[str
     Args:
         module: the network, or a LightningModule around it.
         patterns: names with `*`, `?` and `[...]`, none of which crosses a dot: `conv*` finds `conv3_2`, not
-            `conv3_2.relu`. None stands for `default_layers`.
+            `conv3_2.relu`. What is a layer's whole name finds that layer alone. None stands for `default_layers`.
 
     Raises:
         ValueError: if a pattern finds nothing; the error lists the names and the nearest.
@@ -89,7 +90,7 @@ def match_layers(module: nn.Module, patterns: Sequence[str] | None) -> tuple[str
     names = list(find_layers(module))
     chosen: set[str] = set()
     for pattern in patterns:
-        found = {name for name in names if _matches(name, pattern)}
+        found = {pattern} & set(names) or {name for name in names if _matches(name, pattern)}
         if not found:
             near = get_close_matches(pattern, names, 1, cutoff=0)
             raise ValueError(
@@ -135,6 +136,8 @@ class Pass:
             cross-entropy.
         squares: layer -> float64 tensor like its weight. The sum over processes is the mean over the bank of each
             stimulus' squared gradient.
+        troubles: what of it could not be had, and why: (attribute, layer) -> error. The layer is "" for the outputs,
+            and for gradients if there are none of any layer, as where the loss does not fit the outputs.
     """
 
     outputs: torch.Tensor = field(default_factory=lambda: torch.empty(0))
@@ -144,6 +147,25 @@ class Pass:
     gradients: dict[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
     token_gradients: dict[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
     squares: dict[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
+    troubles: Mapping[tuple[str, str], Exception] = field(default_factory=dict[tuple[str, str], Exception])
+
+
+class _Troubles(dict[tuple[str, str], Exception]):
+    """The first error of each thing that was asked for."""
+
+    @contextmanager
+    def of(self, kind: str, layer: str) -> Iterator[None]:
+        """Keeps what the block raises."""
+        try:
+            yield
+        except Exception as error:
+            self.setdefault((kind, layer), error)
+
+
+_UNREACHED = (
+    "A probe looks at layers that the images pass; {!r} was not reached: it is not called in evaluation mode, or "
+    "another module uses its weight without calling it. Name other layers."
+)
 
 
 def run_bank(
@@ -173,19 +195,18 @@ def run_bank(
         token_gradients: the same for each token's loss.
         squares: the same for the mean square of each stimulus' own gradient.
 
-    Raises:
-        ValueError: if a layer is not reached, gives something else than one tensor, or cannot be differentiated
-            stimulus by stimulus.
+    What cannot be had costs nothing else: the error is among the `troubles` of the pass, and whatever else was asked
+    for is there. Only what stops the network itself is raised.
     """
     rank, world_size = _place()
     images, labels = bank.images[rank::world_size], bank.labels[rank::world_size]
-    modules = find_layers(module)
-    backward = _Backward(module, bank, gradients, token_gradients, squares)
+    modules, troubles = find_layers(module), _Troubles()
+    backward = _Backward(module, bank, gradients, token_gradients, squares, troubles)
     device, dtype = _device(module), _dtype(module)
     in_place = any(getattr(layer, "inplace", False) for layer in module.modules())
     watched = {layer: modules[layer] for layer in (*layers, *pooled)}
     fed = {layer: find_convolution(module, layer) for layer in inputs}
-    kept = dict[str, torch.Tensor]()
+    kept = dict[tuple[str, str], torch.Tensor]()
     with (
         _looking(module, list(backward.parameters.values())),
         _outputs(watched, copy=in_place) as outputs,
@@ -196,22 +217,43 @@ def run_bank(
             for seen in (outputs, given, leaves):
                 seen.clear()
             result = module(images[chunk].to(device, dtype))
-            answers = _tensor("the network", result)
-            _check_reached(watched, outputs)
-            _check_reached(fed, given)
-            found = {layer: _tensor(f"layer {layer!r}", outputs[layer][0]) for layer in watched}
-            rows = {"": answers, **{f"whole {layer}": found[layer] for layer in layers}}
-            rows |= {f"pooled {layer}": pool(found[layer]) for layer in pooled}
-            rows |= {f"given {layer}": _tensor(f"what comes before {layer!r}", given[layer][0]) for layer in inputs}
-            kept = kept or _room(rows, len(images))
-            for name, own in rows.items():
-                kept[name][chunk] = own
-            if backward.parameters:
-                backward.add(result, token, leaves)
-    whole = {layer: kept[f"whole {layer}"] for layer in layers}
-    means = {layer: kept[f"pooled {layer}"] for layer in pooled}
-    came = {layer: kept[f"given {layer}"] for layer in inputs}
-    return Pass(kept[""], whole, means, came, backward.bank, backward.token, backward.squares)
+            rows = dict[tuple[str, str], torch.Tensor]()
+            with troubles.of("outputs", ""):
+                rows["outputs", ""] = _rows("the network", result, len(chunk))
+            for kind, wanted, found in (
+                ("activations", layers, outputs),
+                ("pooled", pooled, outputs),
+                ("inputs", inputs, given),
+            ):
+                for layer in wanted:
+                    with troubles.of(kind, layer):
+                        own = _rows(_whose(kind, layer), _reached(layer, found), len(chunk))
+                        rows[kind, layer] = pool(own) if kind == "pooled" else own
+            kept = kept or _room(rows, len(images), device)
+            for key, own in rows.items():
+                with troubles.of(*key):
+                    _put(own, kept[key], chunk, _whose(*key))
+            backward.add(result, token, leaves)
+
+    def of(kind: str) -> dict[str, torch.Tensor]:
+        return {layer: rows for (own, layer), rows in kept.items() if own == kind and (kind, layer) not in troubles}
+
+    return Pass(
+        of("outputs").get("", torch.empty(0)),
+        of("activations"),
+        of("pooled"),
+        of("inputs"),
+        backward.found("gradients"),
+        backward.found("token_gradients"),
+        backward.found("squares"),
+        {key: error for key, error in troubles.items() if key != _LOSS},
+    )
+
+
+def first_stimuli(bank: StimulusBank, each: int) -> StimulusBank:
+    """The first stimuli of a bank, as many as give each process so many of them, as of one token: they pass at once."""
+    count = each * _place()[1]
+    return StimulusBank(bank.images[:count], bank.labels[:count] * 0, bank.ids[:count], bank.tokens[:1])
 
 
 def _chunks(labels: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
@@ -233,7 +275,11 @@ class _Backward:
         whole: Sequence[str],
         token: Sequence[str],
         squares: Sequence[str],
+        troubles: _Troubles,
     ) -> None:
+        self._troubles, self._labels = troubles, bank.labels
+        self._moved: dict[str, set[str]] = {"gradients": set(), "token_gradients": set(), "squares": set()}
+        self._passed = False
         self.parameters = _parameters(module, tuple(dict.fromkeys((*whole, *token, *squares))))
         self.leaves = {layer: check_leaf(module, layer) for layer in squares}
         self.sizes = torch.bincount(bank.labels, minlength=len(bank.tokens)).tolist()
@@ -245,12 +291,19 @@ class _Backward:
         for sums in self.token.values():
             sums[[number for number, size in enumerate(self.sizes) if not size]] = torch.nan
 
-    def add(self, outputs: torch.Tensor, token: int, leaves: Mapping[str, tuple[torch.Tensor, torch.Tensor]]) -> None:
+    def add(self, outputs: Any, token: int, leaves: Mapping[str, tuple[Any, Any]]) -> None:
+        if self.parameters and _LOSS not in self._troubles:
+            with self._troubles.of(*_LOSS):
+                check_outputs(outputs, self._labels)
+                self._add(outputs, token, leaves)
+
+    def _add(self, outputs: torch.Tensor, token: int, leaves: Mapping[str, tuple[Any, Any]]) -> None:
         if not len(outputs):
             return
+        self._passed = True
         labels = torch.full((len(outputs),), token, device=outputs.device)
         loss = cross_entropy(outputs.float() if outputs.dtype.itemsize < 4 else outputs, labels, reduction="sum")
-        reached = [layer for layer in self.leaves if layer in leaves]
+        reached = [layer for layer in self.leaves if layer in leaves and leaves[layer][1].requires_grad]
         ends = [leaves[layer][1] for layer in reached]
         # Not backward(): that would write into the gradients that training uses, and wake DDP's reducer.
         found = torch.autograd.grad(loss, [*self.parameters.values(), *ends], allow_unused=True)
@@ -262,10 +315,36 @@ class _Backward:
                 self.bank[layer] += gradient / self.total
             if layer in self.token:
                 self.token[layer][token] += gradient / self.sizes[token]
+            for kind in ("gradients", "token_gradients"):
+                self._moved[kind].add(layer)
         for layer, gradient in zip(reached, found[len(own) :], strict=True):
-            if gradient is not None:
-                single = _single_gradients(self.leaves[layer], leaves[layer][0], gradient)
-                self.squares[layer] += single.to(self.squares[layer].dtype).square().sum(dim=0) / self.total
+            with self._troubles.of("squares", layer):
+                self._square(layer, leaves[layer][0], gradient)
+
+    def _square(self, layer: str, inputs: torch.Tensor, gradient: torch.Tensor | None) -> None:
+        if gradient is not None:
+            single = _single_gradients(self.leaves[layer], inputs, gradient)
+            self.squares[layer] += single.to(self.squares[layer].dtype).square().sum(dim=0) / self.total
+            self._moved["squares"].add(layer)
+
+    def found(self, kind: str) -> dict[str, torch.Tensor]:
+        """What came of one kind; once all has passed."""
+        loss = self._troubles.get(_LOSS)
+        sums = {"gradients": self.bank, "token_gradients": self.token, "squares": self.squares}[kind]
+        if loss is not None and sums:
+            self._troubles[kind, ""] = loss
+            return {}
+        for layer in sums:
+            if self._passed and layer not in self._moved[kind]:
+                self._troubles.setdefault((kind, layer), ValueError(_UNMOVED.format(layer)))
+        return {layer: values for layer, values in sums.items() if (kind, layer) not in self._troubles}
+
+
+_LOSS = ("loss", "")
+_UNMOVED = (
+    "A probe takes gradients of weights through which the images pass to the loss; those of {!r} are not among them. "
+    "Name other layers."
+)
 
 
 def check_leaf(module: nn.Module, layer: str) -> nn.Conv2d | nn.Linear:
@@ -378,26 +457,44 @@ def _padding(leaf: nn.Conv2d) -> list[int]:
     return [part for width in reversed(reach) for part in (width // 2, width - width // 2)]
 
 
-def _room(rows: Mapping[str, torch.Tensor], total: int) -> dict[str, torch.Tensor]:
+def _room(
+    rows: Mapping[tuple[str, str], torch.Tensor], total: int, device: torch.device
+) -> dict[tuple[str, str], torch.Tensor]:
     """Makes room for all stimuli: one piece of memory, which the system gets back when it is let go.
 
     Joining parts in the end would take it twice, and a piece for each layer would leave holes in the heap.
     """
     stored = {name: as_stored(part) for name, part in rows.items()}
     shapes = {name: (total, *part.shape[1:]) for name, part in stored.items()}
-    pieces = torch.empty(sum(map(prod, shapes.values())), device=next(iter(rows.values())).device)
+    pieces = torch.empty(sum(map(prod, shapes.values())), device=device)
     split = pieces.split([prod(shape) for shape in shapes.values()])
     room = {name: piece.view(shape) for (name, shape), piece in zip(shapes.items(), split, strict=True)}
     return {name: piece if stored[name] is rows[name] else piece.movedim(-1, 1) for name, piece in room.items()}
 
 
-def _check_reached(watched: Mapping[str, nn.Module], outputs: Mapping[str, tuple[Any, int]]) -> None:
-    for layer in watched:
-        if layer not in outputs:
-            raise ValueError(f"A probe looks at layers that the images pass; {layer!r} was not reached.")
-        output, version = outputs[layer]
-        if getattr(output, "_version", version) != version:
-            raise ValueError(f"A probe looks at outputs that are not overwritten; {layer!r}'s is, in place.")
+def _put(rows: torch.Tensor, room: torch.Tensor, chunk: torch.Tensor, whose: str) -> None:
+    if rows.shape[1:] != room.shape[1:]:
+        raise ValueError(
+            f"A probe looks at outputs of one shape for all stimuli; {whose} gives {tuple(room.shape[1:])} and "
+            f"{tuple(rows.shape[1:])}."
+        )
+    room[chunk] = rows
+
+
+def _reached(layer: str, outputs: Mapping[str, tuple[Any, int]]) -> Any:
+    """What was seen of a layer."""
+    if layer not in outputs:
+        raise ValueError(_UNREACHED.format(layer))
+    output, version = outputs[layer]
+    if getattr(output, "_version", version) != version:
+        raise ValueError(f"A probe looks at outputs that are not overwritten; {layer!r}'s is, in place.")
+    return output
+
+
+def _whose(kind: str, layer: str) -> str:
+    if not layer:
+        return "the network"
+    return f"what comes before {layer!r}" if kind == "inputs" else f"layer {layer!r}"
 
 
 def _parameters(module: nn.Module, layers: Sequence[str]) -> dict[str, nn.Parameter]:
@@ -517,7 +614,8 @@ def _inputs(layers: Mapping[str, nn.Module], *, copy: bool) -> Iterator[dict[str
     seen: dict[str, tuple[Any, int]] = {}
 
     def keep(name: str, _module: nn.Module, given: Any, _output: Any) -> None:
-        kept = given[0].clone() if copy else given[0]
+        first = given[0] if given else None  # whoever calls by keyword gives none
+        kept = first.clone() if copy and isinstance(first, torch.Tensor) else first
         seen[name] = kept, getattr(kept, "_version", 0)
 
     with _hooked(layers, keep):
@@ -525,12 +623,12 @@ def _inputs(layers: Mapping[str, nn.Module], *, copy: bool) -> Iterator[dict[str
 
 
 @contextmanager
-def _ends(layers: Mapping[str, nn.Module], *, copy: bool) -> Iterator[dict[str, tuple[torch.Tensor, torch.Tensor]]]:
+def _ends(layers: Mapping[str, nn.Module], *, copy: bool) -> Iterator[dict[str, tuple[Any, torch.Tensor]]]:
     """Keeps what each layer got and what it gave; what works in place on the latter gets a copy, so as to lead back."""
-    seen: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+    seen: dict[str, tuple[Any, torch.Tensor]] = {}
 
     def keep(name: str, _module: nn.Module, given: Any, output: torch.Tensor) -> torch.Tensor:
-        seen[name] = given[0], output
+        seen[name] = given[0] if given else None, output
         return output.clone() if copy else output
 
     with _hooked(layers, keep):
@@ -599,7 +697,8 @@ class LiveNetwork:
         kept: list[Any] = []  # so that no other tensor gets the identity of one that was seen
 
         def follow(name: str, module: nn.Module, given: Any, output: Any) -> None:
-            if not list(module.children()) and given and isinstance(output, torch.Tensor):
+            tensors = all(isinstance(one, torch.Tensor) for one in (*given[:1], output))
+            if not list(module.children()) and given and tensors:
                 if given[0].shape == images.shape and torch.equal(given[0], images):
                     fields[id(given[0])] = whole  # the images as they are, or in another layout of memory
                     kept.append(given[0])
@@ -669,6 +768,7 @@ class Firing:
 
     def __init__(self, module: nn.Module, layers: Sequence[str]) -> None:
         self.fired: dict[str, torch.Tensor] = {}
+        self._unlike: set[str] = set()
         self._module, modules = module, find_layers(module)
         compiled = any(hasattr(part, "_orig_mod") or part._compiled_call_impl for part in module.modules())  # pyright: ignore[reportPrivateUsage]
         rectified = {} if compiled else {layer: modules[layer] for layer in layers if _rectifies(modules[layer])}
@@ -679,8 +779,15 @@ class Firing:
     def _note(self, layer: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
         if not torch.is_grad_enabled() or not isinstance(output, torch.Tensor):  # validation between two batches
             return
+        if output.is_complex() or output.is_nested or layer in self._unlike:
+            return
         fired = (output.detach() > 0).any(dim=tuple(k for k in range(output.dim()) if k != 1))
-        self.fired[layer] = self.fired[layer] | fired if layer in self.fired else fired
+        before = self.fired.get(layer, fired)
+        if before.shape == fired.shape:
+            self.fired[layer] = before | fired
+        else:  # sequences of many lengths: nothing that is raised here may reach training
+            self._unlike.add(layer)
+            del self.fired[layer]
 
     def agree(self) -> dict[str, torch.Tensor]:
         """What fired in any process, of the layers that were reached in all. Every process calls it."""
@@ -714,6 +821,19 @@ def _tensor(whose: str, output: Any) -> torch.Tensor:
     if not isinstance(output, torch.Tensor):
         raise ValueError(f"A probe looks at outputs that are one tensor; {whose} gives a {type(output).__name__}.")
     return output.detach().float()
+
+
+def _rows(whose: str, output: Any, count: int) -> torch.Tensor:
+    """An output with one row for each of so many stimuli."""
+    if isinstance(output, torch.Tensor) and (output.is_complex() or output.is_nested or output.is_sparse):
+        raise ValueError(f"A probe looks at outputs that are dense and real; {whose} gives others. Name other layers.")
+    rows = _tensor(whose, output)
+    if not rows.dim() or len(rows) != count:
+        raise ValueError(
+            f"A probe looks at outputs with one row a stimulus; {whose} gives {tuple(rows.shape)} for {count} stimuli. "
+            "Name other layers."
+        )
+    return rows
 
 
 def _plain(name: str) -> str:

@@ -53,8 +53,8 @@ class Probe(Callback, ABC):
 
     Args:
         schedule: when to look; `LogSpaced()` if none is given. The last step is always looked at.
-        layers: names or patterns of layers (see `lightning_emerge.capture.match_layers`); all that hold a weight if
-            none is given.
+        layers: names or patterns of layers (see `lightning_emerge.capture.match_layers`); if none is given, all that
+            hold a weight and give what the probe needs when stimuli pass the network.
         on_error: "report" says what went wrong, switches this probe off and lets training go on; "raise" stops
             training.
     """
@@ -80,6 +80,7 @@ class Probe(Callback, ABC):
         self.layers = layers
         self.on_error: Literal["report", "raise"] = on_error
         self.failed_at: int | None = None
+        self.left_out: frozenset[str] = frozenset()
         self._conductor: Conductor | None = None
         self._past: dict[str, Any] | None = None
         self._unwritten: list[str] = []
@@ -102,7 +103,7 @@ class Probe(Callback, ABC):
         Raises:
             ValueError: if a pattern matches no layer, or a layer cannot give what the probe needs.
         """
-        layers = looking.match_layers(module, self.layers)
+        layers = self.find_layers(module)
         if self.needs.of_weights:
             looking.weight_names(module, layers)
         if self.needs.inputs:
@@ -112,6 +113,11 @@ class Probe(Callback, ABC):
             for layer in layers:
                 looking.check_leaf(module, layer)
         return layers
+
+    def find_layers(self, module: nn.Module) -> tuple[str, ...]:
+        """Finds the layers that are named, or else those of the network but for what `left_out` has."""
+        layers = looking.match_layers(module, self.layers)
+        return layers if self.layers is not None else tuple(name for name in layers if name not in self.left_out)
 
     def describe(self) -> str:
         """This probe's class path and arguments, as JSON; what JSON has no words for is named by its class."""
@@ -124,6 +130,7 @@ class Probe(Callback, ABC):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # Not in setup: a module may make its layers in setup or in configure_model.
+        self.left_out = frozenset()
         self.check(pl_module)
         self._left = {}
         probes = probes_of(trainer)
@@ -171,7 +178,7 @@ class Probe(Callback, ABC):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._conductor:
             self._conductor.look(trainer.global_step, last=True)
-            self._conductor.settle(show=True)
+            self._conductor.settle(show=_shows_progress(trainer))
             rank_zero_info("\n".join(["What the probes cost:", *self._conductor.costs.table()]))
             _keep_fit(trainer, pl_module, self._conductor)
 
@@ -186,6 +193,11 @@ class Probe(Callback, ABC):
         if conductor:
             conductor.close()
             self._left = _leave(conductor)  # a callback may save a checkpoint of a run that failed
+
+
+def _shows_progress(trainer: Trainer) -> bool:
+    bar = trainer.progress_bar_callback
+    return bar is not None and bool(getattr(bar, "is_enabled", True))
 
 
 def _leave(conductor: Conductor) -> dict[str, Any]:
@@ -280,7 +292,7 @@ def _make_conductor(
 
 def _check_budget(trainer: Trainer, conductor: Conductor) -> None:
     """Says what looks will need, and stops all processes if process zero has not enough memory for it."""
-    probes, failure = [member.probe for member in conductor.members], None
+    probes, failure = [member.probe for member in conductor.members if member.broken is None], None
     found = find_budget(conductor.module, probes, conductor.bank, trainer.world_size)  # pyright: ignore[reportArgumentType]
     if found is not None and trainer.is_global_zero:
         room = budget.memory_of(conductor.device)

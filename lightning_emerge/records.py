@@ -23,7 +23,8 @@ class StimulusBank:
     """A fixed, balanced, held-out set of exemplars that probes look at, the same all through a run.
 
     Attributes:
-        images: float tensor (stimulus, channel, y, x), normalised as the network gets its training images.
+        images: float tensor (stimulus, channel, y, x), normalised as the network gets its training images; or
+            (stimulus, ...) as it gets other inputs, such as rows of features, without what is of pictures alone.
         labels: int64 tensor (stimulus,), the position of each stimulus' token in `tokens`.
         ids: one unique name a stimulus, in an order that is the same on every rank and in every run.
         tokens: the names of the tokens.
@@ -56,6 +57,11 @@ class StimulusBank:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def pictured(self) -> bool:
+        """Whether the stimuli are images, and not rows of features, sequences or volumes."""
+        return self.images.dim() == 4
 
 
 def _check_text(what: str, name: str) -> None:
@@ -352,6 +358,34 @@ class Measurement:
                 f"The values of a measurement are floating-point numbers, so that NaN can say 'not looked at'; "
                 f"{self.name!r} has {self.values.dtype}. Convert them with .float()."
             )
+
+
+def check_pictured(bank: StimulusBank, probe: str) -> None:
+    """Says that a probe looks at images.
+
+    Raises:
+        ValueError: if the stimuli are none.
+    """
+    if not bank.pictured:
+        raise ValueError(
+            f"{probe} looks at images (stimulus, channel, y, x); the bank's stimuli are {tuple(bank.images.shape)}. "
+            "Leave it out."
+        )
+
+
+def check_outputs(outputs: object, labels: torch.Tensor) -> None:
+    """Compares what a network gives with the labels of what it got.
+
+    Raises:
+        ValueError: if it is not one number for each stimulus and token.
+    """
+    tokens = int(labels.max()) + 1 if len(labels) else 0
+    if not isinstance(outputs, torch.Tensor) or outputs.dim() != 2 or outputs.shape[1] < tokens:
+        what = f"{tuple(outputs.shape)}" if isinstance(outputs, torch.Tensor) else f"a {type(outputs).__name__}"
+        raise ValueError(
+            f"Answers and their cross-entropy are taken of outputs (stimulus, token); the network gives {what} where "
+            f"labels go up to {tokens - 1}. Leave out the probes of answers and of gradients on the bank."
+        )
 
 
 def widest(tensor: torch.Tensor) -> torch.dtype:

@@ -165,6 +165,16 @@ def test_a_pattern_without_a_match_is_refused_with_the_nearest_name(pattern, nea
         match_layers(make_vgg(), ["conv*", pattern])
 
 
+@pytest.mark.parametrize("name", ["b[0]", "b*", "b?", "b[!x]", "b[", "[b]"])
+def test_a_whole_name_finds_its_layer_alone_before_it_is_a_pattern(name):
+    """Names of modules may hold anything but dots."""
+    blocks = nn.ModuleDict({name: nn.Linear(4, 4), "b0": nn.Linear(4, 4), "bx": nn.Linear(4, 4)})
+    network = nn.ModuleDict({"blocks": blocks, "head": nn.Linear(4, 2)})
+    assert match_layers(network, [f"blocks.{name}"]) == (f"blocks.{name}",)
+    assert match_layers(network, ["blocks.*", f"blocks.{name}"]) == (f"blocks.{name}", "blocks.b0", "blocks.bx")
+    assert match_layers(network, ["blocks.b[0]"]) == (f"blocks.{'b[0]' if name == 'b[0]' else 'b0'}",)
+
+
 def test_a_module_without_layers_is_refused():
     with pytest.raises(ValueError, match="looks at layers; ReLU has none"):
         match_layers(nn.ReLU(), ["conv*"])
@@ -325,7 +335,7 @@ class Branch(nn.Module):
 def test_layers_that_give_no_tensor_are_refused(pair, layer, message):
     network = Branch(pair=pair)
     with pytest.raises(ValueError, match=message):
-        run_bank(network, make_bank(3, 2, 4), [layer])
+        raise next(iter(run_bank(network, make_bank(3, 2, 4), [layer]).troubles.values()))
     assert count_hooks(network) == 0
 
 
@@ -378,7 +388,7 @@ def test_inputs_that_are_overwritten_are_copied_where_modules_say_so_and_refused
     bank = make_bank(5, 3, 8, 8)
     assert torch.equal(run_bank(Overwrites(inplace=True), bank, [], inputs=["conv"]).inputs["conv"], bank.images)
     with pytest.raises(ValueError, match="not overwritten; 'conv'"):
-        run_bank(Overwrites(inplace=False), bank, [], inputs=["conv"])
+        raise run_bank(Overwrites(inplace=False), bank, [], inputs=["conv"]).troubles["inputs", "conv"]
 
 
 @pytest.mark.parametrize(
@@ -687,6 +697,23 @@ class TestReceptiveFields:
         assert fields["fc"] is None
         assert count_hooks(network) == 0
 
+    def test_modules_that_are_given_no_tensor_are_passed_by(self):
+        class Joined(nn.Module):
+            def forward(self, parts: list[torch.Tensor]) -> torch.Tensor:
+                return torch.cat(parts, dim=1)
+
+        class Dense(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.conv, self.join, self.unused = nn.Conv2d(3, 3, 3), Joined(), nn.Conv2d(3, 3, 3)
+
+            def forward(self, images: torch.Tensor) -> torch.Tensor:
+                return self.join([self.conv(images), self.conv(images)])
+
+        with open_network(Dense(), []) as live:
+            fields = live.receptive_fields(["conv", "join", "unused"], torch.rand(3, 8, 8))
+        assert fields == {"conv": le.ReceptiveField(3, 1, 0), "join": None, "unused": None}
+
 
 class TestFiring:
     def test_a_channel_that_is_never_above_zero_has_not_fired(self):
@@ -712,6 +739,25 @@ class TestFiring:
         )
         assert torch.equal(fired["fc1"], (units > 0).any(dim=0))
         assert fired["conv1_1"].tolist()[2] is False
+
+    def test_what_cannot_be_told_of_a_layer_does_not_reach_training(self):
+        """Sequences of many lengths, complex numbers: nothing is raised in a training step."""
+
+        class Waves(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.relu = nn.ReLU()
+
+            def forward(self, rows: torch.Tensor) -> torch.Tensor:
+                return torch.complex(self.relu(rows), rows)
+
+        layers = nn.ModuleDict({"long": nn.Sequential(nn.Linear(3, 3), nn.ReLU()), "waves": Waves()})
+        firing = Firing(layers, ["long", "waves"])
+        for length in (4, 5, 4):
+            layers["waves"](layers["long"](torch.rand(2, length, 3)))
+        assert firing.agree() == {}
+        firing.close()
+        assert count_hooks(layers) == 0
 
     def test_compiled_modules_are_left_out(self):
         network = make_vgg()

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.data import DataLoader, TensorDataset
 
 import lightning_emerge as le
+from lightning_emerge.engine.writer import Writer
 
 
 class Recorder(le.Probe):
@@ -610,3 +612,16 @@ def test_two_runs_in_one_folder_are_refused_before_training(make_data, make_mode
     make_trainer([le.FilterProbe(le.EverySteps(1)), second]).fit(make_model(), datamodule=make_data())
     assert "another version" in second.said
     assert le.open_run(tmp_path / "run").step.values.tolist() == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("bar", "shown"),
+    [(False, False), (True, True), (TQDMProgressBar(refresh_rate=0), False), (TQDMProgressBar(), True)],
+)
+def test_what_is_left_to_write_is_shown_where_progress_is(bar, shown, make_data, make_model, make_trainer, monkeypatch):
+    asked: list[bool] = []
+    monkeypatch.setattr(Writer, "drain", lambda self, *, show=False: asked.append(show))
+    callbacks, enabled = ([bar], True) if isinstance(bar, Callback) else ([], bar)
+    trainer = make_trainer([Recorder(), *callbacks], max_steps=1, enable_progress_bar=enabled)
+    trainer.fit(make_model(), datamodule=make_data())
+    assert any(asked) is shown

@@ -72,7 +72,8 @@ def run_replay(arguments: Sequence[str]) -> None:
     if bank is not None:
         forgive(lambda: keep_thumbnails(str(out), bank))
     held.release()
-    with tqdm(total=len(checkpoints), unit="checkpoint", dynamic_ncols=True) as bar:
+    quiet = cli.trainer.progress_bar_callback is None
+    with tqdm(total=len(checkpoints), unit="checkpoint", dynamic_ncols=True, disable=quiet) as bar:
         conductor = forgive(lambda: replay(cli.model, probes, bank, checkpoints, sinks, bar.update))
     for name in left_out:
         print(f"Left out  {name}, which needs the training batch")

@@ -21,8 +21,9 @@ from lightning_emerge.engine.budget import drawable
 from lightning_emerge.engine.costs import CAPTURE, WAIT, Costs
 from lightning_emerge.engine.device import full_precision, settle
 from lightning_emerge.engine.lent import Backup, ChangedError, is_foreign, same_streams, unchanged
+from lightning_emerge.engine.passes import ask, ask_all, leave_out, pass_bank, trouble_of
 from lightning_emerge.engine.writer import Findings, Writer
-from lightning_emerge.records import Capture, Convolution, Measurement, Needs, Past, StimulusBank
+from lightning_emerge.records import Capture, Measurement, Needs, Past, StimulusBank
 from lightning_emerge.schedules import Schedule
 from lightning_emerge.sinks.arrays import ArraySink
 from lightning_emerge.sinks.checks import axis_names, check_measurement
@@ -34,8 +35,10 @@ class Looker(Protocol):
 
     needs: ClassVar[Needs]
     schedule: Schedule
+    layers: Sequence[str] | None
     on_error: Literal["report", "raise"]
     failed_at: int | None
+    left_out: frozenset[str]
 
     def check(self, module: nn.Module, /) -> tuple[str, ...]: ...
     def measure(self, capture: Capture, /) -> Iterable[Measurement]: ...
@@ -63,7 +66,7 @@ class _Member:
     last: int = -1  # step of its last look at the bank or the weights
     first: Past | None = None
     latest: tuple[Past, ...] = ()  # its last two looks: a run that goes on in another folder takes the last one again
-    broken: BaseException | None = None  # what its schedule raised
+    broken: BaseException | None = None  # what its schedule raised, or why no layer is left for it
     size: int = 0  # bytes of the records of its last look
     drawn: set[str] = field(default_factory=set[str])  # measurements that were drawn once under guard
 
@@ -99,8 +102,8 @@ class _Before:
     fired: dict[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
 
 
-_Taken = tuple[Capture, Exception | None]
-"""A capture, and what went wrong if the bank could not be run."""
+_Taken = tuple[Capture, dict[int, Exception]]
+"""A capture, and what kept probes from what they asked for, by their position among those that are due."""
 
 _FAILURES = (Exception, SystemExit)
 """What a probe's own code may raise; it may call sys.exit."""
@@ -143,19 +146,14 @@ class Conductor:
         past: Mapping[str, Any] | None = None,
     ) -> None:
         self.module, self.bank = module, bank
-        self.members = [
-            _Member(
-                probe,
-                probe.check(module),
-                _bind(probe.schedule, steps_per_epoch),
-                _suffix(probe, probes),
-                probe.describe(),
-            )
-            for probe in probes
-        ]
+        self.device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
+        for probe in probes:
+            probe.left_out = frozenset()
+        if bank is not None:
+            leave_out(module, bank, probes, self.device)
+        self.members = [_enlist(probe, probes, module, steps_per_epoch) for probe in probes]
         for probe in probes:
             probe.failed_at = None
-        self.device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
         self._recall(past or {})
         self.parameters = dict(module.named_parameters())
         self.order = tuple(looking.find_layers(module))
@@ -248,7 +246,7 @@ class Conductor:
                 updates={layer: now[layer] - kept[layer] for layer in layers},
                 fired={layer: fired.clone() for layer, fired in before.fired.items()},
             )
-            return capture, None
+            return capture, {}
 
         with isolate_rng(), full_precision():
             self._report(before.step, before.members, finish)
@@ -299,40 +297,31 @@ class Conductor:
         weights = {layer: self.parameters[self.weight_names[layer]].detach().clone() for layer in weighed}
         capture = Capture(step, self._union(due), self._lend(due), weights=weights)
         if not any(m.probe.needs.passes for m in due):
-            return capture, None
+            return capture, {}
         assert self.bank is not None
-        failure: Exception | None = None
-        seen, convolutions = looking.Pass(), dict[str, Convolution]()
-        try:
-            seen = looking.run_bank(
-                self.module,
-                self.bank,
-                self._union([m for m in due if m.probe.needs.activations]),
-                pooled=self._union([m for m in due if m.probe.needs.pooled]),
-                inputs=self._union([m for m in due if m.probe.needs.inputs]),
-                gradients=self._union([m for m in due if m.probe.needs.bank_gradients]),
-                token_gradients=self._union([m for m in due if m.probe.needs.token_gradients]),
-                squares=self._union([m for m in due if m.probe.needs.gradient_squares]),
-            )
-            convolutions = {layer: looking.describe_convolution(self.module, layer) for layer in seen.inputs}
-        except Exception as error:
-            failure = error
-        if looking.agree([failure is not None], self.device)[0]:
-            return capture, failure or RuntimeError("another process could not run the stimulus bank")
-        total = len(self.bank)
+        asked, total = [ask(m.probe.needs, m.layers) for m in due], len(self.bank)
+        seen, convolutions, troubles = pass_bank(self.module, self.bank, ask_all(asked, self.order), self.device)
+        failed = {number: error for number, one in enumerate(asked) if (error := trouble_of(one, troubles))}
+
+        def gathered(rows: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor | None]:
+            return {layer: looking.gather(own, total) for layer, own in rows.items()}
+
+        def added(shares: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor | None]:
+            return {layer: looking.add_up(share) for layer, share in shares.items()}
+
         found = {
-            "activations": {layer: looking.gather(rows, total) for layer, rows in seen.activations.items()},
-            "pooled": {layer: looking.gather(rows, total) for layer, rows in seen.pooled.items()},
-            "inputs": {layer: looking.gather(rows, total) for layer, rows in seen.inputs.items()},
+            "activations": gathered(seen.activations),
+            "pooled": gathered(seen.pooled),
+            "inputs": gathered(seen.inputs),
             "convolutions": convolutions,
-            "bank_gradients": {layer: looking.add_up(share) for layer, share in seen.gradients.items()},
-            "token_gradients": {layer: looking.add_up(share) for layer, share in seen.token_gradients.items()},
-            "gradient_squares": {layer: looking.add_up(share) for layer, share in seen.squares.items()},
+            "bank_gradients": added(seen.gradients),
+            "token_gradients": added(seen.token_gradients),
+            "gradient_squares": added(seen.squares),
         }
-        outputs = looking.gather(seen.outputs, total)
+        outputs = None if trouble_of({"outputs": ("",)}, troubles) else looking.gather(seen.outputs, total)
         if not looking.is_process_zero():
-            return capture, None
-        return replace(capture, outputs=outputs, **found), None  # pyright: ignore[reportArgumentType]
+            return capture, failed
+        return replace(capture, outputs=outputs, **found), failed  # pyright: ignore[reportArgumentType]
 
     def _lend(self, due: Sequence[_Member]) -> StimulusBank | None:
         """The stimuli, or a copy of them if somebody's own probe is to see them, which later passes are not to show."""
@@ -353,9 +342,9 @@ class Conductor:
         while waiting:
             settle(self.device)
             with self.costs.spend(CAPTURE):
-                capture, bank_failure = take(waiting)
+                capture, troubles = take(waiting)
                 settle(self.device)
-            found, failures = self._measure_all(waiting, capture, bank_failure)
+            found, failures = self._measure_all(waiting, capture, troubles)
             findings += found
             count = len(waiting)
             spoiled = [isinstance(failures.get(number), ChangedError) for number in range(count)]
@@ -370,14 +359,15 @@ class Conductor:
         self._say()
 
     def _measure_all(
-        self, due: Sequence[_Member], capture: Capture, bank_failure: Exception | None
+        self, due: Sequence[_Member], capture: Capture, troubles: Mapping[int, Exception]
     ) -> tuple[list[Findings], dict[int, BaseException]]:
         """Measures with one probe after the other, up to one that changes what it is lent."""
         found, failures, backup = list[Findings](), dict[int, BaseException](), Backup(self.module)
         for number, member in enumerate(due):
             try:
-                if member.broken or (bank_failure and member.probe.needs.passes):
-                    raise member.broken or bank_failure or RuntimeError
+                trouble = member.broken or troubles.get(number)
+                if trouble is not None:
+                    raise trouble
                 if self.writer is not None:
                     with self.costs.spend(member.name):
                         found.append(self._measure(member, capture, backup, self.writer))
@@ -385,7 +375,7 @@ class Conductor:
                 failures[number] = error
                 break
             except _FAILURES as error:
-                failures[number] = error
+                failures[number] = _no_layers(member) or error
         return found, failures
 
     def _hand_over(
@@ -481,7 +471,7 @@ class Conductor:
             if member.probe.on_error == "raise":
                 raise error
             member.probe.failed_at = step
-            where = "".join(traceback.format_tb(error.__traceback__)[-1:]).strip()
+            where = "".join(f"{at.filename}:{at.lineno}" for at in traceback.extract_tb(error.__traceback__)[-1:])
             rank_zero_warn(
                 f"{member.name} failed at step {step} and is switched off; training goes on. "
                 f"{type(error).__name__}: {error} ({where})"
@@ -506,6 +496,17 @@ class Conductor:
     def _union(self, members: Sequence[_Member]) -> tuple[str, ...]:
         wanted = {layer for member in members for layer in member.layers}
         return tuple(layer for layer in self.order if layer in wanted)
+
+
+def _no_layers(member: _Member) -> Exception | None:
+    """What went wrong, if it is that there is nothing to look at."""
+    left_out = sorted(member.probe.left_out)
+    if member.layers or not left_out:
+        return None
+    return ValueError(
+        f"{member.name} looks at layers that give what it needs when images pass; none of {', '.join(left_out)} does. "
+        "Name other layers."
+    )
 
 
 def _own(member: _Member, capture: Capture) -> Capture:
@@ -551,6 +552,18 @@ def _on(device: torch.device, past: Past) -> Past:
         {layer: kept.to(device) for layer, kept in tensors.items()} for tensors in (past.weights, past.gradients)
     )
     return Past(past.step, weights, gradients)
+
+
+def _enlist(probe: Looker, probes: Sequence[Looker], module: nn.Module, steps_per_epoch: float) -> _Member:
+    layers, broken = (), None
+    try:
+        layers = probe.check(module)
+    except ValueError as error:
+        if not probe.left_out:
+            raise
+        broken = error  # it had layers to look at until some were left out
+    schedule = _bind(probe.schedule, steps_per_epoch)
+    return _Member(probe, layers, schedule, _suffix(probe, probes), probe.describe(), broken=broken)
 
 
 def _bind(schedule: Schedule, steps_per_epoch: float) -> Schedule:

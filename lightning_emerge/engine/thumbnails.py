@@ -21,7 +21,8 @@ def keep_thumbnails(folder: str, bank: StimulusBank) -> None:
     """Writes `stimuli.png` and then `stimuli.json`, which says how to read it, into a run's folder.
 
     Pictures lie in rows in the order of the bank, without gaps, on the range of each channel's values in the bank, and
-    are scaled down to 64 pixels where they are larger. Images of neither 1 nor 3 channels are shown by their mean.
+    are scaled down to 64 pixels where they are larger. Images of neither 1 nor 3 channels are shown by their mean, and
+    stimuli that are no images not at all.
 
     Args:
         folder: of the run, or an fsspec URL.
@@ -30,6 +31,8 @@ def keep_thumbnails(folder: str, bank: StimulusBank) -> None:
     Raises:
         OSError: if the folder cannot be written.
     """
+    if not bank.pictured:
+        return
     images = bank.images.detach().float().cpu()
     if images.shape[1] not in (1, 3):
         images = images.mean(dim=1, keepdim=True)

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from lightning_emerge.measures.linear import wide
+from lightning_emerge.records import check_outputs
 
 _CHUNK = 32
 
@@ -35,11 +36,15 @@ def hessian_products(
 
     Returns:
         One product a row, in the type and on the device of the vectors.
+
+    Raises:
+        ValueError: if the network gives something else.
     """
     sizes = [weight.numel() for weight in weights]
     products = torch.zeros_like(vectors)
     for chunk in torch.split(torch.arange(len(images)), _CHUNK):
         logits = network(images[chunk])
+        check_outputs(logits, labels[chunk])
         loss = cross_entropy(_whole(logits), labels[chunk].to(logits.device), reduction="sum") / len(images)
         pulls = torch.autograd.grad(loss, weights, create_graph=True, materialize_grads=True)
         for row, vector in enumerate(vectors):  # all of them over one graph

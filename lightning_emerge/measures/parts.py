@@ -104,16 +104,17 @@ def features_of(bank: StimulusBank) -> Features:
     called = conjunction_names([tuple(looks[part] for part in one) for same in found.values() for one in same])
     names: list[str] = []
     also: list[str] = []
-    owners = [_owners(column, bank) for column in held.T]
-    for same, own in zip(found.values(), owners, strict=True):
+    own_tokens = [sorted(owners(column, bank.labels)) for column in held.T]
+    named = [JOINT.join(bank.tokens[label] for label in own) for own in own_tokens]
+    for same, own, labels in zip(found.values(), named, own_tokens, strict=True):
         first, *others = [called[tuple(looks[part] for part in one)] for one in same]
         if len(same[0]) == 1:
             first, others = " / ".join([first, *others]), []
-        names.append(f"{first} ({own})" if len(same[0]) > 1 and JOINT not in own else first)
+        names.append(f"{first} ({own})" if len(same[0]) > 1 and len(labels) == 1 else first)
         also.append("; ".join(others))
     kinds = [_KINDS[min(len(same[0]), 3) - 1] for same in found.values()]
     parted = [frozenset(looks[part] for one in same for part in one) for same in found.values()]
-    return Features(tuple(names), tuple(kinds), tuple(also), tuple(owners), tuple(parted), held)
+    return Features(tuple(names), tuple(kinds), tuple(also), tuple(named), tuple(parted), held)
 
 
 def filter_scores(activations: Float[Tensor, "stimulus filter ..."]) -> Float[Tensor, "stimulus filter"]:
@@ -250,6 +251,11 @@ def _smallest(patterns: Sequence[Sequence[bool]]) -> dict[int, list[tuple[int, .
     return {column: same for column, same in found.items() if column in kept}
 
 
-def _owners(column: Tensor, bank: StimulusBank) -> str:
-    labels = bank.labels.cpu()[column.cpu()]
-    return JOINT.join(bank.tokens[int(label)] for label in labels.unique())
+def owners(column: Bool[Tensor, " stimulus"], labels: Int[Tensor, " stimulus"]) -> frozenset[int]:
+    """Finds the labels of the tokens that have a feature.
+
+    Args:
+        column: which stimuli have it.
+        labels: of all stimuli.
+    """
+    return frozenset(map(int, labels.cpu()[column.cpu()].unique()))

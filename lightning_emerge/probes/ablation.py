@@ -22,10 +22,10 @@ from lightning_emerge.measures.ablation import (
 )
 from lightning_emerge.measures.auc import auc
 from lightning_emerge.measures.filters import stack_layers
-from lightning_emerge.measures.parts import JOINT, features_of, filter_scores
+from lightning_emerge.measures.parts import JOINT, features_of, filter_scores, owners
 from lightning_emerge.measures.rivals import rival_sets
 from lightning_emerge.probe import Probe
-from lightning_emerge.records import Axis, Capture, Measurement, Needs, StimulusBank, to_array
+from lightning_emerge.records import Axis, Capture, Measurement, Needs, check_outputs, to_array
 from lightning_emerge.schedules import LogSpaced, Schedule
 
 _CHUNK, _DRAWS = 32, 5
@@ -67,16 +67,18 @@ class AblationProbe(Probe):
         super().__init__(schedule or LogSpaced(2), layers, on_error)
 
     def check(self, module: nn.Module) -> tuple[str, ...]:
-        return spaced_convolutions(module, every=3, count=3) if self.layers is None else super().check(module)
+        layers = super().check(module)
+        return spaced_convolutions(module, layers, every=3, count=3) if self.layers is None else layers
 
     def measure(self, capture: Capture) -> Iterable[Measurement]:
         bank, intact = capture.bank, capture.outputs
         assert bank is not None
         assert intact is not None
+        check_outputs(intact, bank.labels)
         parts = features_of(bank).of_kind("part")
         held, labels = parts.held.to(intact.device), bank.labels.to(intact.device)
         count = len(parts.names)
-        sets = rival_sets([_numbers(bank, own) for own in parts.tokens], len(bank.tokens))
+        sets = rival_sets([owners(column, bank.labels) for column in parts.held.T], len(bank.tokens))
         rivals = [torch.isin(labels, torch.tensor(one, device=labels.device)) for one in sets]
         wanted = torch.cat([held, *(one[:, None] for one in rivals)], dim=1)
         drops, controls, which = [], [], []
@@ -114,10 +116,6 @@ class AblationProbe(Probe):
 
     def draw(self, measurement: Measurement) -> Figure | None:
         return draw_drops(measurement) if measurement.name == "ablation_drop" else None
-
-
-def _numbers(bank: StimulusBank, owners: str) -> frozenset[int]:
-    return frozenset(bank.tokens.index(own) for own in owners.split(JOINT))
 
 
 def _lose(capture: Capture, layer: str, values: Tensor, labels: Tensor, filters: Tensor | None) -> Tensor:

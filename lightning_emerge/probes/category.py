@@ -21,7 +21,7 @@ from lightning_emerge.measures.geometry import Geometry, activation_geometry, de
 from lightning_emerge.measures.readout import nearest_mean_accuracy, participation_ratio, ridge_accuracy, silhouette
 from lightning_emerge.measures.selectivity import class_selectivity, preferred_tokens, selective_share
 from lightning_emerge.probe import Probe
-from lightning_emerge.records import Axis, Capture, Measurement, Needs, pool, to_array
+from lightning_emerge.records import Axis, Capture, Measurement, Needs, check_outputs, pool, to_array
 from lightning_emerge.schedules import Schedule
 
 _FOLDS = 5
@@ -58,6 +58,7 @@ class CategoryProbe(Probe):
         assert bank is not None
         assert logits is not None
         labels = bank.labels.to(logits.device)
+        check_outputs(logits, labels)
         counts = bank.labels.bincount(minlength=len(bank.tokens)).tolist()
         token, layer = Axis("token", bank.tokens, notes={"stimuli": counts}), Axis("layer", capture.layers)
         source = type(self).__name__

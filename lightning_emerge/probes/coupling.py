@@ -81,7 +81,7 @@ class CouplingProbe(Probe):
         self._pairs: list[tuple[str, str]] = []
 
     def check(self, module: nn.Module) -> tuple[str, ...]:
-        named = looking.match_layers(module, self.layers)
+        named = self.find_layers(module)
         grouped = self.layers is not None  # what is named is refused, with the reason
         layers = tuple(layer for layer in named if looking.is_convolution(module, layer, grouped=grouped))
         weights = {layer: looking.find_convolution(module, layer).weight for layer in layers}

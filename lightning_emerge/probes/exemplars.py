@@ -12,7 +12,16 @@ from matplotlib.figure import Figure
 from lightning_emerge.figures.exemplars import draw_top_exemplars
 from lightning_emerge.measures.filters import crop, mean_responses, pixel_range, stack_layers, top_stimuli
 from lightning_emerge.probe import Probe
-from lightning_emerge.records import Axis, Capture, Measurement, Needs, ReceptiveField, StimulusBank, to_array
+from lightning_emerge.records import (
+    Axis,
+    Capture,
+    Measurement,
+    Needs,
+    ReceptiveField,
+    StimulusBank,
+    check_pictured,
+    to_array,
+)
 from lightning_emerge.schedules import LogSpaced, Schedule
 
 _SIDE = 24
@@ -59,6 +68,7 @@ class TopExemplarProbe(Probe):
         bank, network, source = capture.bank, capture.network, type(self).__name__
         assert bank is not None
         assert network is not None
+        check_pictured(bank, source)
         count = min(self.exemplars, len(bank))
         fields = network.receptive_fields(capture.layers, bank.images[0])
         tops = [_Tops(rows, count, bank, fields[layer]) for layer, rows in capture.activations.items()]

@@ -13,7 +13,7 @@ from lightning_emerge.figures.maximised import draw_maximised
 from lightning_emerge.measures.filters import stack_layers
 from lightning_emerge.measures.maximise import Palette, find_palette, maximise
 from lightning_emerge.probe import Probe
-from lightning_emerge.records import Axis, Capture, Measurement, Needs, StimulusBank, pool, to_array
+from lightning_emerge.records import Axis, Capture, Measurement, Needs, StimulusBank, check_pictured, pool, to_array
 from lightning_emerge.schedules import LogSpaced, Schedule
 
 _CHUNK = 32
@@ -77,6 +77,7 @@ class MaximisationProbe(Probe):
     def measure(self, capture: Capture) -> Iterable[Measurement]:
         bank = capture.bank
         assert bank is not None
+        check_pictured(bank, type(self).__name__)
         palette = find_palette(bank.images)
         found = [self._maximise(capture, layer, bank, palette) for layer in capture.layers]
         counts = [len(best) for _, _, best, _ in found]

@@ -25,6 +25,7 @@ from lightning_emerge.measures.parts import (
     features_of,
     filter_scores,
     linear_auc,
+    owners,
     transfer_auc,
 )
 from lightning_emerge.measures.rivals import rival_sets
@@ -136,8 +137,7 @@ class PartProbe(Probe):
 
 def _rivals(features: Features, bank: StimulusBank, labels: Tensor) -> tuple[Axis, Tensor]:
     """Sets of tokens that are no part's, with `JOINT` between them, and which stimuli (stimulus, rival) are of each."""
-    numbers = {token: number for number, token in enumerate(bank.tokens)}
-    parts = [frozenset(numbers[token] for token in own.split(JOINT)) for own in features.of_kind("part").tokens]
+    parts = [owners(column, labels) for column in features.of_kind("part").held.T]
     rivals = rival_sets(parts, len(bank.tokens))
     inside = torch.zeros(len(labels), len(rivals), dtype=torch.bool, device=labels.device)
     for column, own in enumerate(rivals):

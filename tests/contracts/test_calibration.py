@@ -60,4 +60,4 @@ def test_a_page_without_a_place_for_the_table_is_left_as_it_is(tmp_path):
 
 
 def _table(text: str) -> list[str]:
-    return text.split(calibration.BEGIN)[1].split(calibration.END)[0].strip().splitlines()
+    return text.split(calibration.BEGIN)[1].split(calibration.END, maxsplit=1)[0].strip().splitlines()

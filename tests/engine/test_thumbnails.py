@@ -104,6 +104,23 @@ def test_stimuli_that_are_no_pictures_do_not_cost_the_run(make_trainer, tmp_path
 
     stimuli = le.Stimuli(torch.randn(8, 6), labels=[0, 1] * 4)
     trainer = make_trainer([stimuli, le.CategoryProbe(schedule=le.EverySteps(2), layers=["layer"], on_error="raise")])
-    with pytest.warns(UserWarning, match="Pictures of the stimuli were not kept"):
-        trainer.fit(Line(), torch.utils.data.DataLoader(list(torch.randn(20, 6)), batch_size=2))
+    trainer.fit(Line(), torch.utils.data.DataLoader(list(torch.randn(20, 6)), batch_size=2))
     assert trainer.global_step == 5
+    assert not list((tmp_path / "run").glob("stimuli.*"))
+
+
+@pytest.mark.parametrize("shape", [(6,), (6, 7), (2, 3, 4, 5)])
+def test_what_is_no_image_has_no_picture(shape, tmp_path):
+    keep_thumbnails(str(tmp_path), _bank(torch.randn(3, *shape, generator=torch.Generator().manual_seed(0))))
+    assert not list(tmp_path.iterdir())
+
+
+def test_pictures_that_cannot_be_kept_do_not_cost_the_run(make_trainer, make_data, make_model, monkeypatch):
+    def fail(*_: object) -> None:
+        raise OSError("planted")
+
+    monkeypatch.setattr("lightning_emerge.probe.keep_thumbnails", fail)
+    trainer = make_trainer([le.SimilarityProbe()], max_steps=1)
+    with pytest.warns(UserWarning, match="Pictures of the stimuli were not kept.*planted"):
+        trainer.fit(make_model(), datamodule=make_data())
+    assert trainer.global_step == 1

@@ -142,6 +142,13 @@ def test_rivals_are_the_other_sets_of_tokens_and_their_detectors_are_silenced(me
     np.testing.assert_allclose(rivals.values[0, number], expected, atol=1e-6)
 
 
+def test_names_of_tokens_may_hold_what_stands_between_them(measured, bank, network):
+    renamed = le.StimulusBank(bank.images, bank.labels, bank.ids, ("a/b", "a", "b", "c[0]", "*"), bank.latents)
+    found = look(network, renamed, ("layer",))
+    for name, one in measured.items():
+        np.testing.assert_array_equal(found[name].values, one.values)
+
+
 def test_the_table_finds_what_was_planted(measured, tmp_path):
     table = tell(measured.values(), tmp_path)
     assert table.columns.tolist() == [

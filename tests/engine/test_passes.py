@@ -1,0 +1,252 @@
+"""A pass of the bank: what of it could be had, and what not, the same in all processes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from children import run_group
+from torch import nn
+
+import lightning_emerge as le
+from lightning_emerge.capture import run_bank
+from lightning_emerge.engine.passes import ask, ask_all, pass_bank, trouble_of
+
+
+def make_bank(size: int, *shape: int) -> le.StimulusBank:
+    images = torch.randn(size, *shape, generator=torch.Generator().manual_seed(0))
+    return le.StimulusBank(images, torch.arange(size) % 2, tuple(map(str, range(size))), ("a", "b"))
+
+
+class Odd(nn.Module):
+    """Gives what is asked for from a layer of its own."""
+
+    def __init__(self, odd: nn.Module) -> None:
+        super().__init__()
+        self.plain, self.odd = nn.Linear(4, 3), odd
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        self.odd(rows)
+        return self.plain(rows)
+
+
+class Gives(nn.Module):
+    def __init__(self, give) -> None:
+        super().__init__()
+        self.give = give
+
+    def forward(self, rows: torch.Tensor):
+        return self.give(rows)
+
+
+@pytest.mark.parametrize(
+    ("give", "reason"),
+    [
+        (lambda rows: rows.new_ones(1, 4), r"one row a stimulus; layer 'odd' gives \(1, 4\) for"),
+        (lambda rows: rows.T, r"one row a stimulus; layer 'odd' gives \(4, "),
+        (lambda rows: rows.sum(), r"one row a stimulus; layer 'odd' gives \(\) for"),
+        (lambda rows: rows.repeat(1, len(rows)), r"one shape for all stimuli; layer 'odd' gives \(128,\) and \(12,\)"),
+        (lambda rows: rows.to(torch.complex64), "dense and real; layer 'odd' gives others"),
+        (lambda rows: rows.to_sparse(), "dense and real"),
+        (lambda rows: {"rows": rows}, "one tensor; layer 'odd' gives a dict"),
+        (lambda rows: None, "one tensor; layer 'odd' gives a NoneType"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["activations", "pooled"])
+def test_what_is_no_row_of_numbers_a_stimulus_is_the_trouble_of_its_layer(give, reason, kind):
+    torch.manual_seed(0)
+    network, bank = Odd(Gives(give)), make_bank(70, 4)  # of each token 32 pass, and then 3
+    asked = ["odd", "plain"]
+    seen = run_bank(network, bank, asked if kind == "activations" else [], pooled=asked if kind == "pooled" else [])
+    assert list(seen.troubles) == [(kind, "odd")]
+    with pytest.raises(ValueError, match=reason):
+        raise seen.troubles[kind, "odd"]
+    assert list(getattr(seen, kind)) == ["plain"]
+    torch.testing.assert_close(getattr(seen, kind)["plain"], network.plain(bank.images))
+    torch.testing.assert_close(seen.outputs, network.plain(bank.images))
+
+
+def test_a_layer_that_is_called_by_keyword_is_the_trouble_of_who_needs_its_input():
+    class Keyword(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.relu = nn.Conv2d(1, 2, 3), nn.ReLU(inplace=True)
+            self.second, self.fc = nn.Conv2d(2, 2, 3), nn.Linear(2, 2)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return self.fc(self.second(input=self.relu(self.first(images))).mean(dim=(2, 3)))
+
+    bank, network = make_bank(6, 1, 8, 8), Keyword()
+    seen = run_bank(network, bank, ["second"], inputs=["first", "second"], squares=["first", "second"])
+    assert set(seen.troubles) == {("inputs", "second"), ("squares", "second")}
+    assert torch.equal(seen.inputs["first"], bank.images)
+    assert list(seen.squares) == ["first"]
+    assert list(seen.activations) == ["second"]
+
+
+def test_gradients_through_what_is_not_differentiated_are_refused_and_not_zero():
+    """A frozen backbone has no gradients, and squares of its gradients are no zeros."""
+
+    class Frozen(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.backbone, self.head = nn.Linear(4, 3), nn.Linear(3, 2)
+
+        def forward(self, rows: torch.Tensor) -> torch.Tensor:
+            with torch.no_grad():
+                rows = self.backbone(rows)
+            return self.head(rows)
+
+    network, bank, layers = Frozen(), make_bank(6, 4), ["backbone", "head"]
+    seen = run_bank(network, bank, layers, gradients=layers, token_gradients=layers, squares=layers)
+    assert set(seen.troubles) == {(kind, "backbone") for kind in ("gradients", "token_gradients", "squares")}
+    loss = nn.functional.cross_entropy(network(bank.images), bank.labels)
+    expected = torch.autograd.grad(loss, network.head.weight)[0]
+    torch.testing.assert_close(seen.gradients["head"], expected)
+    assert list(seen.activations) == layers
+
+
+def test_a_probe_gets_the_trouble_of_what_it_asked_for():
+    troubles = {
+        ("activations", "b"): ValueError("b"),
+        ("squares", ""): ValueError("all"),
+        ("outputs", ""): ValueError("o"),
+    }
+
+    def of(needs: le.Needs, *layers: str) -> str:
+        return str(trouble_of(ask(needs, layers), troubles) or "")
+
+    assert of(le.Needs(activations=True), "a") == ""
+    assert of(le.Needs(activations=True), "a", "b") == "b"
+    assert of(le.Needs(pooled=True), "a", "b") == ""
+    assert of(le.Needs(gradient_squares=True), "a") == "all"
+    assert of(le.Needs(activations=True, outputs=True), "a") == "o"
+    assert of(le.Needs(weights=True, images=True), "b") == ""
+    everything = {("", ""): ValueError("network")}
+    assert str(trouble_of(ask(le.Needs(pooled=True), ("a",)), everything)) == "network"
+    assert trouble_of(ask(le.Needs(weights=True, network=True), ("a",)), everything) is None
+
+
+_PROCESSES = """
+# Becomes two processes of each case; the alarm ends one that hangs.
+import os, signal, sys
+import torch, torch.distributed as dist
+from torch import nn
+import lightning_emerge as le
+from lightning_emerge.capture import add_up, gather
+from lightning_emerge.engine.passes import ask, ask_all, leave_out, pass_bank, trouble_of
+
+torch.set_num_threads(1)
+folder, SIZE = sys.argv[1], 9
+
+class Uneven(nn.Module):
+    def __init__(self, case, alone):
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(4, 3), nn.Linear(3, 3), nn.Linear(3, 2)
+        self.case, self.alone = case, alone
+
+    def forward(self, rows):
+        hidden = self.first(rows)
+        if not (self.case == "unreached" and self.alone):
+            hidden = hidden + self.second(hidden)
+        if self.case == "breaks" and self.alone and torch.is_grad_enabled():
+            raise RuntimeError("planted")
+        if self.case == "stops" and self.alone:
+            raise RuntimeError("planted")
+        out = self.head(hidden)
+        return {"out": out} if self.case == "dict" and self.alone else out
+
+class One(le.Probe):
+    needs = le.Needs(activations=True, outputs=True, token_gradients=True)
+    def measure(self, capture): ...
+
+def work(rank, case):
+    signal.alarm(30)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet_{case}", rank=rank, world_size=2)
+    torch.manual_seed(0)
+    network = Uneven(case, rank == 1).eval()
+    images = torch.randn(SIZE, 4)
+    bank = le.StimulusBank(images, torch.arange(SIZE) % 2, tuple(map(str, range(SIZE))), ("a", "b"))
+    layers = ("first", "second", "head")
+    probe = One()
+    leave_out(network, bank, [probe], torch.device("cpu"))
+    asked = ask_all([ask(One.needs, layers)], layers)
+    seen, _, troubles = pass_bank(network, bank, asked, torch.device("cpu"))
+    outputs = None if trouble_of({"outputs": ("",)}, troubles) else gather(seen.outputs, SIZE)
+    torch.save({
+        "troubles": sorted(map(list, troubles)),
+        "left_out": sorted(probe.left_out),
+        "rows": {layer: gather(rows, SIZE) for layer, rows in seen.activations.items()},
+        "gradients": {layer: add_up(share) for layer, share in seen.token_gradients.items()},
+        "outputs": outputs,
+    }, f"{folder}/{case}_{rank}.pt")
+    dist.destroy_process_group()
+
+for case in sys.argv[2:]:
+    children = []
+    for rank in range(2):
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                work(rank, case)
+                code = 0
+            except BaseException:
+                import traceback
+                traceback.print_exc()
+            sys.stderr.flush()
+            os._exit(code)
+        children.append(child)
+    codes = [os.waitpid(child, 0)[1] for child in children]
+    if any(codes):
+        sys.exit(f"{case}: {codes}")
+"""
+_LAYERS = ("first", "second", "head")
+_GRADIENTS = [["token_gradients", ""]]
+_CASES = {
+    "none": ([], [], _LAYERS, _LAYERS),
+    "unreached": (
+        [["activations", "second"], ["token_gradients", "second"]],
+        ["second"],
+        ("first", "head"),
+        ("first", "head"),
+    ),
+    "dict": ([["outputs", ""], *_GRADIENTS], [], _LAYERS, ()),
+    "breaks": (_GRADIENTS, [], _LAYERS, ()),
+    "stops": ([["", ""], *_GRADIENTS], [], (), ()),
+}
+
+
+@pytest.mark.distributed
+def test_what_fails_in_one_process_fails_in_all_and_the_rest_is_put_together(tmp_path: Path):
+    ended = run_group(
+        [sys.executable, "-c", _PROCESSES, tmp_path, *_CASES],
+        timeout=120,
+        env={**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"},
+    )
+    assert ended.returncode == 0, ended.stderr
+    for case, (troubles, left_out, rows, gradients) in _CASES.items():
+        for rank in range(2):
+            found = torch.load(tmp_path / f"{case}_{rank}.pt")
+            assert found["troubles"] == sorted(troubles), case
+            assert found["left_out"] == left_out, case
+            assert tuple(found["rows"]) == rows, case
+            assert tuple(found["gradients"]) == gradients, case
+        first = torch.load(tmp_path / f"{case}_0.pt")
+        assert all(len(values) == 9 for values in first["rows"].values())
+        assert (first["outputs"] is None) == (case in ("dict", "stops"))
+
+
+def test_one_process_passes_once_for_all_that_is_asked_for():
+    network, bank = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2)), make_bank(8, 4)
+    passed: list[int] = []
+    network.register_forward_hook(lambda _module, given, _output: passed.append(len(given[0])))
+    needs = [le.Needs(activations=True), le.Needs(outputs=True, token_gradients=True), le.Needs(gradient_squares=True)]
+    asked = ask_all([ask(one, ("0", "1")) for one in needs], ("0", "1"))
+    seen, _, troubles = pass_bank(network, bank, asked, torch.device("cpu"))
+    assert passed == [4, 4]
+    assert not troubles
+    assert list(seen.activations) == list(seen.squares) == list(seen.token_gradients) == ["0", "1"]
