@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,6 +15,8 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from matplotlib.figure import Figure
 from torch import nn
+from torch.nn.parameter import is_lazy
+from torch.optim import Optimizer
 
 from lightning_emerge import capture as looking
 from lightning_emerge.engine.budget import drawable
@@ -27,6 +29,7 @@ from lightning_emerge.schedules import Schedule
 from lightning_emerge.sinks.arrays import ArraySink
 from lightning_emerge.sinks.checks import axis_names, check_measurement
 from lightning_emerge.sinks.tensorboard import TensorBoardSink
+from lightning_emerge.weights import Weight
 
 
 class Looker(Protocol):
@@ -34,6 +37,7 @@ class Looker(Protocol):
 
     needs: ClassVar[Needs]
     schedule: Schedule
+    layers: Sequence[str] | None
     on_error: Literal["report", "raise"]
     failed_at: int | None
 
@@ -96,6 +100,7 @@ class _Before:
     members: list[_Member]
     weights: dict[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
     gradients: dict[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
+    still: set[str] = field(default_factory=set[str])
     fired: dict[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
 
 
@@ -157,11 +162,11 @@ class Conductor:
             probe.failed_at = None
         self.device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
         self._recall(past or {})
-        self.parameters = dict(module.named_parameters())
         self.order = tuple(looking.find_layers(module))
-        self.weight_names = looking.weight_names(
-            module, self._union([m for m in self.members if m.probe.needs.of_weights])
-        )
+        self.weights = looking.find_weights(module, self._union([m for m in self.members if m.probe.needs.of_weights]))
+        self.refused, self.unfiltered = dict[str, str](), dict[str, str]()
+        self.told: set[str] = set()
+        self._leave_out()
         self.began, self.step = step, step - 1
         self.recorded = {done for sink in sinks.records for done in sink.steps}
         self.firing: looking.Firing | None = None
@@ -175,6 +180,41 @@ class Conductor:
         self.writer = (
             Writer(sinks.records, sinks.boards, self.costs, strict=strict) if looking.is_process_zero() else None
         )
+
+    def _leave_out(self) -> None:
+        """Tries the layers on some stimuli: what a probe cannot measure is left out, or refused if it was named."""
+        bank = self.bank
+        if bank is None or not len(bank) or any(map(is_lazy, self.module.parameters())):
+            return
+
+        def asked(needed: Callable[[Needs], bool]) -> tuple[str, ...]:
+            return self._union([m for m in self.members if needed(m.probe.needs)])
+
+        with isolate_rng(), full_precision():
+            self.refused = looking.refuse_layers(self.module, bank, asked(_sees))
+            self.unfiltered = looking.refuse_filters(self.module, bank, asked(_sees))
+            inputs = looking.refuse_layers(self.module, bank, (), inputs=asked(lambda needs: needs.inputs))
+            squares = looking.refuse_layers(self.module, bank, (), squares=asked(lambda needs: needs.gradient_squares))
+        for member in self.members:
+            needs = member.probe.needs
+            tried = [
+                (_sees(needs), self.refused),
+                (needs.filters, self.unfiltered),
+                (needs.inputs, inputs),
+                (needs.gradient_squares, squares),
+            ]
+            why = {layer: text for needed, refused in reversed(tried) if needed for layer, text in refused.items()}
+            self._leave(member, {layer: why[layer] for layer in member.layers if layer in why})
+
+    def _leave(self, member: _Member, why: Mapping[str, str]) -> None:
+        if not why:
+            return
+        left = tuple(layer for layer in member.layers if layer not in why)
+        if left and member.probe.layers is None:
+            member.layers = left
+            rank_zero_warn(f"{member.name} leaves out {', '.join(why)}. {' '.join(why.values())}")
+        else:  # its next look says so, and switches it off
+            member.layers, member.broken = (), looking.LayersError(why)
 
     def begin(self, step: int, again: Sequence[str] = ()) -> None:
         """Looks before the first step, unless the run goes on from a step that was looked at before it stopped.
@@ -213,22 +253,45 @@ class Conductor:
         if due and self.firing is None:
             self.firing = looking.Firing(self.module, self._union(due))
 
-    def before_update(self, step: int) -> None:
-        """Keeps the training batch's gradients, and the weights they are for, if a probe that is due needs them."""
+    def before_update(
+        self, step: int, optimizer: Optimizer | None = None, optimizers: Sequence[Optimizer] = ()
+    ) -> None:
+        """Keeps the training batch's gradients, and the weights they are for, if a probe that is due needs them.
+
+        Args:
+            step: optimizer steps taken.
+            optimizer: the one that is about to step; if none is given, all weights are taken to be its.
+            optimizers: all of the run.
+        """
         self.after_update()  # a second optimizer's step in the same batch ends that of the first
         due = self._training(step)
-        if not due:
-            return
-        self.before = _Before(step, due)
-        for layer in self._union(due):
-            parameter = self.parameters[self.weight_names[layer]]
-            gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-            self.before.weights[layer] = parameter.detach().clone()
-            self.before.gradients[layer] = gradient.detach().clone()
+        if due:
+            own = None if optimizer is None else _learned([optimizer])
+            layers = self._union(due)
+            still = set() if own is None else _learned(optimizers) - own
+            self.before = _Before(step, due, still={layer for layer in layers if _any(self.weights[layer], still)})
+            for layer in layers:
+                weight = self.weights[layer]
+                self.before.weights[layer] = weight.read().clone()
+                self.before.gradients[layer] = _gradient(weight, own)
+            self._say_derived(due)
         firing, self.firing = self.firing, None
         if firing is not None:
             firing.close()
-            self.before.fired = firing.agree()
+            if self.before is not None:
+                self.before.fired = firing.agree()
+        if len(optimizers) > 1:  # another may step in the same batch
+            self.before_batch(step + 1)
+
+    def _say_derived(self, due: Sequence[_Member]) -> None:
+        made = [layer for layer in self._union(due) if layer not in self.told and self.weights[layer].derived]
+        if made:
+            self.told |= {*made}
+            rank_zero_warn(
+                f"Gradients of training batches are taken of weights that are parameters; those of {', '.join(made)} "
+                "are made of others, by a normalisation or a pruning, so that their gradients are NaN. Their updates "
+                "are those of the weights in use."
+            )
 
     def after_update(self) -> None:
         """Measures the training batch that `before_update` kept, now that its update is known."""
@@ -238,14 +301,17 @@ class Conductor:
 
         def finish(waiting: Sequence[_Member]) -> _Taken:
             layers = self._union(waiting)
-            now = {layer: self.parameters[self.weight_names[layer]].detach() for layer in layers}
             kept = {layer: before.weights[layer].clone() for layer in layers}
+            updates = {layer: self.weights[layer].read() - kept[layer] for layer in layers}
             capture = Capture(
                 before.step,
                 layers,
                 weights=kept,
                 gradients={layer: before.gradients[layer].clone() for layer in layers},
-                updates={layer: now[layer] - kept[layer] for layer in layers},
+                updates={
+                    layer: torch.full_like(update, torch.nan) if layer in before.still else update
+                    for layer, update in updates.items()
+                },
                 fired={layer: fired.clone() for layer, fired in before.fired.items()},
             )
             return capture, None
@@ -296,8 +362,8 @@ class Conductor:
     def _capture(self, step: int, due: Sequence[_Member]) -> _Taken:
         """Runs the bank through the network once, for all that is asked for. Empty of activations but on rank zero."""
         weighed = self._union([m for m in due if m.probe.needs.weights or m.probe.needs.past])
-        weights = {layer: self.parameters[self.weight_names[layer]].detach().clone() for layer in weighed}
-        capture = Capture(step, self._union(due), self._lend(due), weights=weights)
+        weights = {layer: self.weights[layer].read().clone() for layer in weighed}
+        capture = Capture(step, self._union(due), self._lend(due), weights=weights, unfiltered=self.unfiltered)
         if not any(m.probe.needs.passes for m in due):
             return capture, None
         assert self.bank is not None
@@ -313,6 +379,7 @@ class Conductor:
                 gradients=self._union([m for m in due if m.probe.needs.bank_gradients]),
                 token_gradients=self._union([m for m in due if m.probe.needs.token_gradients]),
                 squares=self._union([m for m in due if m.probe.needs.gradient_squares]),
+                features=any(m.probe.needs.features for m in due),
             )
             convolutions = {layer: looking.describe_convolution(self.module, layer) for layer in seen.inputs}
         except Exception as error:
@@ -320,7 +387,7 @@ class Conductor:
         if looking.agree([failure is not None], self.device)[0]:
             return capture, failure or RuntimeError("another process could not run the stimulus bank")
         total = len(self.bank)
-        found = {
+        found: dict[str, Any] = {
             "activations": {layer: looking.gather(rows, total) for layer, rows in seen.activations.items()},
             "pooled": {layer: looking.gather(rows, total) for layer, rows in seen.pooled.items()},
             "inputs": {layer: looking.gather(rows, total) for layer, rows in seen.inputs.items()},
@@ -330,9 +397,11 @@ class Conductor:
             "gradient_squares": {layer: looking.add_up(share) for layer, share in seen.squares.items()},
         }
         outputs = looking.gather(seen.outputs, total)
+        found["features"] = None if seen.features is None else looking.gather(seen.features, total)
+        found["readout"] = seen.readout
         if not looking.is_process_zero():
             return capture, None
-        return replace(capture, outputs=outputs, **found), None  # pyright: ignore[reportArgumentType]
+        return replace(capture, outputs=outputs, **found), None
 
     def _lend(self, due: Sequence[_Member]) -> StimulusBank | None:
         """The stimuli, or a copy of them if somebody's own probe is to see them, which later passes are not to show."""
@@ -420,7 +489,8 @@ class Conductor:
         own = _own(member, capture)
         with ExitStack() as stack:
             if member.probe.needs.network:
-                own = replace(own, network=stack.enter_context(looking.open_network(self.module, member.layers)))
+                opened = looking.open_network(self.module, member.layers, self.refused)
+                own = replace(own, network=stack.enter_context(opened))
             stack.enter_context(unchanged(self.module, own, backup if is_foreign(member.probe.measure) else None))
             measurements = list(member.probe.measure(own))
         if member.probe.needs.past:
@@ -489,7 +559,8 @@ class Conductor:
 
     def _look_for_nan(self, capture: Capture) -> None:
         # Not gradients: in half precision some overflow, and the scaler leaves out their step.
-        seen: list[Any] = [capture.outputs, *capture.weights.values(), *capture.updates.values()]
+        learned = [update for update in capture.updates.values() if not bool(update.isnan().all())]
+        seen: list[Any] = [capture.outputs, *capture.weights.values(), *learned]
         if not self.finite or all(values is None or bool(values.isfinite().all()) for values in seen):
             return
         self.finite = False
@@ -508,6 +579,29 @@ class Conductor:
         return tuple(layer for layer in self.order if layer in wanted)
 
 
+def _sees(needs: Needs) -> bool:
+    """Whether a probe looks at what its layers give."""
+    return needs.activations or needs.pooled or needs.filters
+
+
+def _learned(optimizers: Iterable[Optimizer]) -> set[int]:
+    return {id(one) for optimizer in optimizers for group in optimizer.param_groups for one in group["params"]}
+
+
+def _any(weight: Weight, known: Collection[int]) -> bool:
+    return any(id(source) in known for source in weight.sources)
+
+
+def _gradient(weight: Weight, own: Collection[int] | None) -> torch.Tensor:
+    """The gradient from which an optimizer is about to update a weight; NaN if it makes no use of one."""
+    value, sources = weight.read(), weight.sources
+    learns = own is None or _any(weight, own)
+    if weight.derived or not learns or not all(source.requires_grad for source in sources):
+        return torch.full_like(value, torch.nan)
+    gradient = sources[0].grad
+    return torch.zeros_like(value) if gradient is None else gradient.detach().clone()
+
+
 def _own(member: _Member, capture: Capture) -> Capture:
     layers, needs, earlier = member.layers, member.probe.needs, member.before(capture.step)
 
@@ -523,6 +617,9 @@ def _own(member: _Member, capture: Capture) -> Capture:
         inputs=of(needs.inputs, capture.inputs),
         convolutions=of(needs.inputs, capture.convolutions),
         outputs=capture.outputs if needs.outputs else None,
+        features=capture.features if needs.features else None,
+        readout=capture.readout if needs.features else None,
+        unfiltered={layer: why for layer, why in capture.unfiltered.items() if layer in layers},
         weights=of(needs.weights or needs.training or needs.past, capture.weights),
         bank_gradients=of(needs.bank_gradients, capture.bank_gradients),
         token_gradients=of(needs.token_gradients, capture.token_gradients),
