@@ -155,8 +155,8 @@ class Pass:
         activations: layer -> float32 tensor (stimulus, ...), its output.
         pooled: layer -> float32 tensor (stimulus, channel), its output's mean over all further axes.
         inputs: layer -> float32 tensor (stimulus, in, y, x), what its convolution got.
-        gradients: layer -> tensor like its weight. The sum over processes is the gradient of the bank's mean
-            cross-entropy.
+        gradients: layer -> tensor (out, in, ...) like its weight. The sum over processes is the gradient of the bank's
+            mean cross-entropy.
         token_gradients: layer -> tensor (token, *weight). The sum over processes is the gradient of each token's mean
             cross-entropy.
         squares: layer -> float64 tensor like its weight. The sum over processes is the mean over the bank of each
@@ -255,6 +255,8 @@ def run_bank(
                 backward.add(result, token, calls)
         readout = None if "features" not in kept or last is None else _readout(maps[last])
     whole = {layer: kept[f"whole {layer}"] for layer in layers}
+    by_bank = {layer: weights[layer].by_filter(sums) for layer, sums in backward.bank.items()}
+    by_token = {layer: weights[layer].by_filter(sums, 1) for layer, sums in backward.token.items()}
     means = {layer: kept[f"pooled {layer}"] for layer in pooled}
     came = {layer: kept[f"given {layer}"] for layer in inputs}
     return Pass(
@@ -262,8 +264,8 @@ def run_bank(
         whole,
         means,
         came,
-        backward.bank,
-        backward.token,
+        by_bank,
+        by_token,
         backward.squares,
         None if readout is None else kept["features"],
         readout,
@@ -877,16 +879,17 @@ def refuse_layers(
     """
     few = StimulusBank(bank.images[:_FEW], bank.labels[:_FEW], bank.ids[:_FEW], bank.tokens)
     refused = dict[str, str]()
-    while True:
+    while {*layers, *inputs, *squares} - {*refused}:
         whole, given, single = ([one for one in asked if one not in refused] for asked in (layers, inputs, squares))
         try:
             run_bank(module, few, whole, inputs=given, squares=single, shared=False)
         except LayersError as error:
             refused |= error.refused
         except Exception:  # the look will say what is wrong, and with which probe
-            return refused
+            break
         else:
-            return refused
+            break
+    return refused
 
 
 _FEW = 3

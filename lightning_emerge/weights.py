@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.conv import _ConvTransposeNd  # pyright: ignore[reportPrivateUsage]
 from torch.nn.utils.parametrize import cached, is_parametrized
 from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
@@ -55,6 +56,12 @@ class Weight:
         with torch.no_grad(), _still(self):
             hook = _hook(self)
             return (getattr(self.owner, self.name) if hook is None else _make(hook, self.owner)).detach()
+
+    def by_filter(self, tensor: torch.Tensor, axis: int = 0) -> torch.Tensor:
+        """Gives what is like the weight as (out, in, ...) from an axis on: a transposed convolution has inputs first."""
+        if not isinstance(self.owner, _ConvTransposeNd):
+            return tensor
+        return tensor.unflatten(axis, (self.owner.groups, -1)).transpose(axis + 1, axis + 2).flatten(axis, axis + 1)
 
 
 def own_weights(module: nn.Module) -> list[Weight]:

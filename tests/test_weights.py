@@ -154,3 +154,30 @@ def test_what_is_pruned_while_a_network_trains_is_seen():
     prune.remove(network[0], "weight")
     assert int((weight.read() == 0).sum()) == 54
     assert int((before == 0).sum()) == 0
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_filters_of_a_transposed_convolution_come_first(groups):
+    torch.manual_seed(0)
+    layer = nn.ConvTranspose2d(4, 6, 3, groups=groups)
+    weight = find_weights(nn.Sequential(layer), ["0"])["0"]
+    rows = weight.by_filter(weight.read())
+    assert rows.shape == (6, 4 // groups, 3, 3)
+    images = torch.randn(1, 4, 5, 5)
+    filters = layer(images)
+    with torch.no_grad():
+        for number in range(6):
+            mine = number // (6 // groups)
+            own = images[:, mine * (4 // groups) : (mine + 1) * (4 // groups)]
+            made = nn.functional.conv_transpose2d(own, rows[number][:, None]) + layer.bias[number]
+            torch.testing.assert_close(made[:, 0], filters[:, number].detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_gradients_of_a_transposed_convolution_have_its_filters_first():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.ConvTranspose2d(3, 5, 2), nn.Flatten(), nn.Linear(5 * 49, 3))
+    bank = make_bank()
+    seen = run_bank(network, bank, [], gradients=["0"], token_gradients=["0"])
+    expected = torch.autograd.grad(cross_entropy(network(bank.images), bank.labels), network[0].weight)[0]
+    torch.testing.assert_close(seen.gradients["0"], expected.transpose(0, 1), rtol=1e-4, atol=1e-6)
+    assert seen.token_gradients["0"].shape == (3, 5, 3, 2, 2)

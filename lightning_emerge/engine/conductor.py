@@ -161,12 +161,12 @@ class Conductor:
         for probe in probes:
             probe.failed_at = None
         self.device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
-        self._recall(past or {})
         self.order = tuple(looking.find_layers(module))
         self.weights = looking.find_weights(module, self._union([m for m in self.members if m.probe.needs.of_weights]))
         self.refused, self.unfiltered = dict[str, str](), dict[str, str]()
         self.told: set[str] = set()
         self._leave_out()
+        self._recall(past or {})
         self.began, self.step = step, step - 1
         self.recorded = {done for sink in sinks.records for done in sink.steps}
         self.firing: looking.Firing | None = None
@@ -183,6 +183,8 @@ class Conductor:
 
     def _leave_out(self) -> None:
         """Tries the layers on some stimuli: what a probe cannot measure is left out, or refused if it was named."""
+        for member in self.members:
+            self._leave(member, self._twins(member))
         bank = self.bank
         if bank is None or not len(bank) or any(map(is_lazy, self.module.parameters())):
             return
@@ -205,6 +207,16 @@ class Conductor:
             ]
             why = {layer: text for needed, refused in reversed(tried) if needed for layer, text in refused.items()}
             self._leave(member, {layer: why[layer] for layer in member.layers if layer in why})
+
+    def _twins(self, member: _Member) -> dict[str, str]:
+        """Layers that share their weight with an earlier one, if all weights of a probe are taken together."""
+        needs, known, found = member.probe.needs, dict[int, str](), dict[str, str]()
+        for layer in member.layers if needs.gradient_squares or (needs.network and needs.weights) else ():
+            for source in self.weights[layer].sources:
+                other = known.setdefault(id(source), layer)
+                if other != layer:
+                    found[layer] = f"Weights that are taken together count once; {layer!r} has that of {other!r}."
+        return found
 
     def _leave(self, member: _Member, why: Mapping[str, str]) -> None:
         if not why:
@@ -272,7 +284,7 @@ class Conductor:
             self.before = _Before(step, due, still={layer for layer in layers if _any(self.weights[layer], still)})
             for layer in layers:
                 weight = self.weights[layer]
-                self.before.weights[layer] = weight.read().clone()
+                self.before.weights[layer] = _read(weight)
                 self.before.gradients[layer] = _gradient(weight, own)
             self._say_derived(due)
         firing, self.firing = self.firing, None
@@ -302,7 +314,7 @@ class Conductor:
         def finish(waiting: Sequence[_Member]) -> _Taken:
             layers = self._union(waiting)
             kept = {layer: before.weights[layer].clone() for layer in layers}
-            updates = {layer: self.weights[layer].read() - kept[layer] for layer in layers}
+            updates = {layer: _read(self.weights[layer]) - kept[layer] for layer in layers}
             capture = Capture(
                 before.step,
                 layers,
@@ -362,7 +374,7 @@ class Conductor:
     def _capture(self, step: int, due: Sequence[_Member]) -> _Taken:
         """Runs the bank through the network once, for all that is asked for. Empty of activations but on rank zero."""
         weighed = self._union([m for m in due if m.probe.needs.weights or m.probe.needs.past])
-        weights = {layer: self.weights[layer].read().clone() for layer in weighed}
+        weights = {layer: _read(self.weights[layer]) for layer in weighed}
         capture = Capture(step, self._union(due), self._lend(due), weights=weights, unfiltered=self.unfiltered)
         if not any(m.probe.needs.passes for m in due):
             return capture, None
@@ -584,6 +596,11 @@ def _sees(needs: Needs) -> bool:
     return needs.activations or needs.pooled or needs.filters
 
 
+def _read(weight: Weight) -> torch.Tensor:
+    """A copy of a weight as it is used, its filters first."""
+    return weight.by_filter(weight.read()).clone()
+
+
 def _learned(optimizers: Iterable[Optimizer]) -> set[int]:
     return {id(one) for optimizer in optimizers for group in optimizer.param_groups for one in group["params"]}
 
@@ -594,12 +611,12 @@ def _any(weight: Weight, known: Collection[int]) -> bool:
 
 def _gradient(weight: Weight, own: Collection[int] | None) -> torch.Tensor:
     """The gradient from which an optimizer is about to update a weight; NaN if it makes no use of one."""
-    value, sources = weight.read(), weight.sources
+    value, sources = _read(weight), weight.sources
     learns = own is None or _any(weight, own)
     if weight.derived or not learns or not all(source.requires_grad for source in sources):
         return torch.full_like(value, torch.nan)
     gradient = sources[0].grad
-    return torch.zeros_like(value) if gradient is None else gradient.detach().clone()
+    return torch.zeros_like(value) if gradient is None else weight.by_filter(gradient.detach()).clone()
 
 
 def _own(member: _Member, capture: Capture) -> Capture:

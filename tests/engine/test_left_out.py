@@ -102,6 +102,32 @@ def test_a_probe_that_names_such_a_layer_is_off_and_no_other(kind, fit):
     assert records.step.values.tolist() == [0, 2, 4]
 
 
+class Tied(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.flat, self.one, self.two = nn.Flatten(), nn.Linear(192, 192), nn.Linear(192, 192)
+        self.two.weight, self.relu, self.fc = self.one.weight, nn.ReLU(), nn.Linear(192, 3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.relu(self.two(self.relu(self.one(self.flat(images))))))
+
+
+def test_a_weight_that_two_layers_share_counts_once_where_weights_are_taken_together(fit):
+    looks = le.At([0])
+    curvature = le.CurvatureProbe(eigenvalues=1, iterations=2, vectors=2, schedule=looks)
+    records, said = fit(Learner(Tied()), le.GradientNoiseProbe(looks), curvature, le.TokenGradientProbe(looks))
+    assert said == [
+        f"{name} leaves out two. Weights that are taken together count once; 'two' has that of 'one'."
+        for name in ("GradientNoiseProbe", "CurvatureProbe")
+    ]
+    total = records.gradient_variance.sel(step=0).sum() / records.gradient_signal.sel(step=0).sum()
+    assert records.noise_scale_total.sel(step=0) == pytest.approx(float(total), rel=1e-5)
+    assert records.hessian_layer_trace.shape[1] == 2
+    norms = records.token_gradient_norm.sel(step=0)
+    np.testing.assert_array_equal(norms.values[0], norms.values[1])
+
+
 class Patches(nn.Module):
     """Positions with a filter each on the last axis."""
 
