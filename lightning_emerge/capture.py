@@ -865,6 +865,29 @@ def open_network(
         yield LiveNetwork(module, dict(zip(weights, tensors, strict=True)), refused)
 
 
+def run_fitting(
+    module: nn.Module,
+    bank: StimulusBank,
+    layers: Sequence[str],
+    *,
+    inputs: Sequence[str] = (),
+    squares: Sequence[str] = (),
+    shared: bool = True,
+) -> tuple[Pass, dict[str, str]]:
+    """Sends the bank through the network as `run_bank` does, without layers that cannot give what is asked for.
+
+    Returns:
+        What the pass left, and the layers that were left out, each with why.
+    """
+    refused = dict[str, str]()
+    while True:
+        whole, given, single = ([one for one in asked if one not in refused] for asked in (layers, inputs, squares))
+        try:
+            return run_bank(module, bank, whole, inputs=given, squares=single, shared=shared), refused
+        except LayersError as error:
+            refused |= error.refused
+
+
 def refuse_layers(
     module: nn.Module,
     bank: StimulusBank,
@@ -873,23 +896,17 @@ def refuse_layers(
     inputs: Sequence[str] = (),
     squares: Sequence[str] = (),
 ) -> dict[str, str]:
-    """Tries some stimuli on layers, to find those of which `run_bank` cannot give what is asked for, each with why.
+    """Tries some stimuli, to find layers of which `run_bank` cannot give what is asked for, each with why.
 
     Nothing is found where the network itself fails, as the look will say. Each process passes the same stimuli.
     """
+    if not (layers or inputs or squares):
+        return {}
     few = StimulusBank(bank.images[:_FEW], bank.labels[:_FEW], bank.ids[:_FEW], bank.tokens)
-    refused = dict[str, str]()
-    while {*layers, *inputs, *squares} - {*refused}:
-        whole, given, single = ([one for one in asked if one not in refused] for asked in (layers, inputs, squares))
-        try:
-            run_bank(module, few, whole, inputs=given, squares=single, shared=False)
-        except LayersError as error:
-            refused |= error.refused
-        except Exception:  # the look will say what is wrong, and with which probe
-            break
-        else:
-            break
-    return refused
+    try:
+        return run_fitting(module, few, layers, inputs=inputs, squares=squares, shared=False)[1]
+    except Exception:  # the look will say what is wrong, and with which probe
+        return {}
 
 
 _FEW = 3
@@ -920,6 +937,8 @@ def refuse_filters(module: nn.Module, bank: StimulusBank, layers: Sequence[str])
                 f"{('stimulus', *output.shape[1:])}."
             )
 
+    if not layers:
+        return refused
     with suppress(Exception), torch.no_grad(), _looking(module, []), _hooked(modules, follow):
         module(bank.images[:_FEW].to(_device(module), _dtype(module)))  # the look will say what is wrong with it
     return refused

@@ -58,7 +58,7 @@ class Weight:
             return (getattr(self.owner, self.name) if hook is None else _make(hook, self.owner)).detach()
 
     def by_filter(self, tensor: torch.Tensor, axis: int = 0) -> torch.Tensor:
-        """Gives what is like the weight as (out, in, ...) from an axis on: a transposed convolution has inputs first."""
+        """Gives what is like the weight as (out, in, ...) from an axis on: transposed convolutions are otherwise."""
         if not isinstance(self.owner, _ConvTransposeNd):
             return tensor
         return tensor.unflatten(axis, (self.owner.groups, -1)).transpose(axis + 1, axis + 2).flatten(axis, axis + 1)

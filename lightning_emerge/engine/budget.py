@@ -81,9 +81,7 @@ def plan_look(module: nn.Module, asked: Sequence[Asked], bank: StimulusBank, pro
     inputs = layers(a for a in asked if a.needs.inputs)
     # Looked at as a bank of one: each process passes its share of it, and those without one know the shapes too.
     one = StimulusBank(bank.images[:1], bank.labels[:1] * 0, bank.ids[:1], bank.tokens[:1])
-    refused = looking.refuse_layers(module, one, whole, inputs=inputs)
-    whole, inputs = (tuple(layer for layer in asked if layer not in refused) for asked in (whole, inputs))
-    seen = looking.run_bank(module, one, whole, inputs=inputs)
+    seen, _ = looking.run_fitting(module, one, whole, inputs=inputs)
     floats = [rows[0:1].shape[1:].numel() for rows in (*seen.activations.values(), *seen.inputs.values())]
     stimuli, tokens = len(bank), len(bank.tokens)
     shared = 1 + 1 / processes if processes > 1 else 1
