@@ -322,14 +322,14 @@ class _Backward:
         ends = list(zip(made, found[len(own) :], strict=True))
         refused = dict[str, str]()
         for layer, leaves in self.leaves.items():
-            reached = [(call, end) for call, end in ends if end is not None and call.leaf in leaves]
+            reached = [(call, end) for call, end in ends if call.leaf in leaves]
             trouble = self._add_squares(layer, len(outputs), reached, own[layer])
             refused |= {layer: trouble} if trouble else {}
         if refused:
             raise LayersError(refused)
 
     def _add_squares(
-        self, layer: str, rows: int, reached: Sequence[tuple[_Call, torch.Tensor]], whole: torch.Tensor | None
+        self, layer: str, rows: int, reached: Sequence[tuple[_Call, torch.Tensor | None]], whole: torch.Tensor | None
     ) -> str | None:
         """Adds the squared gradients of single stimuli, each the sum over all calls that use the layer's weight.
 
@@ -341,9 +341,11 @@ class _Backward:
                 "Gradients of single stimuli are taken of layers that get a row for each stimulus; "
                 f"{layer!r} gets others. {_OTHERS}"
             )
+        if not reached:
+            return _UNREACHED.format(layer)
         wide, sums = self.squares[layer].dtype, torch.zeros_like(self.squares[layer])
-        single = sum(_single_gradients(call, end).to(wide) for call, end in reached) if reached else sums[None]
-        assert isinstance(single, torch.Tensor)
+        added = [_single_gradients(call, end).to(wide) for call, end in reached if end is not None]
+        single = sum(added[1:], start=added[0]) if added else sums[None]
         lacking = (sums if whole is None else whole.to(wide)) - single.sum(dim=0)
         # What is no rounding: the weight is used beside the calls that were seen, transposed for one.
         if lacking.norm() > torch.finfo(self.weights[layer].dtype).eps ** 0.5 * single.flatten(1).norm(dim=1).sum():
@@ -520,10 +522,13 @@ def _check_seen(seen: Mapping[str, _Seen], layers: Collection[str], rows: int, w
         raise LayersError(refused)
 
 
+_UNREACHED = "A probe looks at layers that the images pass; {!r} was not reached."
+
+
 def _trouble(seen: _Seen | None, layer: str, rows: int, what: str) -> str | None:
     """Why what a layer gave, or got, in a pass cannot be looked at."""
     if seen is None:
-        return f"A probe looks at layers that the images pass; {layer!r} was not reached."
+        return _UNREACHED.format(layer)
     if seen.calls > 1:
         return f"A probe looks at layers that are called once a pass; {layer!r} is called {seen.calls} times."
     tensor = seen.tensor
@@ -761,7 +766,7 @@ class LiveNetwork:
             self(images)
         if found:
             return found[0]
-        raise ValueError(f"A probe looks at layers that the images pass; {layer!r} was not reached.")
+        raise ValueError(_UNREACHED.format(layer))
 
     def intervene(
         self, layer: str, change: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor
@@ -772,6 +777,8 @@ class LiveNetwork:
         def put(_name: str, _module: nn.Module, _given: Any, output: Any) -> torch.Tensor:
             if not isinstance(output, torch.Tensor):
                 raise ValueError(f"A probe changes outputs that are one tensor; layer {layer!r} gives another thing.")
+            if reached:
+                raise ValueError(f"A probe looks at layers that are called once a pass; {layer!r} is called again.")
             changed = change(output)
             if changed.shape != output.shape:
                 raise ValueError(
@@ -784,7 +791,7 @@ class LiveNetwork:
         with _hooked({layer: find_layers(self._module)[layer]}, put):
             outputs = self(images)
         if not reached:
-            raise ValueError(f"A probe looks at layers that the images pass; {layer!r} was not reached.")
+            raise ValueError(_UNREACHED.format(layer))
         return outputs
 
     def _check(self, layer: str) -> None:

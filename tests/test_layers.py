@@ -89,6 +89,22 @@ def test_a_weight_that_is_used_beside_what_can_be_seen_is_refused_by_name():
         find_leaves(Tied(embedded=True), "one")
 
 
+def test_a_weight_that_is_used_without_a_call_is_refused_before_it_has_a_gradient():
+    class Attends(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention, self.fc = nn.MultiheadAttention(4, 2, batch_first=True), nn.Linear(4, 2)
+            nn.init.zeros_(self.fc.weight)  # so that nothing before it has one
+
+        def forward(self, rows: torch.Tensor) -> torch.Tensor:
+            return self.fc(self.attention(rows, rows, rows)[0].mean(dim=1))
+
+    network = Attends().double()
+    for asked in ((["attention.out_proj"], ()), ((), ["attention.out_proj"])):
+        refused = refuse_layers(network, make_bank(5, 4), asked[0], squares=asked[1])
+        assert "'attention.out_proj' was not reached" in refused["attention.out_proj"]
+
+
 def test_rounding_does_not_look_like_another_use():
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 2))
@@ -111,6 +127,8 @@ def test_what_a_layer_gives_or_gets_in_several_calls_is_refused_by_name():
         with pytest.raises(ValueError, match="'relu' is called 2 times"):
             live.intervene("relu", torch.zeros_like, bank.images)
         assert live.respond("fc", bank.images).shape == (23, 2)
+        with open_network(network, []) as other, pytest.raises(ValueError, match="'relu' is called again"):
+            other.intervene("relu", torch.zeros_like, bank.images)
         assert live.receptive_fields(["relu"], bank.images[0]) == {"relu": None}
 
 

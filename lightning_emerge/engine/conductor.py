@@ -193,7 +193,8 @@ class Conductor:
             return self._union([m for m in self.members if needed(m.probe.needs)])
 
         with isolate_rng(), full_precision():
-            self.refused = looking.refuse_layers(self.module, bank, asked(_sees))
+            seen = asked(lambda needs: _sees(needs) or needs.network)
+            self.refused = looking.refuse_layers(self.module, bank, seen)
             self.unfiltered = looking.refuse_filters(self.module, bank, asked(_sees))
             inputs = looking.refuse_layers(self.module, bank, (), inputs=asked(lambda needs: needs.inputs))
             squares = looking.refuse_layers(self.module, bank, (), squares=asked(lambda needs: needs.gradient_squares))
