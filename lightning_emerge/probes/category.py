@@ -7,7 +7,6 @@ from typing import ClassVar, Literal, final
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from lightning_emerge.measures.category import accuracy_by_token, confidence_by_token
 from lightning_emerge.measures.collapse import (
@@ -17,6 +16,7 @@ from lightning_emerge.measures.collapse import (
     self_duality,
     variability_ratio,
 )
+from lightning_emerge.measures.filters import stack_layers
 from lightning_emerge.measures.geometry import Geometry, activation_geometry, deal_folds
 from lightning_emerge.measures.readout import nearest_mean_accuracy, participation_ratio, ridge_accuracy, silhouette
 from lightning_emerge.measures.selectivity import class_selectivity, selective_share
@@ -34,16 +34,16 @@ class CategoryProbe(Probe):
     Records `bank_accuracy` and `bank_confidence` (token), and `bank_accuracy_mean`. By layer: what can be read out,
     `nearest_mean_accuracy` and `ridge_accuracy`; how the tokens lie, `silhouette`, `participation_ratio` and neural
     collapse, `collapse_variability` (NC1), `collapse_norms` and `collapse_angles` (NC2), `collapse_disagreement` (NC4);
-    `class_selectivity` (layer, filter) and `selective_share` (layer, token). And `collapse_duality` (NC3), of the last
-    layer.
+    `class_selectivity` (layer, filter) and `selective_share` (layer, token). And `collapse_duality` (NC3), of the
+    network's last linear map, whichever layers are looked at.
 
     Args:
         schedule: as for any probe.
-        layers: as for any probe; each holds one weight.
+        layers: as for any probe.
         on_error: as for any probe.
     """
 
-    needs: ClassVar = Needs(outputs=True, activations=True, weights=True, pairs=True)
+    needs: ClassVar = Needs(outputs=True, activations=True, features=True, pairs=True)
 
     def __init__(
         self,
@@ -88,9 +88,23 @@ class CategoryProbe(Probe):
             filters = Axis("filter", range(index.shape[1]))
             found.append(("class_selectivity", index, (layer, filters), "1", _INDEX))
             found.append(("selective_share", shares, (layer, token), "share of filters", _SELECTIVE))
-            found.append(("collapse_duality", _duality(capture, labels), (), "1", _NC3))
+            if capture.unfiltered:
+                names, why = ", ".join(capture.unfiltered), " ".join(capture.unfiltered.values())
+                self.note("class_selectivity", f"and no selective_share of {names}. {why}")
+            found.append(("collapse_duality", self._duality(capture, labels), (), "1", _NC3))
         for name, values, axes, unit, about in found:
             yield Measurement(name, to_array(values.float()), axes, capture.step, unit, source, about)
+
+    def _duality(self, capture: Capture, labels: Tensor) -> Tensor:
+        features, readout = capture.features, capture.readout
+        if features is None or readout is None or readout.shape[0] <= int(labels.max()):
+            self.note(
+                "collapse_duality",
+                "here: it is of a linear map whose outputs the network returns, at least one for each token, and that "
+                "gets one vector a stimulus; there is none.",
+            )
+            return torch.tensor(torch.nan)
+        return self_duality(features, readout.to(features), labels)
 
 
 _MEANS = "Share of stimuli told right by the nearest mean response to a token, taken over other stimuli"
@@ -99,7 +113,7 @@ _SILHOUETTE = "Mean silhouette of stimuli as clusters of tokens, by one minus th
 _NC1 = "Neural collapse 1: variance within tokens over that between their means; 0 if collapsed"
 _NC2_NORMS = "Neural collapse 2: variation of the lengths of the tokens' means; 0 if equally long"
 _NC2_ANGLES = "Neural collapse 2: how far the angles between tokens' means are from a simplex'; 0 if it is one"
-_NC3 = "Neural collapse 3: squared distance of the last weight and the tokens' means below it, 0 to 4; NaN if not seen"
+_NC3 = "Neural collapse 3: squared distance of the last weight and what it gets on average by token, 0 to 4"
 _NC4 = "Neural collapse 4: share of stimuli at which the nearest mean in the layer is not the network's decision"
 _INDEX = "Class selectivity, 0 to 1; NaN for a filter that is silent or responds negatively, and beyond the last"
 _SELECTIVE = "Share of the layer's filters that respond three times as much to this token as to the others"
@@ -110,18 +124,14 @@ def _by_layer(capture: Capture, measure: Callable[[Geometry], Tensor]) -> Tensor
 
 
 def _selectivity(capture: Capture, labels: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
-    pooled = [pool(rows) for rows in capture.activations.values()]
-    found = [class_selectivity(rows, labels) for rows in pooled]
-    widest = max(rows.shape[1] for rows in pooled)
-    index = torch.stack([pad(own, (0, widest - len(own)), value=torch.nan) for own, _ in found])
-    return index, torch.stack([selective_share(own, preferred, tokens) for own, preferred in found])
-
-
-def _duality(capture: Capture, labels: Tensor) -> Tensor:
-    """Of the last layer, if it gives one value a token and the layer below it was looked at."""
-    *below, last = capture.layers
-    weight = capture.weights[last] if last in capture.weights else labels.new_zeros(0)
-    features = capture.activations[below[-1]].flatten(1) if below else labels.new_zeros(0, 0)
-    if weight.dim() != 2 or weight.shape[0] <= int(labels.max()) or weight.shape[1] != features.shape[1]:
-        return torch.tensor(torch.nan)
-    return self_duality(features, weight.to(features), labels)
+    """Index (layer, filter) and shares (layer, token); NaN for layers of which it is not known what a filter is."""
+    index, shares = list[Tensor](), list[Tensor]()
+    for layer, rows in capture.activations.items():
+        if layer in capture.unfiltered:
+            index.append(rows.new_full((1,), torch.nan))
+            shares.append(rows.new_full((tokens,), torch.nan))
+            continue
+        own, preferred = class_selectivity(pool(rows), labels)
+        index.append(own)
+        shares.append(selective_share(own, preferred, tokens))
+    return stack_layers(index), torch.stack(shares)
