@@ -707,7 +707,8 @@ class TestReceptiveFields:
                 self.conv, self.join, self.unused = nn.Conv2d(3, 3, 3), Joined(), nn.Conv2d(3, 3, 3)
 
             def forward(self, images: torch.Tensor) -> torch.Tensor:
-                return self.join([self.conv(images), self.conv(images)])
+                maps = self.conv(images)
+                return self.join([maps, maps])
 
         with open_network(Dense(), []) as live:
             fields = live.receptive_fields(["conv", "join", "unused"], torch.rand(3, 8, 8))
@@ -741,6 +742,7 @@ class TestFiring:
 
     def test_what_cannot_be_told_of_a_layer_does_not_reach_training(self):
         """Sequences of many lengths, complex numbers: nothing is raised in a training step."""
+        torch.manual_seed(0)
 
         class Waves(nn.Module):
             def __init__(self) -> None:
@@ -752,9 +754,12 @@ class TestFiring:
 
         layers = nn.ModuleDict({"long": nn.Sequential(nn.Linear(3, 3), nn.ReLU()), "waves": Waves()})
         firing = Firing(layers, ["long", "waves"])
-        for length in (4, 5, 4):
-            layers["waves"](layers["long"](torch.rand(2, length, 3)))
-        assert firing.agree() == {}
+        made = [layers["long"](torch.rand(2, length, 3)) for length in (4, 5, 4)]
+        for rows in made:
+            layers["waves"](rows)
+        fired = firing.agree()
+        assert list(fired) == ["long"]
+        assert torch.equal(fired["long"], (torch.cat(made, dim=1) > 0).any(dim=0).any(dim=0))
         firing.close()
         assert count_hooks(layers) == 0
 
