@@ -11,47 +11,62 @@ from fnmatch import fnmatchcase
 from functools import partial
 from itertools import pairwise
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple, TypeGuard, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.functional import cross_entropy, pad, unfold
+from torch.nn.modules.batchnorm import _NormBase  # pyright: ignore[reportPrivateUsage]
+from torch.nn.modules.conv import _ConvNd  # pyright: ignore[reportPrivateUsage]
+from torch.nn.modules.dropout import _DropoutNd  # pyright: ignore[reportPrivateUsage]
 from torch.nn.modules.loss import _Loss  # pyright: ignore[reportPrivateUsage]
+from torch.nn.modules.pooling import (
+    _AdaptiveAvgPoolNd,  # pyright: ignore[reportPrivateUsage]
+    _AdaptiveMaxPoolNd,  # pyright: ignore[reportPrivateUsage]
+    _AvgPoolNd,  # pyright: ignore[reportPrivateUsage]
+    _MaxPoolNd,  # pyright: ignore[reportPrivateUsage]
+)
+from torch.nn.utils.parametrize import is_parametrized
 from torchmetrics import Metric, MetricCollection
 
 from lightning_emerge.records import Convolution, ReceptiveField, StimulusBank, as_stored, check_outputs, pool, widest
+from lightning_emerge.weights import Weight, all_weights, held, own_weights, parts
 
 _CHUNK = 32
+_Found = TypeVar("_Found")
 
 
 def find_layers(module: nn.Module) -> dict[str, nn.Module]:
     """Names every module that a pattern can pick, in the network's order.
 
     Names are those of `named_modules` without what all layers with weights begin with: `network.conv3_2` is `conv3_2`
-    when all the weights lie under `network`. Losses and metrics are left out, with what is in them.
+    when all the weights lie under `network`. Losses and metrics are left out, with what is in them, and so is what only
+    makes weights of parameters.
     """
-    modules = {_plain(name): layer for name, layer in module.named_modules()}
+    kept = {id(layer) for layer in parts(module)}
+    modules = {_plain(name): layer for name, layer in module.named_modules() if id(layer) in kept}
     aside = [name for name, layer in modules.items() if isinstance(layer, _Loss | Metric | MetricCollection)]
     layers = {
         name: layer
         for name, layer in modules.items()
         if name and not any(name == other or name.startswith(f"{other}.") for other in aside)
     }
-    prefix = _shared_prefix([name for name, layer in layers.items() if _own_weights(layer)])
+    prefix = _shared_prefix([name for name, layer in layers.items() if own_weights(layer)])
     return {name.removeprefix(prefix): layer for name, layer in layers.items() if not prefix.startswith(f"{name}.")}
 
 
 def default_layers(module: nn.Module) -> tuple[str, ...]:
     """The layers of a network: its outermost modules that hold exactly one weight.
 
-    A weight is a parameter with two or more dimensions, so a convolution with its batch norm and its ReLU in a block of
-    their own are one layer, whose output is what the next layer gets.
+    A weight is a parameter with two or more dimensions, or what a normalisation or pruning makes of some, so a
+    convolution with its batch norm and its ReLU in a block of their own are one layer, whose output is what the next
+    layer gets.
     """
     chosen: list[str] = []
     for name, layer in find_layers(module).items():
         inside = any(name.startswith(f"{outer}.") for outer in chosen)
-        if not inside and len(_all_weights(layer)) == 1:
+        if not inside and len(all_weights(layer)) == 1:
             chosen.append(name)
     return tuple(chosen)
 
@@ -68,9 +83,8 @@ def spaced_convolutions(module: nn.Module, layers: Sequence[str], every: int, co
         every: how many to go back.
         count: how many layers, at most.
     """
-    named = dict(module.named_parameters())
-    weights = weight_names(module, layers)
-    convolutions = [layer for layer in layers if named[weights[layer]].dim() > 2] or list(layers[:-1])
+    weights = find_weights(module, layers)
+    convolutions = [layer for layer in layers if weights[layer].dim > 2] or list(layers[:-1])
     return tuple(reversed(convolutions[::-1][::every][:count]))
 
 
@@ -103,22 +117,33 @@ def match_layers(module: nn.Module, patterns: Sequence[str] | None) -> tuple[str
     return tuple(name for name in names if name in chosen)
 
 
-def weight_names(module: nn.Module, layers: Sequence[str]) -> dict[str, str]:
-    """Maps each layer to the name that `module.named_parameters` gives its weight.
+def find_weights(module: nn.Module, layers: Sequence[str]) -> dict[str, Weight]:
+    """Finds the one weight of each layer.
 
     Raises:
-        ValueError: if a layer does not hold exactly one weight (a parameter with two or more dimensions).
+        ValueError: if a layer does not hold exactly one weight (with two or more dimensions).
     """
     modules = find_layers(module)
-    names = {id(parameter): name for name, parameter in module.named_parameters()}
-    weights = {layer: _all_weights(modules[layer]) for layer in layers}
+    weights = {layer: all_weights(modules[layer]) for layer in layers}
     for layer, found in weights.items():
         if len(found) != 1:
             raise ValueError(
                 f"A probe of weights looks at layers that hold one weight each; {layer!r} holds {len(found)}. "
                 f"The layers are {', '.join(default_layers(module))}."
             )
-    return {layer: names[id(found[0])] for layer, found in weights.items()}
+    return {layer: found[0] for layer, found in weights.items()}
+
+
+class LayersError(ValueError):
+    """Layers of which something cannot be measured.
+
+    Args:
+        refused: layer -> a sentence that says why, with the layer's name.
+    """
+
+    def __init__(self, refused: Mapping[str, str]) -> None:
+        super().__init__(" ".join(refused.values()))
+        self.refused = dict(refused)
 
 
 @dataclass
@@ -130,12 +155,15 @@ class Pass:
         activations: layer -> float32 tensor (stimulus, ...), its output.
         pooled: layer -> float32 tensor (stimulus, channel), its output's mean over all further axes.
         inputs: layer -> float32 tensor (stimulus, in, y, x), what its convolution got.
-        gradients: layer -> tensor like its weight. The sum over processes is the gradient of the bank's mean
-            cross-entropy.
+        gradients: layer -> tensor (out, in, ...) like its weight. The sum over processes is the gradient of the bank's
+            mean cross-entropy.
         token_gradients: layer -> tensor (token, *weight). The sum over processes is the gradient of each token's mean
             cross-entropy.
         squares: layer -> float64 tensor like its weight. The sum over processes is the mean over the bank of each
             stimulus' squared gradient.
+        features: float32 tensor (stimulus, feature), what the linear map got whose output the network returned; None if
+            it returns something else.
+        readout: that map's weight (token, feature), or None.
         troubles: what of it could not be had, and why: (attribute, layer) -> error. The layer is "" for the outputs,
             and for gradients if there are none of any layer, as where the loss does not fit the outputs.
     """
@@ -147,6 +175,8 @@ class Pass:
     gradients: dict[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
     token_gradients: dict[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
     squares: dict[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
+    features: torch.Tensor | None = None
+    readout: torch.Tensor | None = None
     troubles: Mapping[tuple[str, str], Exception] = field(default_factory=dict[tuple[str, str], Exception])
 
 
@@ -160,6 +190,14 @@ class _Troubles(dict[tuple[str, str], Exception]):
             yield
         except Exception as error:
             self.setdefault((kind, layer), error)
+
+    def each(self, kind: str, layers: Sequence[str], find: Callable[[str], _Found]) -> dict[str, _Found]:
+        """Finds something of each layer that has it."""
+        found = dict[str, _Found]()
+        for layer in layers:
+            with self.of(kind, layer):
+                found[layer] = find(layer)
+        return found
 
 
 _UNREACHED = (
@@ -178,6 +216,8 @@ def run_bank(
     gradients: Sequence[str] = (),
     token_gradients: Sequence[str] = (),
     squares: Sequence[str] = (),
+    features: bool = False,
+    shared: bool = True,
 ) -> Pass:
     """Sends this process' share of the bank through the network once.
 
@@ -194,60 +234,86 @@ def run_bank(
         gradients: names of layers with respect to whose weights to take the gradient of the bank's loss.
         token_gradients: the same for each token's loss.
         squares: the same for the mean square of each stimulus' own gradient.
+        features: whether to keep what the network's last linear map gets.
+        shared: whether processes share the bank, or each passes all of it.
 
     What cannot be had costs nothing else: the error is among the `troubles` of the pass, and whatever else was asked
     for is there. Only what stops the network itself is raised.
+
+    Raises:
+        ValueError: if a layer of whose weight a gradient is asked does not hold one weight.
     """
-    rank, world_size = _place()
+    rank, world_size = _place() if shared else (0, 1)
     images, labels = bank.images[rank::world_size], bank.labels[rank::world_size]
-    modules, troubles = find_layers(module), _Troubles()
-    backward = _Backward(module, bank, gradients, token_gradients, squares, troubles)
-    device, dtype = _device(module), _dtype(module)
-    in_place = any(getattr(layer, "inplace", False) for layer in module.modules())
+    modules, learned = find_layers(module), tuple(dict.fromkeys((*gradients, *token_gradients, *squares)))
+    device, dtype, weights = _device(module), _dtype(module), find_weights(module, learned)
+    in_place, troubles = any(getattr(layer, "inplace", False) for layer in module.modules()), _Troubles()
     watched = {layer: modules[layer] for layer in (*layers, *pooled)}
-    fed = {layer: find_convolution(module, layer) for layer in inputs}
-    kept = dict[tuple[str, str], torch.Tensor]()
+    fed = troubles.each("inputs", inputs, partial(find_convolution, module))
+    leaves = troubles.each("squares", squares, partial(find_leaves, module))
+    ends = {str(id(leaf)): leaf for each in leaves.values() for leaf in each}
+    maps = {str(number): part for number, part in enumerate(parts(module)) if features and isinstance(part, nn.Linear)}
+    kept, last = dict[tuple[str, str], torch.Tensor](), None
     with (
-        _looking(module, list(backward.parameters.values())),
+        _looking(module, list(weights.values())) as tensors,
         _outputs(watched, copy=in_place) as outputs,
         _inputs(fed, copy=in_place) as given,
-        _ends(backward.leaves, copy=in_place) as leaves,
+        _ends(ends, copy=in_place) as calls,
+        _maps(maps) as mapped,
     ):
+        used = dict(zip(weights, tensors, strict=True))
+        backward = _Backward(used, leaves, bank, gradients, token_gradients, squares, troubles)
         for token, chunk in _chunks(labels):
-            for seen in (outputs, given, leaves):
+            for seen in (outputs, given, calls, mapped):
                 seen.clear()
             result = module(images[chunk].to(device, dtype))
             rows = dict[tuple[str, str], torch.Tensor]()
             with troubles.of("outputs", ""):
                 rows["outputs", ""] = _rows("the network", result, len(chunk))
-            for kind, wanted, found in (
-                ("activations", layers, outputs),
-                ("pooled", pooled, outputs),
-                ("inputs", inputs, given),
-            ):
-                for layer in wanted:
-                    with troubles.of(kind, layer):
-                        own = _rows(_whose(kind, layer), _reached(layer, found), len(chunk))
-                        rows[kind, layer] = pool(own) if kind == "pooled" else own
+            kinds = {"activations": (layers, outputs), "pooled": (pooled, outputs), "inputs": (tuple(fed), given)}
+            rows |= _all_rows(kinds, len(chunk), troubles)
+            last = _find_last(mapped, result) if isinstance(result, torch.Tensor) else None
+            if last is not None:
+                rows["features", ""] = mapped[last].given.detach().float()
             kept = kept or _room(rows, len(images), device)
-            for key, own in rows.items():
+            if last is None:
+                kept.pop(("features", ""), None)
+            for key in kept.keys() & rows.keys():
                 with troubles.of(*key):
-                    _put(own, kept[key], chunk, _whose(*key))
-            backward.add(result, token, leaves)
+                    _put(rows[key], kept[key], chunk, _whose(*key))
+            backward.add(result, token, calls)
+        readout = None if ("features", "") not in kept or last is None else _readout(maps[last])
 
     def of(kind: str) -> dict[str, torch.Tensor]:
         return {layer: rows for (own, layer), rows in kept.items() if own == kind and (kind, layer) not in troubles}
 
+    by_bank = {layer: weights[layer].by_filter(sums) for layer, sums in backward.found("gradients").items()}
+    by_token = {layer: weights[layer].by_filter(sums, 1) for layer, sums in backward.found("token_gradients").items()}
     return Pass(
         of("outputs").get("", torch.empty(0)),
         of("activations"),
         of("pooled"),
         of("inputs"),
-        backward.found("gradients"),
-        backward.found("token_gradients"),
+        by_bank,
+        by_token,
         backward.found("squares"),
+        None if readout is None else of("features").get(""),
+        readout,
         {key: error for key, error in troubles.items() if key != _LOSS},
     )
+
+
+def _all_rows(
+    kinds: Mapping[str, tuple[Sequence[str], Mapping[str, _Seen]]], count: int, troubles: _Troubles
+) -> dict[tuple[str, str], torch.Tensor]:
+    """What was seen of layers, by kind."""
+    rows = dict[tuple[str, str], torch.Tensor]()
+    for kind, (layers, seen) in kinds.items():
+        for layer in layers:
+            with troubles.of(kind, layer):
+                own = _rows(_whose(kind, layer), _reached(layer, seen), count)
+                rows[kind, layer] = pool(own) if kind == "pooled" else own
+    return rows
 
 
 def first_stimuli(bank: StimulusBank, each: int) -> StimulusBank:
@@ -270,44 +336,43 @@ class _Backward:
 
     def __init__(
         self,
-        module: nn.Module,
+        weights: Mapping[str, torch.Tensor],
+        leaves: Mapping[str, Sequence[_Leaf]],
         bank: StimulusBank,
         whole: Sequence[str],
         token: Sequence[str],
         squares: Sequence[str],
         troubles: _Troubles,
     ) -> None:
+        self.weights, self.leaves = weights, leaves
         self._troubles, self._labels = troubles, bank.labels
         self._moved: dict[str, set[str]] = {"gradients": set(), "token_gradients": set(), "squares": set()}
         self._passed = False
-        self.parameters = _parameters(module, tuple(dict.fromkeys((*whole, *token, *squares))))
-        self.leaves = {layer: check_leaf(module, layer) for layer in squares}
         self.sizes = torch.bincount(bank.labels, minlength=len(bank.tokens)).tolist()
         self.total = len(bank)
-        like = self.parameters
+        like = {layer: weight.detach() for layer, weight in weights.items()}
         self.bank = {layer: torch.zeros_like(like[layer]) for layer in whole}
         self.token = {layer: torch.zeros(len(self.sizes), *like[layer].shape).to(like[layer]) for layer in token}
         self.squares = {layer: torch.zeros_like(like[layer], dtype=widest(like[layer])) for layer in squares}
         for sums in self.token.values():
             sums[[number for number, size in enumerate(self.sizes) if not size]] = torch.nan
 
-    def add(self, outputs: Any, token: int, leaves: Mapping[str, tuple[Any, Any]]) -> None:
-        if self.parameters and _LOSS not in self._troubles:
+    def add(self, outputs: Any, token: int, calls: Mapping[str, Sequence[_Call]]) -> None:
+        if self.weights and _LOSS not in self._troubles:
             with self._troubles.of(*_LOSS):
                 check_outputs(outputs, self._labels)
-                self._add(outputs, token, leaves)
+                self._add(outputs, token, calls)
 
-    def _add(self, outputs: torch.Tensor, token: int, leaves: Mapping[str, tuple[Any, Any]]) -> None:
+    def _add(self, outputs: torch.Tensor, token: int, calls: Mapping[str, Sequence[_Call]]) -> None:
         if not len(outputs):
             return
         self._passed = True
         labels = torch.full((len(outputs),), token, device=outputs.device)
         loss = cross_entropy(outputs.float() if outputs.dtype.itemsize < 4 else outputs, labels, reduction="sum")
-        reached = [layer for layer in self.leaves if layer in leaves and leaves[layer][1].requires_grad]
-        ends = [leaves[layer][1] for layer in reached]
+        made = [call for each in calls.values() for call in each if call.output.requires_grad]
         # Not backward(): that would write into the gradients that training uses, and wake DDP's reducer.
-        found = torch.autograd.grad(loss, [*self.parameters.values(), *ends], allow_unused=True)
-        own = dict(zip(self.parameters, found, strict=False))
+        found = torch.autograd.grad(loss, [*self.weights.values(), *(call.output for call in made)], allow_unused=True)
+        own = dict(zip(self.weights, found, strict=False))
         for layer, gradient in own.items():
             if gradient is None:
                 continue
@@ -317,14 +382,39 @@ class _Backward:
                 self.token[layer][token] += gradient / self.sizes[token]
             for kind in ("gradients", "token_gradients"):
                 self._moved[kind].add(layer)
-        for layer, gradient in zip(reached, found[len(own) :], strict=True):
+        ends = list(zip(made, found[len(own) :], strict=True))
+        for layer, leaves in self.leaves.items():
             with self._troubles.of("squares", layer):
-                self._square(layer, leaves[layer][0], gradient)
+                reached = [(call, end) for call, end in ends if call.leaf in leaves]
+                self._add_squares(layer, len(outputs), reached, own[layer])
 
-    def _square(self, layer: str, inputs: torch.Tensor, gradient: torch.Tensor | None) -> None:
-        if gradient is not None:
-            single = _single_gradients(self.leaves[layer], inputs, gradient)
-            self.squares[layer] += single.to(self.squares[layer].dtype).square().sum(dim=0) / self.total
+    def _add_squares(
+        self, layer: str, rows: int, reached: Sequence[tuple[_Call, torch.Tensor | None]], whole: torch.Tensor | None
+    ) -> None:
+        """Adds the squared gradients of single stimuli, each the sum over all calls that use the layer's weight.
+
+        Raises:
+            ValueError: if they are not those of single stimuli.
+        """
+        if any(call.given is None or len(call.given) != rows for call, _ in reached):
+            raise ValueError(
+                "Gradients of single stimuli are taken of layers that get a row for each stimulus; "
+                f"{layer!r} gets others. {_OTHERS}"
+            )
+        if not reached:
+            raise ValueError((_UNMOVED if whole is None else _UNREACHED).format(layer))
+        wide, sums = self.squares[layer].dtype, torch.zeros_like(self.squares[layer])
+        added = [_single_gradients(call, end).to(wide) for call, end in reached if end is not None]
+        single = sum(added[1:], start=added[0]) if added else sums[None]
+        lacking = (sums if whole is None else whole.to(wide)) - single.sum(dim=0)
+        # What is no rounding: the weight is used beside the calls that were seen, transposed for one.
+        if lacking.norm() > torch.finfo(self.weights[layer].dtype).eps ** 0.5 * single.flatten(1).norm(dim=1).sum():
+            raise ValueError(
+                "Gradients of single stimuli add up to that of them all; those of "
+                f"{layer!r} do not, as its weight is used elsewhere too. {_OTHERS}"
+            )
+        self.squares[layer] += single.square().sum(dim=0) / self.total
+        if added:
             self._moved["squares"].add(layer)
 
     def found(self, kind: str) -> dict[str, torch.Tensor]:
@@ -347,28 +437,49 @@ _UNMOVED = (
 )
 
 
-def check_leaf(module: nn.Module, layer: str) -> nn.Conv2d | nn.Linear:
-    """Finds the convolution or linear map that holds a layer's weight.
+_Leaf = nn.Conv2d | nn.Linear
+_OTHERS = "Name other layers."
+
+
+def find_leaves(module: nn.Module, layer: str) -> list[_Leaf]:
+    """Finds the convolutions and linear maps that compute with a layer's weight: more than one if it is shared.
 
     Raises:
-        ValueError: if something else holds it, or the convolution has groups or pads with other things than zeros.
+        ValueError: if something else computes with it, or a convolution has groups or pads with other things than
+            zeros.
     """
-    holders = [part for part in find_layers(module)[layer].modules() if _own_weights(part)]
-    leaf = holders[0] if len(holders) == 1 else None
-    if isinstance(leaf, nn.Linear):
-        return leaf
-    if isinstance(leaf, nn.Conv2d) and leaf.groups == 1 and leaf.padding_mode == "zeros":
-        return leaf
-    what = " and ".join(type(part).__name__ for part in holders) or "nothing"
+    holders = [part for part in parts(find_layers(module)[layer]) if own_weights(part)]
+    sources = set(all_weights(holders[0])[0].sources) if len(holders) == 1 else set[nn.Parameter]()
+    holders += [part for part in parts(module) if part not in holders and _shares(part, sources)]
+    leaves = [part for part in holders if _is_leaf(part)]
+    if sources and len(leaves) == len(holders):
+        return leaves
+    what = " and ".join(_kind(part) for part in holders) or "nothing"
     raise ValueError(
         "Gradients of single stimuli are taken of Linear, and of Conv2d without groups and padded with zeros; "
-        f"{layer!r} is {what}. Name other layers."
+        f"{layer!r} is {what}. {_OTHERS}"
     )
+
+
+def _shares(part: nn.Module, sources: set[nn.Parameter]) -> bool:
+    return any(source in sources for source in part.parameters(recurse=False)) or any(
+        source in sources for weight in own_weights(part) for source in weight.sources
+    )
+
+
+def _is_leaf(part: nn.Module) -> TypeGuard[_Leaf]:
+    plain = isinstance(part, nn.Conv2d) and part.groups == 1 and part.padding_mode == "zeros"
+    return isinstance(part, nn.Linear) or plain
+
+
+def _kind(part: nn.Module) -> str:
+    """A module's class as it was before it was parametrised."""
+    return (type(part).__mro__[1] if is_parametrized(part) else type(part)).__name__
 
 
 def is_convolution(module: nn.Module, layer: str, *, grouped: bool) -> bool:
     """Whether what holds a layer's only weight is a convolution of images, with groups only if `grouped`."""
-    holders = [part for part in find_layers(module)[layer].modules() if _own_weights(part)]
+    holders = [part for part in parts(find_layers(module)[layer]) if own_weights(part)]
     leaf = holders[0] if len(holders) == 1 else None
     return isinstance(leaf, nn.Conv2d) and (grouped or leaf.groups == 1)
 
@@ -380,32 +491,32 @@ def find_convolution(module: nn.Module, layer: str) -> nn.Conv2d:
         ValueError: if something else is in the layer or they are registered in another order, the convolution has
             groups or pads with other things than zeros, or the batch norm keeps no running statistics.
     """
-    parts = [part for part in find_layers(module)[layer].modules() if not list(part.children())]
-    leaves = [part for part in parts if isinstance(part, nn.Conv2d)]
+    ends = [part for part in parts(find_layers(module)[layer]) if is_parametrized(part) or not list(part.children())]
+    leaves = [part for part in ends if isinstance(part, nn.Conv2d)]
     leaf = leaves[0] if len(leaves) == 1 else None
-    active = [part for part in parts if not isinstance(part, nn.Dropout | nn.Dropout2d | nn.Identity)]
+    active = [part for part in ends if not isinstance(part, nn.Dropout | nn.Dropout2d | nn.Identity)]
     if leaf and leaf.groups == 1 and leaf.padding_mode == "zeros" and _in_order(active):
         return leaf
     raise ValueError(
         "What a convolution gets is taken of layers that are a Conv2d without groups, padded with zeros, and then a "
         "BatchNorm2d with running statistics and a ReLU if there are any, in this order; "
-        f"{layer!r} is {' and '.join(map(_describe_part, parts))}. Name other layers."
+        f"{layer!r} is {' and '.join(map(_describe_part, ends))}. {_OTHERS}"
     )
 
 
 _ORDER = (nn.Conv2d, nn.BatchNorm2d, nn.ReLU)
 
 
-def _in_order(parts: Sequence[nn.Module]) -> bool:
+def _in_order(ends: Sequence[nn.Module]) -> bool:
     """Whether parts are a convolution, a batch norm and a ReLU, each once at most, and what they do can be told."""
-    places = [next((place for place, kind in enumerate(_ORDER) if isinstance(part, kind)), -1) for part in parts]
-    told = all(part.running_mean is not None for part in parts if isinstance(part, nn.BatchNorm2d))
+    places = [next((place for place, kind in enumerate(_ORDER) if isinstance(part, kind)), -1) for part in ends]
+    told = all(part.running_mean is not None for part in ends if isinstance(part, nn.BatchNorm2d))
     return told and places[0] == 0 and all(a < b for a, b in pairwise(places))
 
 
 def _describe_part(part: nn.Module) -> str:
     without = isinstance(part, nn.BatchNorm2d) and part.running_mean is None
-    return f"{type(part).__name__}{' without running statistics' if without else ''}"
+    return f"{_kind(part)}{' without running statistics' if without else ''}"
 
 
 def describe_convolution(module: nn.Module, layer: str) -> Convolution:
@@ -415,10 +526,10 @@ def describe_convolution(module: nn.Module, layer: str) -> Convolution:
         ValueError: as `find_convolution` does.
     """
     leaf = find_convolution(module, layer)
-    scale, shift = torch.ones_like(leaf.weight[:, 0, 0, 0]), torch.zeros_like(leaf.weight[:, 0, 0, 0])
-    shift = shift if leaf.bias is None else leaf.bias
-    parts = list(find_layers(module)[layer].modules())
-    for norm in parts:
+    scale = torch.ones(leaf.out_channels, dtype=_dtype(module), device=_device(module))
+    shift = torch.zeros_like(scale) if leaf.bias is None else leaf.bias
+    inside = parts(find_layers(module)[layer])
+    for norm in inside:
         if isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None:
             steep = (norm.running_var + norm.eps).rsqrt() * (1 if norm.weight is None else norm.weight)
             scale, shift = scale * steep, (shift - norm.running_mean) * steep
@@ -430,17 +541,18 @@ def describe_convolution(module: nn.Module, layer: str) -> Convolution:
         (left, right, top, bottom),
         scale.detach().float().clone(),
         shift.detach().float().clone(),
-        any(isinstance(part, nn.ReLU) for part in parts),
+        any(isinstance(part, nn.ReLU) for part in inside),
     )
 
 
-def _single_gradients(leaf: nn.Module, inputs: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
-    """The gradient (stimulus, *weight) of each stimulus, from what a layer got and the gradient of what it gave."""
-    inputs = inputs.detach()
+def _single_gradients(call: _Call, gradient: torch.Tensor) -> torch.Tensor:
+    """The gradient (stimulus, *weight) of each stimulus, from what a leaf got and the gradient of what it gave."""
+    leaf, inputs = call.leaf, call.given.detach()
     if isinstance(leaf, nn.Conv2d):
         padded = pad(inputs, _padding(leaf))
         patches = unfold(padded, leaf.kernel_size, leaf.dilation, 0, leaf.stride)
-        return (gradient.flatten(2) @ patches.transpose(1, 2)).view(len(inputs), *leaf.weight.shape)
+        shape = (len(inputs), leaf.out_channels, leaf.in_channels, *leaf.kernel_size)
+        return (gradient.flatten(2) @ patches.transpose(1, 2)).view(shape)
     rows, ends = (
         inputs.reshape(len(inputs), -1, inputs.shape[-1]),
         gradient.reshape(len(inputs), -1, gradient.shape[-1]),
@@ -481,25 +593,22 @@ def _put(rows: torch.Tensor, room: torch.Tensor, chunk: torch.Tensor, whose: str
     room[chunk] = rows
 
 
-def _reached(layer: str, outputs: Mapping[str, tuple[Any, int]]) -> Any:
+def _reached(layer: str, seen: Mapping[str, _Seen]) -> Any:
     """What was seen of a layer."""
-    if layer not in outputs:
+    if layer not in seen:
         raise ValueError(_UNREACHED.format(layer))
-    output, version = outputs[layer]
-    if getattr(output, "_version", version) != version:
+    own = seen[layer]
+    if own.calls > 1:
+        raise ValueError(f"A probe looks at layers that are called once a pass; {layer!r} is called {own.calls} times.")
+    if getattr(own.tensor, "_version", own.version) != own.version:
         raise ValueError(f"A probe looks at outputs that are not overwritten; {layer!r}'s is, in place.")
-    return output
+    return own.tensor
 
 
 def _whose(kind: str, layer: str) -> str:
     if not layer:
         return "the network"
     return f"what comes before {layer!r}" if kind == "inputs" else f"layer {layer!r}"
-
-
-def _parameters(module: nn.Module, layers: Sequence[str]) -> dict[str, nn.Parameter]:
-    named = dict(module.named_parameters())
-    return {layer: named[name] for layer, name in weight_names(module, layers).items()}
 
 
 def add_up(share: torch.Tensor) -> torch.Tensor | None:
@@ -557,20 +666,19 @@ def _place() -> tuple[int, int]:
 
 
 @contextmanager
-def _looking(module: nn.Module, weights: Sequence[nn.Parameter]) -> Iterator[None]:
-    """Makes a module ready to be looked at, with gradients of some weights, and puts everything back."""
+def _looking(module: nn.Module, weights: Sequence[Weight]) -> Iterator[list[torch.Tensor]]:
+    """Makes a module ready to be looked at, and puts everything back.
+
+    Gives the tensors that it computes with in the place of some weights, to differentiate with respect to them.
+    """
     modes = {layer: layer.training for layer in module.modules()}
-    frozen = [weight for weight in weights if not weight.requires_grad]
     buffers = [(buffer, buffer._version, buffer.clone()) for buffer in module.buffers() if not buffer.is_inference()]
     try:
         module.eval()
-        for weight in frozen:
-            weight.requires_grad_(True)
-        with torch.set_grad_enabled(bool(weights)), torch.autocast(_device(module).type, enabled=False), _eager():
-            yield
+        enabled, autocast = torch.set_grad_enabled(bool(weights)), torch.autocast(_device(module).type, enabled=False)
+        with held(weights) as tensors, enabled, autocast, _eager():
+            yield tensors
     finally:
-        for weight in frozen:
-            weight.requires_grad_(False)
         for layer, mode in modes.items():
             layer.training = mode
         with torch.no_grad():  # some networks count or note things in them, in evaluation mode too
@@ -595,44 +703,103 @@ def _hooked(layers: Mapping[str, nn.Module], hook: Callable[[str, nn.Module, Any
             handle.remove()
 
 
+@dataclass
+class _Seen:
+    """What a layer gave or got when it was called last, how often that had been written to, and the calls so far."""
+
+    tensor: Any
+    version: int
+    calls: int
+
+
 @contextmanager
-def _outputs(layers: Mapping[str, nn.Module], *, copy: bool) -> Iterator[dict[str, tuple[Any, int]]]:
-    """Keeps each layer's output and how often it had been written to; a copy where a module works in place."""
-    seen: dict[str, tuple[Any, int]] = {}
+def _outputs(layers: Mapping[str, nn.Module], *, copy: bool) -> Iterator[dict[str, _Seen]]:
+    """Keeps each layer's output; a copy where a module works in place."""
+    seen: dict[str, _Seen] = {}
 
     def keep(name: str, _module: nn.Module, _given: Any, output: Any) -> None:
-        kept = output.clone() if copy and isinstance(output, torch.Tensor) else output
-        seen[name] = kept, getattr(kept, "_version", 0)
+        _keep(seen, name, output, copy=copy)
 
     with _hooked(layers, keep):
         yield seen
 
 
 @contextmanager
-def _inputs(layers: Mapping[str, nn.Module], *, copy: bool) -> Iterator[dict[str, tuple[Any, int]]]:
+def _inputs(layers: Mapping[str, nn.Module], *, copy: bool) -> Iterator[dict[str, _Seen]]:
     """Keeps what each layer got, as `_outputs` keeps what it gave."""
-    seen: dict[str, tuple[Any, int]] = {}
+    seen: dict[str, _Seen] = {}
 
     def keep(name: str, _module: nn.Module, given: Any, _output: Any) -> None:
-        first = given[0] if given else None  # whoever calls by keyword gives none
-        kept = first.clone() if copy and isinstance(first, torch.Tensor) else first
-        seen[name] = kept, getattr(kept, "_version", 0)
+        _keep(seen, name, given[0] if given else None, copy=copy)  # whoever calls by keyword gives none
 
     with _hooked(layers, keep):
         yield seen
+
+
+def _keep(seen: dict[str, _Seen], name: str, value: Any, *, copy: bool) -> None:
+    kept = value.clone() if copy and isinstance(value, torch.Tensor) else value
+    calls = seen[name].calls + 1 if name in seen else 1
+    seen[name] = _Seen(kept, getattr(kept, "_version", 0), calls)
+
+
+class _Call(NamedTuple):
+    """One call of a linear map or convolution: what it got, and what it gave."""
+
+    leaf: nn.Module
+    given: Any
+    output: torch.Tensor
 
 
 @contextmanager
-def _ends(layers: Mapping[str, nn.Module], *, copy: bool) -> Iterator[dict[str, tuple[Any, torch.Tensor]]]:
-    """Keeps what each layer got and what it gave; what works in place on the latter gets a copy, so as to lead back."""
-    seen: dict[str, tuple[Any, torch.Tensor]] = {}
+def _ends(leaves: Mapping[str, nn.Module], *, copy: bool) -> Iterator[dict[str, list[_Call]]]:
+    """Keeps each call of some leaves; what works in place on what they gave gets a copy, so as to lead back."""
+    seen: dict[str, list[_Call]] = {}
 
-    def keep(name: str, _module: nn.Module, given: Any, output: torch.Tensor) -> torch.Tensor:
-        seen[name] = given[0] if given else None, output
+    def keep(name: str, leaf: nn.Module, given: Any, output: torch.Tensor) -> torch.Tensor:
+        seen.setdefault(name, []).append(_Call(leaf, given[0] if given else None, output))
         return output.clone() if copy else output
 
-    with _hooked(layers, keep):
+    with _hooked(leaves, keep):
         yield seen
+
+
+class _Map(NamedTuple):
+    """The last call of a linear map, with how often what it got and gave had been written to."""
+
+    given: Any
+    output: Any
+    versions: tuple[int, ...]
+
+
+def _versions(*tensors: Any) -> tuple[int, ...]:
+    return tuple(getattr(tensor, "_version", 0) for tensor in tensors)
+
+
+@contextmanager
+def _maps(maps: Mapping[str, nn.Module]) -> Iterator[dict[str, _Map]]:
+    """Keeps the last call of each linear map."""
+    seen: dict[str, _Map] = {}
+
+    def keep(name: str, _map: nn.Module, given: Any, output: Any) -> None:
+        first = given[0] if given else None
+        seen.pop(name, None)  # so that they stay in the order of their calls
+        seen[name] = _Map(first, output, (*_versions(first), *_versions(output)))
+
+    with _hooked(maps, keep):
+        yield seen
+
+
+def _find_last(seen: Mapping[str, _Map], result: torch.Tensor) -> str | None:
+    """The linear map of stimuli whose output a network returned, as it is or in another type of number."""
+    for name, (given, output, versions) in reversed(list(seen.items())):
+        same = output is result or (output.shape == result.shape and torch.equal(output.to(result), result))
+        if same and given is not None and given.dim() == 2 and versions == _versions(given, output):
+            return name
+    return None
+
+
+def _readout(last: nn.Module) -> torch.Tensor:
+    return Weight(last, "weight").read().clone()
 
 
 class LiveNetwork:
@@ -640,10 +807,14 @@ class LiveNetwork:
 
     Args:
         module: what `open_network` has made ready.
+        weights: layer -> what it computes with.
+        refused: layer -> why its outputs cannot be looked at.
     """
 
-    def __init__(self, module: nn.Module) -> None:
-        self._module = module
+    def __init__(
+        self, module: nn.Module, weights: Mapping[str, torch.Tensor], refused: Mapping[str, str] | None = None
+    ) -> None:
+        self._module, self._weights, self._refused = module, weights, refused or {}
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         return self._module(images.to(_device(self._module), _dtype(self._module)))
@@ -651,6 +822,7 @@ class LiveNetwork:
     def respond(self, layer: str, images: torch.Tensor) -> torch.Tensor:
         if not layer:
             return self(images)
+        self._check(layer)
         found: list[torch.Tensor] = []
 
         def stop(_name: str, _module: nn.Module, _given: Any, output: Any) -> None:
@@ -663,16 +835,19 @@ class LiveNetwork:
             self(images)
         if found:
             return found[0]
-        raise ValueError(f"A probe looks at layers that the images pass; {layer!r} was not reached.")
+        raise ValueError(_UNREACHED.format(layer))
 
     def intervene(
         self, layer: str, change: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor
     ) -> torch.Tensor:
+        self._check(layer)
         reached: list[bool] = []
 
         def put(_name: str, _module: nn.Module, _given: Any, output: Any) -> torch.Tensor:
             if not isinstance(output, torch.Tensor):
                 raise ValueError(f"A probe changes outputs that are one tensor; layer {layer!r} gives another thing.")
+            if reached:
+                raise ValueError(f"A probe looks at layers that are called once a pass; {layer!r} is called again.")
             changed = change(output)
             if changed.shape != output.shape:
                 raise ValueError(
@@ -685,15 +860,20 @@ class LiveNetwork:
         with _hooked({layer: find_layers(self._module)[layer]}, put):
             outputs = self(images)
         if not reached:
-            raise ValueError(f"A probe looks at layers that the images pass; {layer!r} was not reached.")
+            raise ValueError(_UNREACHED.format(layer))
         return outputs
 
+    def _check(self, layer: str) -> None:
+        if layer in self._refused:
+            raise ValueError(self._refused[layer])
+
     def parameters(self, layers: Sequence[str]) -> dict[str, torch.Tensor]:
-        return dict(_parameters(self._module, layers))
+        return {layer: self._weights[layer] for layer in layers}
 
     def receptive_fields(self, layers: Sequence[str], image: torch.Tensor) -> dict[str, ReceptiveField | None]:
         fields: dict[int, ReceptiveField] = {}
         found: dict[str, ReceptiveField | None] = dict.fromkeys(layers)
+        called: set[str] = set()
         kept: list[Any] = []  # so that no other tensor gets the identity of one that was seen
 
         def follow(name: str, module: nn.Module, given: Any, output: Any) -> None:
@@ -704,7 +884,8 @@ class LiveNetwork:
                     kept.append(given[0])
                 _follow(module, given[0], output, fields)
             if name in found:
-                found[name] = fields.get(id(output))
+                found[name] = fields.get(id(output)) if name not in called else None
+                called.add(name)
             kept.append(output)
 
         images = image[None].to(_device(self._module), _dtype(self._module))
@@ -745,49 +926,148 @@ def _square(value: Any) -> int | None:
 
 
 @contextmanager
-def open_network(module: nn.Module, layers: Sequence[str]) -> Iterator[LiveNetwork]:
+def open_network(
+    module: nn.Module, layers: Sequence[str], refused: Mapping[str, str] | None = None
+) -> Iterator[LiveNetwork]:
     """Makes a network ready for a probe to run and to differentiate, and puts everything back.
 
     Args:
         module: the network.
         layers: those with respect to whose weights it may be differentiated, where they hold one.
+        refused: layer -> why its outputs cannot be looked at, as `refuse_layers` found it.
     """
     modules = find_layers(module)
-    weighted = [layer for layer in layers if len(_all_weights(modules[layer])) == 1]
-    with _looking(module, list(_parameters(module, weighted).values())), torch.enable_grad():
-        yield LiveNetwork(module)
+    weights = find_weights(module, [layer for layer in layers if len(all_weights(modules[layer])) == 1])
+    with _looking(module, list(weights.values())) as tensors, torch.enable_grad():
+        yield LiveNetwork(module, dict(zip(weights, tensors, strict=True)), refused)
+
+
+def refuse_layers(
+    module: nn.Module,
+    bank: StimulusBank,
+    layers: Sequence[str],
+    *,
+    inputs: Sequence[str] = (),
+    squares: Sequence[str] = (),
+) -> dict[str, str]:
+    """Tries some stimuli, to find layers of which `run_bank` cannot give what is asked for, each with why.
+
+    Nothing is found where the network itself fails, as the look will say. Each process passes the same stimuli.
+    """
+    if not (layers or inputs or squares):
+        return {}
+    few = StimulusBank(bank.images[:_FEW], bank.labels[:_FEW] * 0, bank.ids[:_FEW], bank.tokens[:1])  # pass at once
+    try:
+        seen = run_bank(module, few, layers, inputs=inputs, squares=squares, shared=False)
+    except Exception:  # the look will say what is wrong, and with which probe
+        return {}
+    return {layer: str(error) for (_, layer), error in seen.troubles.items() if layer}
+
+
+_FEW = 3
+"""Stimuli that are tried: an axis of as many positions is rare."""
+
+
+def refuse_filters(module: nn.Module, bank: StimulusBank, layers: Sequence[str]) -> dict[str, str]:
+    """Finds layers whose outputs do not have their filters on the second axis, or do not say on which, each with why.
+
+    It goes by what modules are: filters are second in what convolutions, their norms and pools give, and last in what
+    linear maps and layer norms give. What works place by place has them where what came before has them.
+    """
+    modules, refused = find_layers(module), dict[str, str]()
+    places: list[tuple[torch.Size, bool]] = []  # of all calls so far: what they gave, and whether filters are second
+
+    def follow(name: str, part: nn.Module, _given: Any, output: Any) -> None:
+        if not isinstance(output, torch.Tensor):
+            return
+        second = _filters_second(part, output)
+        if second is None and all(isinstance(end, _PLACEWISE) for end in parts(part) if not list(end.children())):
+            second = next((known for shape, known in reversed(places) if shape == output.shape), None)
+        if second is not None:
+            places.append((output.shape, second))
+        if name in layers and not second:
+            lies = "has them elsewhere" if second is False else "is of a kind that does not say where"
+            refused[name] = (
+                f"Filters are looked at where they are the second axis of a layer's output; {name!r} {lies}: it gives "
+                f"{('stimulus', *output.shape[1:])}."
+            )
+
+    if not layers:
+        return refused
+    with suppress(Exception), torch.no_grad(), _looking(module, []), _hooked(modules, follow):
+        module(bank.images[:_FEW].to(_device(module), _dtype(module)))  # the look will say what is wrong with it
+    return refused
+
+
+def _filters_second(layer: nn.Module, output: torch.Tensor) -> bool | None:
+    """Whether filters are the second axis of a layer's output; None if its modules do not say."""
+    if output.dim() <= 2:
+        return True
+    ends, channels = parts(layer), output.shape[1]
+    last = any(isinstance(end, _FILTERS_LAST) for end in ends)
+    convolutions = [end for end in ends if isinstance(end, _ConvNd)]
+    if convolutions:
+        filters = [end.out_channels for end in convolutions]
+        places = len(convolutions[-1].kernel_size)
+        clear = output.shape[-1] not in filters or (output.dim() == places + 2 and not last)
+        return channels in filters and clear
+    if last:
+        return False
+    return True if any(isinstance(end, _FILTERS_SECOND) for end in ends) else None
+
+
+_FILTERS_LAST = (nn.Linear, nn.Bilinear, nn.LayerNorm, nn.RMSNorm, nn.Embedding, nn.MultiheadAttention, nn.RNNBase)
+_FILTERS_SECOND = (_NormBase, nn.GroupNorm, _MaxPoolNd, _AvgPoolNd, _AdaptiveMaxPoolNd, _AdaptiveAvgPoolNd)
+_PLACEWISE = (
+    *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish),
+    *(nn.Hardtanh, nn.Sigmoid, nn.Tanh, nn.Softplus, _DropoutNd, nn.Identity),
+)
 
 
 class Firing:
-    """Watches in training which channels of rectified layers are ever above zero, until it is closed.
+    """Watches in training which channels of layers are ever above zero behind their ReLU, until it is closed.
+
+    A layer's ReLU is the first nn.ReLU or nn.ReLU6 that gets what its convolution or linear map gave, through batch
+    norms and sums with other branches or straight: in a residual network, that behind the sum.
 
     Args:
         module: the network. Layers of compiled modules cannot be watched, as they pass new hooks by.
-        layers: to watch; those without a ReLU are left out.
+        layers: to watch; those without such a ReLU are left out, once they have been called.
     """
 
     def __init__(self, module: nn.Module, layers: Sequence[str]) -> None:
         self.fired: dict[str, torch.Tensor] = {}
-        self._unlike: set[str] = set()
         self._module, modules = module, find_layers(module)
         compiled = any(hasattr(part, "_orig_mod") or part._compiled_call_impl for part in module.modules())  # pyright: ignore[reportPrivateUsage]
-        rectified = {} if compiled else {layer: modules[layer] for layer in layers if _rectifies(modules[layer])}
-        self._watched = tuple(rectified)
+        found = {} if compiled else {layer: _map_of(modules[layer]) for layer in layers}
+        maps = {layer: part for layer, part in found.items() if part is not None}
+        passed = {str(number): part for number, part in enumerate(parts(module)) if maps and isinstance(part, _PASSING)}
+        self._watched = tuple(maps)
+        self._waiting: list[_Waiting] = []
         self._hooks = ExitStack()
-        self._hooks.enter_context(_hooked(rectified, self._note))
+        self._hooks.enter_context(_hooked(maps, self._begin))
+        self._hooks.enter_context(_hooked(passed, self._pass))
 
-    def _note(self, layer: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
-        if not torch.is_grad_enabled() or not isinstance(output, torch.Tensor):  # validation between two batches
+    def _begin(self, layer: str, part: nn.Module, _given: Any, output: Any) -> None:
+        if torch.is_grad_enabled() and isinstance(output, torch.Tensor):  # else it is validation between two batches
+            axis = -1 if isinstance(part, nn.Linear) else 1
+            self._waiting.append(_Waiting(layer, output.shape, axis % output.dim(), [_way(output)]))
+
+    def _pass(self, _name: str, part: nn.Module, given: Any, output: Any) -> None:
+        """Follows what layers gave through a module."""
+        if not given or not isinstance(output, torch.Tensor):
             return
-        if output.is_complex() or output.is_nested or layer in self._unlike:
+        here = [one for one in self._waiting if one.shape == output.shape]
+        before = [given[0], *_led_here(output.grad_fn)] if here else []
+        here = [one for one in here if any(way is other for way in one.ways for other in before)]
+        if not isinstance(part, nn.ReLU | nn.ReLU6):
+            for one in here:
+                one.ways.append(_way(output))
             return
-        fired = (output.detach() > 0).any(dim=tuple(k for k in range(output.dim()) if k != 1))
-        before = self.fired.get(layer, fired)
-        if before.shape == fired.shape:
-            self.fired[layer] = before | fired
-        else:  # sequences of many lengths: nothing that is raised here may reach training
-            self._unlike.add(layer)
-            del self.fired[layer]
+        self._waiting = [one for one in self._waiting if one not in here]
+        for layer, _, axis, _ in here:
+            fired = (output.detach() > 0).any(dim=tuple(k for k in range(output.dim()) if k != axis))
+            self.fired[layer] = self.fired[layer] | fired if layer in self.fired else fired
 
     def agree(self) -> dict[str, torch.Tensor]:
         """What fired in any process, of the layers that were reached in all. Every process calls it."""
@@ -801,12 +1081,53 @@ class Firing:
         return {layer: fired.bool() for layer, fired in counts.items()}
 
     def close(self) -> None:
-        """Removes every hook."""
+        """Removes every hook, and lets go of what was followed."""
         self._hooks.close()
+        self._waiting.clear()
 
 
-def _rectifies(layer: nn.Module) -> bool:
-    return any(isinstance(part, nn.ReLU | nn.ReLU6) for part in layer.modules())
+_PASSING = (nn.ReLU, nn.ReLU6, _NormBase, _DropoutNd, nn.Identity)
+"""What keeps channels apart: behind it a layer's channels are still its own."""
+
+_CARRYING = (
+    *("AddBackward", "MulBackward", "NativeDropoutBackward", "ToCopyBackward", "CloneBackward", "AliasBackward"),
+    *("NativeBatchNormBackward", "CudnnBatchNormBackward", "MiopenBatchNormBackward", "NativeGroupNormBackward"),
+)
+"""Steps of the graph of gradients that do so."""
+
+
+class _Waiting(NamedTuple):
+    """A call of a layer whose ReLU has not come yet: its output's shape, the axis of its channels, what leads on."""
+
+    layer: str
+    shape: torch.Size
+    axis: int
+    ways: list[Any]
+
+
+def _way(output: torch.Tensor) -> Any:
+    """What a tensor is known by: its step in the graph of gradients, or itself where it has none, as if frozen."""
+    return output if output.grad_fn is None else output.grad_fn
+
+
+def _map_of(layer: nn.Module) -> nn.Module | None:
+    """The convolution or linear map of a layer, if it holds one weight."""
+    holders = [part for part in parts(layer) if own_weights(part)]
+    return holders[0] if len(holders) == 1 and isinstance(holders[0], _ConvNd | nn.Linear) else None
+
+
+def _led_here(node: Any) -> list[Any]:
+    """The steps of the graph of gradients whose outcome a step got, as it was or with others added to it."""
+    found: list[Any] = []
+    waiting = [] if node is None else [before for before, _ in node.next_functions]
+    while waiting:
+        step = waiting.pop()
+        if step is None or any(step is known for known in found):
+            continue
+        found.append(step)
+        if step.name().startswith(_CARRYING):
+            waiting += [before for before, _ in step.next_functions]
+    return found
 
 
 def _dtype(module: nn.Module) -> torch.dtype:
@@ -830,8 +1151,8 @@ def _rows(whose: str, output: Any, count: int) -> torch.Tensor:
     rows = _tensor(whose, output)
     if not rows.dim() or len(rows) != count:
         raise ValueError(
-            f"A probe looks at outputs with one row a stimulus; {whose} gives {tuple(rows.shape)} for {count} stimuli. "
-            "Name other layers."
+            f"A probe looks at outputs with a row for each stimulus; {whose} gives {tuple(rows.shape)} for {count} "
+            "stimuli. Name other layers."
         )
     return rows
 
@@ -855,11 +1176,3 @@ def _shared_prefix(names: Sequence[str]) -> str:
             break
         shared.append(level[0])
     return "".join(f"{part}." for part in shared)
-
-
-def _own_weights(layer: nn.Module) -> list[nn.Parameter]:
-    return [parameter for parameter in layer.parameters(recurse=False) if parameter.dim() >= 2]
-
-
-def _all_weights(layer: nn.Module) -> list[nn.Parameter]:
-    return [parameter for parameter in layer.parameters() if parameter.dim() >= 2]

@@ -81,6 +81,7 @@ class Probe(Callback, ABC):
         self.on_error: Literal["report", "raise"] = on_error
         self.failed_at: int | None = None
         self.left_out: frozenset[str] = frozenset()
+        self._noted: set[str] = set()
         self._conductor: Conductor | None = None
         self._past: dict[str, Any] | None = None
         self._unwritten: list[str] = []
@@ -105,14 +106,21 @@ class Probe(Callback, ABC):
         """
         layers = self.find_layers(module)
         if self.needs.of_weights:
-            looking.weight_names(module, layers)
+            looking.find_weights(module, layers)
+        named = () if self.layers is None else layers  # of the others, those that do not fit are left out
         if self.needs.inputs:
-            for layer in layers:
+            for layer in named:
                 looking.find_convolution(module, layer)
         if self.needs.gradient_squares:
-            for layer in layers:
-                looking.check_leaf(module, layer)
+            for layer in named:
+                looking.find_leaves(module, layer)
         return layers
+
+    def note(self, record: str, text: str) -> None:
+        """Says, once a fit for each record, of what it cannot be measured, and why."""
+        if record not in self._noted:
+            self._noted.add(record)
+            rank_zero_warn(f"{type(self).__name__} has no {record} {text}")
 
     def find_layers(self, module: nn.Module) -> tuple[str, ...]:
         """Finds the layers that are named, or else those of the network but for what `left_out` has."""
@@ -133,6 +141,7 @@ class Probe(Callback, ABC):
         self.left_out = frozenset()
         self.check(pl_module)
         self._left = {}
+        self._noted.clear()
         probes = probes_of(trainer)
         if probes[0] is self:
             find_bank(trainer, probes)
@@ -151,7 +160,7 @@ class Probe(Callback, ABC):
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
         if self._conductor:
-            self._conductor.before_update(trainer.global_step)
+            self._conductor.before_update(trainer.global_step, optimizer, trainer.optimizers)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

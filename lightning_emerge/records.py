@@ -81,6 +81,9 @@ class Needs:
         pooled: the same, averaged over all places: one number a channel.
         inputs: what the convolution of each of its layers gets on the stimulus bank, and what is made of it there.
         outputs: the network's own outputs on the stimulus bank.
+        features: what the network's last linear map gets on the stimulus bank, and its weight.
+        filters: that the second axis of its layers' outputs are their filters, as it looks at these one by one. Layers
+            of which that cannot be said are left out, or refused if they were named.
         bank_gradients: gradients of the bank's mean cross-entropy with respect to its layers' weights.
         token_gradients: the same of each token's mean cross-entropy, from one backward pass a token.
         gradient_squares: the mean over stimuli of the square of each stimulus' own gradient.
@@ -104,6 +107,8 @@ class Needs:
     pooled: bool = False
     inputs: bool = False
     outputs: bool = False
+    features: bool = False
+    filters: bool = False
     bank_gradients: bool = False
     token_gradients: bool = False
     gradient_squares: bool = False
@@ -124,7 +129,8 @@ class Needs:
     @property
     def passes(self) -> bool:
         """Whether the bank has to go through the network."""
-        return self.activations or self.pooled or self.inputs or self.outputs or self.differentiates
+        seen = self.activations or self.pooled or self.inputs or self.outputs or self.features
+        return seen or self.differentiates
 
     @property
     def differentiates(self) -> bool:
@@ -239,7 +245,12 @@ class Capture:
         inputs: layer -> float32 tensor (stimulus, in, y, x), what the layer's convolution got.
         convolutions: layer -> what the layer makes of its input besides its weight.
         outputs: float32 tensor (stimulus, token), what the network's `forward` returned, or None.
-        weights: layer -> tensor (out, in, ...), the layer's weight at `step`.
+        features: float32 tensor (stimulus, feature), what the linear map got whose output that is; None if it is that
+            of something else.
+        readout: tensor (token, feature), the weight of that linear map, or None.
+        unfiltered: layer -> why the second axis of its output is not known to be its filters.
+        weights: layer -> tensor (out, in, ...), the layer's weight at `step`: what it computes with, also where that is
+            made of other parameters by a normalisation or a pruning.
         bank_gradients: layer -> tensor like `weights`, of the bank's mean cross-entropy in evaluation mode.
         token_gradients: layer -> tensor (token, out, in, ...), of each token's mean cross-entropy in evaluation mode;
             NaN for a token without stimuli.
@@ -247,10 +258,12 @@ class Capture:
             stimulus' cross-entropy.
         network: what the bank passed, or None.
         gradients: layer -> tensor like `weights`, of the training batch's loss (unscaled, accumulated, averaged over
-            ranks, before clipping). Empty unless the look was at a training batch.
-        updates: layer -> tensor like `weights`, what the optimizer's step added to the weight.
-        fired: layer -> bool tensor (channel,), whether the channel's ReLU was above zero anywhere in the training
-            batch. Layers without a ReLU, and those of compiled modules, are left out.
+            ranks, before clipping). NaN for a weight that does not learn, that is another optimizer's, or that is made
+            of other parameters. Empty unless the look was at a training batch.
+        updates: layer -> tensor like `weights`, what the optimizer's step added to the weight; NaN for a weight that is
+            another optimizer's.
+        fired: layer -> bool tensor (channel,), whether the first ReLU behind a channel was above zero anywhere in the
+            training batch. Layers without a ReLU, and those of compiled modules, are left out.
         first: this probe's first look of the run, its weights alone; None at that look.
         previous: this probe's look before; None at its first.
     """
@@ -263,6 +276,9 @@ class Capture:
     inputs: Mapping[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
     convolutions: Mapping[str, Convolution] = field(default_factory=dict[str, Convolution])
     outputs: torch.Tensor | None = None
+    features: torch.Tensor | None = None
+    readout: torch.Tensor | None = None
+    unfiltered: Mapping[str, str] = field(default_factory=dict[str, str])
     weights: Mapping[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
     bank_gradients: Mapping[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
     token_gradients: Mapping[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])

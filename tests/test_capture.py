@@ -23,16 +23,16 @@ import lightning_emerge as le
 from lightning_emerge.capture import (
     Firing,
     agree,
-    check_leaf,
     default_layers,
     describe_convolution,
     find_convolution,
     find_layers,
+    find_leaves,
+    find_weights,
     gather,
     match_layers,
     open_network,
     run_bank,
-    weight_names,
 )
 
 RESNET = [
@@ -181,20 +181,19 @@ def test_a_module_without_layers_is_refused():
 
 
 @pytest.mark.parametrize("wrap", [lambda network: network, Wrapper], ids=["bare", "wrapped"])
-def test_weight_names_are_names_of_parameters(wrap):
+def test_weights_are_those_of_the_layers(wrap):
     network = make_vgg(batch_norm=True)
     module = wrap(network)
-    names = weight_names(module, ["conv2_1", "fc2"])
-    parameters = dict(module.named_parameters())
-    assert list(names) == ["conv2_1", "fc2"]
-    assert parameters[names["conv2_1"]] is network.conv2_1.conv.weight
-    assert parameters[names["fc2"]] is network.fc2.linear.weight
+    weights = find_weights(module, ["conv2_1", "fc2"])
+    assert list(weights) == ["conv2_1", "fc2"]
+    assert weights["conv2_1"].sources == (network.conv2_1.conv.weight,)
+    assert weights["fc2"].sources == (network.fc2.linear.weight,)
 
 
 @pytest.mark.parametrize(("layer", "count"), [("relu", 0), ("bn1", 0), ("layer1", 4), ("layer2.0", 3)])
 def test_layers_that_do_not_hold_one_weight_are_refused(layer, count):
     with pytest.raises(ValueError, match=f"'{layer}' holds {count}. The layers are conv1, layer1.0.conv1"):
-        weight_names(resnet18(), ["conv1", layer])
+        find_weights(resnet18(), ["conv1", layer])
 
 
 # One pass
@@ -571,9 +570,9 @@ def test_gradients_by_token_and_their_squares_are_those_of_single_stimuli(make):
     assert count_hooks(network) == 0
     assert all(parameter.grad is None for parameter in network.parameters())
     network.eval()
-    names = weight_names(network, layers)
+    weights = find_weights(network, layers)
     for layer in layers:
-        weight = dict(network.named_parameters())[names[layer]]
+        (weight,) = weights[layer].sources
         single = torch.stack(
             [single_gradient(network, *pair, weight) for pair in zip(bank.images, bank.labels.tolist(), strict=True)]
         )
@@ -595,9 +594,9 @@ def test_what_is_seen_does_not_depend_on_what_else_is_asked_for():
 
 def test_layers_without_gradients_of_single_stimuli_are_refused():
     network = nn.Sequential(nn.Conv2d(4, 4, 3, groups=2), nn.Flatten(), nn.Linear(16, 2))
-    check_leaf(network, "2")
+    assert find_leaves(network, "2") == [network[2]]
     with pytest.raises(ValueError, match=r"without groups.*'0' is Conv2d"):
-        check_leaf(network, "0")
+        find_leaves(network, "0")
 
 
 class TestNetwork:
@@ -708,7 +707,8 @@ class TestReceptiveFields:
                 self.conv, self.join, self.unused = nn.Conv2d(3, 3, 3), Joined(), nn.Conv2d(3, 3, 3)
 
             def forward(self, images: torch.Tensor) -> torch.Tensor:
-                return self.join([self.conv(images), self.conv(images)])
+                maps = self.conv(images)
+                return self.join([maps, maps])
 
         with open_network(Dense(), []) as live:
             fields = live.receptive_fields(["conv", "join", "unused"], torch.rand(3, 8, 8))
@@ -742,6 +742,7 @@ class TestFiring:
 
     def test_what_cannot_be_told_of_a_layer_does_not_reach_training(self):
         """Sequences of many lengths, complex numbers: nothing is raised in a training step."""
+        torch.manual_seed(0)
 
         class Waves(nn.Module):
             def __init__(self) -> None:
@@ -753,9 +754,12 @@ class TestFiring:
 
         layers = nn.ModuleDict({"long": nn.Sequential(nn.Linear(3, 3), nn.ReLU()), "waves": Waves()})
         firing = Firing(layers, ["long", "waves"])
-        for length in (4, 5, 4):
-            layers["waves"](layers["long"](torch.rand(2, length, 3)))
-        assert firing.agree() == {}
+        made = [layers["long"](torch.rand(2, length, 3)) for length in (4, 5, 4)]
+        for rows in made:
+            layers["waves"](rows)
+        fired = firing.agree()
+        assert list(fired) == ["long"]
+        assert torch.equal(fired["long"], (torch.cat(made, dim=1) > 0).any(dim=0).any(dim=0))
         firing.close()
         assert count_hooks(layers) == 0
 

@@ -100,8 +100,7 @@ def plan_look(module: nn.Module, asked: Sequence[Asked], bank: StimulusBank, pro
 
 
 def _weight(module: nn.Module, layer: str) -> int:
-    name = looking.weight_names(module, [layer])[layer]
-    return module.get_parameter(name).numel()
+    return looking.find_weights(module, [layer])[layer].read().numel()
 
 
 def refuse(budget: Budget, room: float) -> None:

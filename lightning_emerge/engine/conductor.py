@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,6 +15,8 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from matplotlib.figure import Figure
 from torch import nn
+from torch.nn.parameter import is_lazy
+from torch.optim import Optimizer
 
 from lightning_emerge import capture as looking
 from lightning_emerge.engine.budget import drawable
@@ -28,6 +30,7 @@ from lightning_emerge.schedules import Schedule
 from lightning_emerge.sinks.arrays import ArraySink
 from lightning_emerge.sinks.checks import axis_names, check_measurement
 from lightning_emerge.sinks.tensorboard import TensorBoardSink
+from lightning_emerge.weights import Weight
 
 
 class Looker(Protocol):
@@ -99,6 +102,7 @@ class _Before:
     members: list[_Member]
     weights: dict[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
     gradients: dict[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
+    still: set[str] = field(default_factory=set[str])
     fired: dict[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
 
 
@@ -150,16 +154,16 @@ class Conductor:
         for probe in probes:
             probe.left_out = frozenset()
         if bank is not None:
-            leave_out(module, bank, probes, self.device)
+            leave_out(module, bank, {type(one).__name__ + _suffix(one, probes): one for one in probes}, self.device)
         self.members = [_enlist(probe, probes, module, steps_per_epoch) for probe in probes]
         for probe in probes:
             probe.failed_at = None
-        self._recall(past or {})
-        self.parameters = dict(module.named_parameters())
         self.order = tuple(looking.find_layers(module))
-        self.weight_names = looking.weight_names(
-            module, self._union([m for m in self.members if m.probe.needs.of_weights])
-        )
+        self.weights = looking.find_weights(module, self._union([m for m in self.members if m.probe.needs.of_weights]))
+        self.refused, self.unfiltered = dict[str, str](), dict[str, str]()
+        self.told: set[str] = set()
+        self._leave_out()
+        self._recall(past or {})
         self.began, self.step = step, step - 1
         self.recorded = {done for sink in sinks.records for done in sink.steps}
         self.firing: looking.Firing | None = None
@@ -173,6 +177,54 @@ class Conductor:
         self.writer = (
             Writer(sinks.records, sinks.boards, self.costs, strict=strict) if looking.is_process_zero() else None
         )
+
+    def _leave_out(self) -> None:
+        """Tries the layers on some stimuli: what a probe cannot measure is left out, or refused if it was named."""
+        for member in self.members:
+            self._leave(member, self._twins(member))
+        bank = self.bank
+        if bank is None or not len(bank) or any(map(is_lazy, self.module.parameters())):
+            return
+
+        def asked(needed: Callable[[Needs], bool]) -> tuple[str, ...]:
+            return self._union([m for m in self.members if needed(m.probe.needs)])
+
+        with isolate_rng(), full_precision():
+            seen = asked(lambda needs: _sees(needs) or needs.network)
+            self.refused = looking.refuse_layers(self.module, bank, seen)
+            self.unfiltered = looking.refuse_filters(self.module, bank, asked(_sees))
+            inputs = looking.refuse_layers(self.module, bank, (), inputs=asked(lambda needs: needs.inputs))
+            squares = looking.refuse_layers(self.module, bank, (), squares=asked(lambda needs: needs.gradient_squares))
+        for member in self.members:
+            needs = member.probe.needs
+            tried = [
+                (_sees(needs), self.refused),
+                (needs.filters, self.unfiltered),
+                (needs.inputs, inputs),
+                (needs.gradient_squares, squares),
+            ]
+            why = {layer: text for needed, refused in reversed(tried) if needed for layer, text in refused.items()}
+            self._leave(member, {layer: why[layer] for layer in member.layers if layer in why})
+
+    def _twins(self, member: _Member) -> dict[str, str]:
+        """Layers that share their weight with an earlier one, if all weights of a probe are taken together."""
+        needs, known, found = member.probe.needs, dict[int, str](), dict[str, str]()
+        for layer in member.layers if needs.gradient_squares or (needs.network and needs.weights) else ():
+            for source in self.weights[layer].sources:
+                other = known.setdefault(id(source), layer)
+                if other != layer:
+                    found[layer] = f"Weights that are taken together count once; {layer!r} has that of {other!r}."
+        return found
+
+    def _leave(self, member: _Member, why: Mapping[str, str]) -> None:
+        if not why:
+            return
+        left = tuple(layer for layer in member.layers if layer not in why)
+        if left and member.probe.layers is None:
+            member.layers = left
+            rank_zero_warn(f"{member.name} leaves out {', '.join(why)}. {' '.join(why.values())}")
+        else:  # its next look says so, and switches it off
+            member.layers, member.broken = (), looking.LayersError(why)
 
     def begin(self, step: int, again: Sequence[str] = ()) -> None:
         """Looks before the first step, unless the run goes on from a step that was looked at before it stopped.
@@ -211,22 +263,45 @@ class Conductor:
         if due and self.firing is None:
             self.firing = looking.Firing(self.module, self._union(due))
 
-    def before_update(self, step: int) -> None:
-        """Keeps the training batch's gradients, and the weights they are for, if a probe that is due needs them."""
+    def before_update(
+        self, step: int, optimizer: Optimizer | None = None, optimizers: Sequence[Optimizer] = ()
+    ) -> None:
+        """Keeps the training batch's gradients, and the weights they are for, if a probe that is due needs them.
+
+        Args:
+            step: optimizer steps taken.
+            optimizer: the one that is about to step; if none is given, all weights are taken to be its.
+            optimizers: all of the run.
+        """
         self.after_update()  # a second optimizer's step in the same batch ends that of the first
         due = self._training(step)
-        if not due:
-            return
-        self.before = _Before(step, due)
-        for layer in self._union(due):
-            parameter = self.parameters[self.weight_names[layer]]
-            gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-            self.before.weights[layer] = parameter.detach().clone()
-            self.before.gradients[layer] = gradient.detach().clone()
+        if due:
+            own = None if optimizer is None else _learned([optimizer])
+            layers = self._union(due)
+            still = set() if own is None else _learned(optimizers) - own
+            self.before = _Before(step, due, still={layer for layer in layers if _any(self.weights[layer], still)})
+            for layer in layers:
+                weight = self.weights[layer]
+                self.before.weights[layer] = _read(weight)
+                self.before.gradients[layer] = _gradient(weight, own)
+            self._say_derived(due)
         firing, self.firing = self.firing, None
         if firing is not None:
             firing.close()
-            self.before.fired = firing.agree()
+            if self.before is not None:
+                self.before.fired = firing.agree()
+        if len(optimizers) > 1:  # another may step in the same batch
+            self.before_batch(step + 1)
+
+    def _say_derived(self, due: Sequence[_Member]) -> None:
+        made = [layer for layer in self._union(due) if layer not in self.told and self.weights[layer].derived]
+        if made:
+            self.told |= {*made}
+            rank_zero_warn(
+                f"Gradients of training batches are taken of weights that are parameters; those of {', '.join(made)} "
+                "are made of others, by a normalisation or a pruning, so that their gradients are NaN. Their updates "
+                "are those of the weights in use."
+            )
 
     def after_update(self) -> None:
         """Measures the training batch that `before_update` kept, now that its update is known."""
@@ -236,14 +311,17 @@ class Conductor:
 
         def finish(waiting: Sequence[_Member]) -> _Taken:
             layers = self._union(waiting)
-            now = {layer: self.parameters[self.weight_names[layer]].detach() for layer in layers}
             kept = {layer: before.weights[layer].clone() for layer in layers}
+            updates = {layer: _read(self.weights[layer]) - kept[layer] for layer in layers}
             capture = Capture(
                 before.step,
                 layers,
                 weights=kept,
                 gradients={layer: before.gradients[layer].clone() for layer in layers},
-                updates={layer: now[layer] - kept[layer] for layer in layers},
+                updates={
+                    layer: torch.full_like(update, torch.nan) if layer in before.still else update
+                    for layer, update in updates.items()
+                },
                 fired={layer: fired.clone() for layer, fired in before.fired.items()},
             )
             return capture, {}
@@ -294,8 +372,8 @@ class Conductor:
     def _capture(self, step: int, due: Sequence[_Member]) -> _Taken:
         """Runs the bank through the network once, for all that is asked for. Empty of activations but on rank zero."""
         weighed = self._union([m for m in due if m.probe.needs.weights or m.probe.needs.past])
-        weights = {layer: self.parameters[self.weight_names[layer]].detach().clone() for layer in weighed}
-        capture = Capture(step, self._union(due), self._lend(due), weights=weights)
+        weights = {layer: _read(self.weights[layer]) for layer in weighed}
+        capture = Capture(step, self._union(due), self._lend(due), weights=weights, unfiltered=self.unfiltered)
         if not any(m.probe.needs.passes for m in due):
             return capture, {}
         assert self.bank is not None
@@ -309,7 +387,7 @@ class Conductor:
         def added(shares: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor | None]:
             return {layer: looking.add_up(share) for layer, share in shares.items()}
 
-        found = {
+        found: dict[str, Any] = {
             "activations": gathered(seen.activations),
             "pooled": gathered(seen.pooled),
             "inputs": gathered(seen.inputs),
@@ -319,9 +397,12 @@ class Conductor:
             "gradient_squares": added(seen.squares),
         }
         outputs = None if trouble_of({"outputs": ("",)}, troubles) else looking.gather(seen.outputs, total)
+        if not looking.agree([seen.features is None], self.device)[0]:
+            assert seen.features is not None
+            found["features"], found["readout"] = looking.gather(seen.features, total), seen.readout
         if not looking.is_process_zero():
             return capture, failed
-        return replace(capture, outputs=outputs, **found), failed  # pyright: ignore[reportArgumentType]
+        return replace(capture, outputs=outputs, **found), failed
 
     def _lend(self, due: Sequence[_Member]) -> StimulusBank | None:
         """The stimuli, or a copy of them if somebody's own probe is to see them, which later passes are not to show."""
@@ -410,7 +491,8 @@ class Conductor:
         own = _own(member, capture)
         with ExitStack() as stack:
             if member.probe.needs.network:
-                own = replace(own, network=stack.enter_context(looking.open_network(self.module, member.layers)))
+                opened = looking.open_network(self.module, member.layers, self.refused)
+                own = replace(own, network=stack.enter_context(opened))
             stack.enter_context(unchanged(self.module, own, backup if is_foreign(member.probe.measure) else None))
             measurements = list(member.probe.measure(own))
         if member.probe.needs.past:
@@ -479,7 +561,8 @@ class Conductor:
 
     def _look_for_nan(self, capture: Capture) -> None:
         # Not gradients: in half precision some overflow, and the scaler leaves out their step.
-        seen: list[Any] = [capture.outputs, *capture.weights.values(), *capture.updates.values()]
+        learned = [update for update in capture.updates.values() if not bool(update.isnan().all())]
+        seen: list[Any] = [capture.outputs, *capture.weights.values(), *learned]
         if not self.finite or all(values is None or bool(values.isfinite().all()) for values in seen):
             return
         self.finite = False
@@ -496,6 +579,34 @@ class Conductor:
     def _union(self, members: Sequence[_Member]) -> tuple[str, ...]:
         wanted = {layer for member in members for layer in member.layers}
         return tuple(layer for layer in self.order if layer in wanted)
+
+
+def _sees(needs: Needs) -> bool:
+    """Whether a probe looks at what its layers give."""
+    return needs.activations or needs.pooled or needs.filters
+
+
+def _read(weight: Weight) -> torch.Tensor:
+    """A copy of a weight as it is used, its filters first."""
+    return weight.by_filter(weight.read()).clone()
+
+
+def _learned(optimizers: Iterable[Optimizer]) -> set[int]:
+    return {id(one) for optimizer in optimizers for group in optimizer.param_groups for one in group["params"]}
+
+
+def _any(weight: Weight, known: Collection[int]) -> bool:
+    return any(id(source) in known for source in weight.sources)
+
+
+def _gradient(weight: Weight, own: Collection[int] | None) -> torch.Tensor:
+    """The gradient from which an optimizer is about to update a weight; NaN if it makes no use of one."""
+    value, sources = _read(weight), weight.sources
+    learns = own is None or _any(weight, own)
+    if weight.derived or not learns or not all(source.requires_grad for source in sources):
+        return torch.full_like(value, torch.nan)
+    gradient = sources[0].grad
+    return torch.zeros_like(value) if gradient is None else weight.by_filter(gradient.detach()).clone()
 
 
 def _no_layers(member: _Member) -> Exception | None:
@@ -524,6 +635,9 @@ def _own(member: _Member, capture: Capture) -> Capture:
         inputs=of(needs.inputs, capture.inputs),
         convolutions=of(needs.inputs, capture.convolutions),
         outputs=capture.outputs if needs.outputs else None,
+        features=capture.features if needs.features else None,
+        readout=capture.readout if needs.features else None,
+        unfiltered={layer: why for layer, why in capture.unfiltered.items() if layer in layers},
         weights=of(needs.weights or needs.training or needs.past, capture.weights),
         bank_gradients=of(needs.bank_gradients, capture.bank_gradients),
         token_gradients=of(needs.token_gradients, capture.token_gradients),

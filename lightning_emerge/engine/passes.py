@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Protocol
 
 import torch
 from lightning.pytorch.utilities.seed import isolate_rng
-from lightning_utilities.core.rank_zero import rank_zero_info
+from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import nn
 from torch.nn.parameter import is_lazy
 
@@ -46,13 +46,15 @@ class Chooser(Protocol):
 def ask(needs: Needs, layers: Sequence[str]) -> Kinds:
     """Says what a probe asks of a pass."""
     asked = {kind: tuple(layers) for kind, need in _NEEDS.items() if getattr(needs, need)}
-    return asked | ({"outputs": ("",)} if needs.outputs else {})
+    whole = {"outputs": needs.outputs, "features": needs.features}
+    return asked | {kind: ("",) for kind, wanted in whole.items() if wanted}
 
 
 def ask_all(asked: Sequence[Kinds], order: Sequence[str]) -> Kinds:
     """Joins what several ask for, the layers of each kind in an order that all processes share."""
     wanted = {kind: {layer for one in asked for layer in one.get(kind, ())} for kind in _NEEDS}
-    return {"outputs": ("",)} | {
+    features = ("",) if any("features" in one for one in asked) else ()
+    return {"outputs": ("",), "features": features} | {
         kind: tuple(layer for layer in order if layer in layers) for kind, layers in wanted.items()
     }
 
@@ -101,10 +103,10 @@ def pass_bank(
 def _try_pass(
     module: nn.Module, bank: StimulusBank, asked: Kinds, device: torch.device
 ) -> tuple[looking.Pass, Troubles]:
-    layers = {kind: asked[kind] for kind in _NEEDS if kind != "activations"}
+    layers: dict[str, Any] = {kind: asked[kind] for kind in _NEEDS if kind != "activations"}
     seen, troubles = looking.Pass(), Troubles()
     try:
-        seen = looking.run_bank(module, bank, asked["activations"], **layers)
+        seen = looking.run_bank(module, bank, asked["activations"], **layers, features=bool(asked.get("features")))
         troubles |= seen.troubles
     except Exception as error:
         troubles["", ""] = error
@@ -125,30 +127,27 @@ def _keys(asked: Kinds) -> list[tuple[str, str]]:
     return [(kind, layer) for kind, layers in asked.items() for layer in dict.fromkeys(("", *layers))]
 
 
-def leave_out(module: nn.Module, bank: StimulusBank, probes: Sequence[Chooser], device: torch.device) -> None:
-    """Tells probes that name no layers which of the network's do not give what they need, and says it once.
+def leave_out(module: nn.Module, bank: StimulusBank, probes: Mapping[str, Chooser], device: torch.device) -> None:
+    """Tells probes that name no layers which of the network's do not give what they need, and says it once of each.
 
     Every process calls it. A few stimuli pass the network, as in a look.
     """
-    asking = [probe for probe in probes if probe.layers is None and _of_default(probe.needs)]
+    asking = {name: own for name, own in probes.items() if own.layers is None and _of_default(own.needs)}
     if not asking or any(map(is_lazy, module.parameters())):
         return
     layers = looking.default_layers(module)
-    wanted = {kind for probe in asking for kind in _of_default(probe.needs)}
-    able = {"inputs": looking.find_convolution, "squares": looking.check_leaf}
+    wanted = {kind for probe in asking.values() for kind in _of_default(probe.needs)}
+    able = {"inputs": looking.find_convolution, "squares": looking.find_leaves}
     asked = {kind: _able(module, layers, able.get(kind)) if kind in wanted else () for kind in _NEEDS}
     with isolate_rng(), full_precision():
         *_, troubles = pass_bank(module, looking.first_stimuli(bank, _FEW), {"outputs": ("",), **asked}, device)
-    said: dict[str, tuple[Exception, list[str]]] = {}
-    for probe in asking:
-        keys = [(kind, layer) for kind in _of_default(probe.needs) for layer in layers if (kind, layer) in troubles]
-        probe.left_out = frozenset(layer for _, layer in keys)
-        for layer, error in {layer: troubles[kind, layer] for kind, layer in reversed(keys)}.items():
-            said.setdefault(layer, (error, []))[1].append(type(probe).__name__)
-    for layer, (error, names) in said.items():
-        rank_zero_info(
-            f"Layer {layer!r} is left out by {', '.join(dict.fromkeys(names))}, whose layers are not named. {error}"
-        )
+    for name, probe in asking.items():
+        found = [(layer, kind) for layer in layers for kind in _of_default(probe.needs) if (kind, layer) in troubles]
+        why = {layer: troubles[kind, layer] for layer, kind in reversed(found)}
+        probe.left_out = frozenset(why)
+        if why:
+            left, reasons = ", ".join(reversed(why)), " ".join(map(str, reversed(why.values())))
+            rank_zero_warn(f"{name} leaves out {left}. {reasons}")
 
 
 def _of_default(needs: Needs) -> list[str]:

@@ -47,12 +47,14 @@ def magnitude_histogram(gradient: Float[Tensor, ...]) -> Float[Tensor, " bin"]:
 
     Returns:
         Number of entries in each bin between `BIN_EDGES`. The first bin also holds everything smaller, zeros included,
-        the last everything larger; NaN entries are not counted.
+        the last everything larger; NaN entries are not counted. All NaN if there are no others.
     """
     low, high = BIN_EDGES[0], BIN_EDGES[-1]
     entries = gradient.flatten()
     exponent = entries.abs().log10().clamp(low, high)  # in float32: an entry at an edge may be counted beyond it
     exponent = exponent[~exponent.isnan()]
     bins = len(BIN_EDGES) - 1
+    if len(entries) and not len(exponent):
+        return torch.full((bins,), torch.nan, device=gradient.device)
     position = ((exponent - low) * (bins / (high - low))).long().clamp(max=bins - 1)
     return torch.bincount(position, minlength=bins).float()

@@ -56,7 +56,7 @@ class AblationProbe(Probe):
         on_error: as for any probe.
     """
 
-    needs: ClassVar = Needs(activations=True, outputs=True, latents=True, network=True)
+    needs: ClassVar = Needs(activations=True, filters=True, outputs=True, latents=True, network=True)
 
     def __init__(
         self,

@@ -35,15 +35,15 @@ class CategoryProbe(Probe):
     `nearest_mean_accuracy` and `ridge_accuracy`; how the tokens lie, `silhouette`, `participation_ratio` and neural
     collapse, `collapse_variability` (NC1), `collapse_norms` and `collapse_angles` (NC2), `collapse_disagreement` (NC4);
     `class_selectivity` and `filter_selective` (layer, filter), and `selective_share` (layer, token). And
-    `collapse_duality` (NC3), of the last layer.
+    `collapse_duality` (NC3), of the network's last linear map, whichever layers are looked at.
 
     Args:
         schedule: as for any probe.
-        layers: as for any probe; each holds one weight.
+        layers: as for any probe.
         on_error: as for any probe.
     """
 
-    needs: ClassVar = Needs(outputs=True, activations=True, weights=True, pairs=True)
+    needs: ClassVar = Needs(outputs=True, activations=True, features=True, pairs=True)
 
     def __init__(
         self,
@@ -91,9 +91,23 @@ class CategoryProbe(Probe):
             found.append(("class_selectivity", index, (layer, filters), "1", _INDEX))
             found.append(("filter_selective", selective, (layer, filters), "1 or 0", _SELECTIVE))
             found.append(("selective_share", shares, (layer, token), "share of filters", _SHARE))
-            found.append(("collapse_duality", _duality(capture, labels), (), "1", _NC3))
+            if capture.unfiltered:
+                names, why = ", ".join(capture.unfiltered), " ".join(capture.unfiltered.values())
+                self.note("class_selectivity", f"and no filter_selective or selective_share of {names}. {why}")
+            found.append(("collapse_duality", self._duality(capture, labels), (), "1", _NC3))
         for name, values, axes, unit, about in found:
             yield Measurement(name, to_array(values.float()), axes, capture.step, unit, source, about)
+
+    def _duality(self, capture: Capture, labels: Tensor) -> Tensor:
+        features, readout = capture.features, capture.readout
+        if features is None or readout is None or readout.shape[0] <= int(labels.max()):
+            self.note(
+                "collapse_duality",
+                "here: it is of a linear map whose outputs the network returns, at least one for each token, and that "
+                "gets one vector a stimulus; there is none.",
+            )
+            return torch.tensor(torch.nan)
+        return self_duality(features, readout.to(features), labels)
 
 
 _MEANS = "Mean over tokens of the share told right by the nearest mean response to a token, taken over other stimuli"
@@ -102,7 +116,7 @@ _SILHOUETTE = "Mean silhouette of stimuli as clusters of tokens, by one minus th
 _NC1 = "Neural collapse 1: variance within tokens over that between their means; 0 if collapsed"
 _NC2_NORMS = "Neural collapse 2: variation of the lengths of the tokens' means; 0 if equally long"
 _NC2_ANGLES = "Neural collapse 2: how far the angles between tokens' means are from a simplex'; 0 if it is one"
-_NC3 = "Neural collapse 3: squared distance of the last weight and the tokens' means below it, 0 to 4; NaN if not seen"
+_NC3 = "Neural collapse 3: squared distance of the last weight and what it gets on average by token, 0 to 4"
 _NC4 = "Neural collapse 4: share of stimuli at which the nearest mean in the layer is not the network's decision"
 _INDEX = (
     "Cross-validated class selectivity: 0 on average by chance, 1 if one token alone drives the filter; NaN for a "
@@ -122,22 +136,16 @@ def _by_layer(capture: Capture, measure: Callable[[Geometry], Tensor]) -> Tensor
 
 
 def _selectivity(capture: Capture, labels: Tensor, tokens: int) -> tuple[Tensor, Tensor, Tensor]:
-    pooled = [pool(rows).float() for rows in capture.activations.values()]
-    widths = [rows.shape[1] for rows in pooled]
-    index, selective = class_selectivity(torch.cat(pooled, dim=1), labels)
-    known = torch.where(index.isfinite(), selective.float(), torch.nan)
-    shares = [
-        selective_share(own, preferred_tokens(rows, labels), tokens)
-        for own, rows in zip(torch.split(selective, widths), pooled, strict=True)
-    ]
-    return stack_layers(torch.split(index, widths)), stack_layers(torch.split(known, widths)), torch.stack(shares)
-
-
-def _duality(capture: Capture, labels: Tensor) -> Tensor:
-    """Of the last layer, if it gives one value a token and the layer below it was looked at."""
-    *below, last = capture.layers
-    weight = capture.weights[last] if last in capture.weights else labels.new_zeros(0)
-    features = capture.activations[below[-1]].flatten(1) if below else labels.new_zeros(0, 0)
-    if weight.dim() != 2 or weight.shape[0] <= int(labels.max()) or weight.shape[1] != features.shape[1]:
-        return torch.tensor(torch.nan)
-    return self_duality(features, weight.to(features), labels)
+    """Index (layer, filter), whether it is selective, and shares (layer, token); NaN where no filters are known."""
+    known = {
+        layer: pool(rows).float() for layer, rows in capture.activations.items() if layer not in capture.unfiltered
+    }
+    widths = [rows.shape[1] for rows in known.values()]
+    nothing = torch.full((tokens,), torch.nan, device=labels.device)
+    index, chosen, shares = (dict.fromkeys(capture.activations, part) for part in (nothing[:1], nothing[:1], nothing))
+    if known:
+        found, selective = class_selectivity(torch.cat([*known.values()], dim=1), labels)
+        for layer, own, which in zip(known, torch.split(found, widths), torch.split(selective, widths), strict=True):
+            index[layer], chosen[layer] = own, torch.where(own.isfinite(), which.float(), torch.nan)
+            shares[layer] = selective_share(which, preferred_tokens(known[layer], labels), tokens).float()
+    return stack_layers(index.values()), stack_layers(chosen.values()), torch.stack([*shares.values()])

@@ -12,7 +12,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 
-from lightning_emerge.capture import weight_names
+from lightning_emerge.capture import find_weights
 from lightning_emerge.engine.budget import free_space
 from lightning_emerge.engine.checkpoints import (
     random_states,
@@ -192,8 +192,8 @@ def _past(trainer: Trainer, module: LightningModule) -> int:
     total = 0
     for probe in probes_of(trainer):
         if probe.needs.past:
-            names = weight_names(module, probe.check(module)).values()
-            own = _size(module.get_parameter(name) for name in names)
+            weights = find_weights(module, probe.check(module)).values()
+            own = _size(weight.read() for weight in weights)
             total += (5 if probe.needs.training else 3) * own
     return total
 

@@ -20,6 +20,10 @@ from lightning_emerge.probe import Probe
 from lightning_emerge.records import Axis, Capture, Measurement, Needs, to_array
 from lightning_emerge.schedules import LogSpaced, Schedule
 
+_NONE = (
+    "CouplingProbe looks at two convolutions or more that follow each other, the second with as many inputs as the "
+    "first has filters; among {} there are none. Name other layers."
+)
 _UNIT = "standard deviations of the null"
 _ABOUT = {
     "weight": "Norm of the kernel from a filter to one of the next layer, against weights in random order",
@@ -64,7 +68,7 @@ class CouplingProbe(Probe):
         ValueError: if there are fewer than 2 stimuli.
     """
 
-    needs: ClassVar = Needs(inputs=True, pooled=True, weights=True)
+    needs: ClassVar = Needs(inputs=True, pooled=True, filters=True, weights=True)
 
     def __init__(
         self,
@@ -84,20 +88,18 @@ class CouplingProbe(Probe):
         named = self.find_layers(module)
         grouped = self.layers is not None  # what is named is refused, with the reason
         layers = tuple(layer for layer in named if looking.is_convolution(module, layer, grouped=grouped))
-        weights = {layer: looking.find_convolution(module, layer).weight for layer in layers}
-        self._pairs = _pairs(named, weights)
+        self._pairs = _pairs(named, {layer: looking.find_convolution(module, layer) for layer in layers})
         if not self._pairs:
-            raise ValueError(
-                "CouplingProbe looks at two convolutions or more that follow each other, the second with as many "
-                f"inputs as the first has filters; among {', '.join(named)} there are none. Name other layers."
-            )
+            raise ValueError(_NONE.format(", ".join(named)))
         return layers
 
     def measure(self, capture: Capture) -> Iterable[Measurement]:
         bank, source = capture.bank, type(self).__name__
         assert bank is not None
         generator = torch.Generator().manual_seed(self.seed)
-        pairs = self._pairs
+        pairs = [pair for pair in self._pairs if {*pair} <= {*capture.layers}]
+        if not pairs:
+            raise ValueError(_NONE.format(", ".join(capture.layers)))
         found: list[tuple[Tensor, Tensor, Tensor]] = []
         for _, layer in pairs:
             inputs = capture.inputs[layer]
@@ -140,10 +142,10 @@ class CouplingProbe(Probe):
         return draw_graph(Graph(preferred, edges, tokens), f"Effective couplings, step {measurement.step}")
 
 
-def _pairs(named: Sequence[str], weights: Mapping[str, Tensor]) -> list[tuple[str, str]]:
-    """Layers that follow each other, have weights and fit."""
-    both = [(a, b) for a, b in pairwise(named) if a in weights and b in weights]
-    return [(a, b) for a, b in both if weights[b].shape[1] == weights[a].shape[0]]
+def _pairs(named: Sequence[str], found: Mapping[str, nn.Conv2d]) -> list[tuple[str, str]]:
+    """Layers that follow each other, are convolutions and fit."""
+    both = [(a, b) for a, b in pairwise(named) if a in found and b in found]
+    return [(a, b) for a, b in both if found[b].in_channels == found[a].out_channels]
 
 
 def _widened(strengths: Tensor, size: int) -> Tensor:

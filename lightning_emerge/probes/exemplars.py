@@ -48,7 +48,7 @@ class TopExemplarProbe(Probe):
         ValueError: if a number is below 1.
     """
 
-    needs: ClassVar = Needs(activations=True, images=True, network=True)
+    needs: ClassVar = Needs(activations=True, filters=True, images=True, network=True)
 
     def __init__(
         self,

@@ -34,6 +34,13 @@ class GradientProbe(Probe):
         counts = torch.stack([magnitude_histogram(gradient) for gradient in gradients.values()])
         filters = Axis("filter", range(by_filter.shape[1]))
         bins = Axis("bin", BIN_EDGES[:-1], "log10 of the gradient's magnitude, lower edge")
+        mute = [layer for layer in capture.layers[:-1] if layer not in capture.fired]
+        if mute:
+            self.note(
+                "dead_share",
+                f"of {', '.join(mute)} at step {capture.step}: it needs an nn.ReLU that gets what a layer gives, alone "
+                "or in a sum, and is called in the training batch, not compiled.",
+            )
         before = "L2 norm before clipping"
         for name, values, axes, unit, about in (
             *_by_layer(capture),

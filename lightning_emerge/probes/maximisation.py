@@ -53,7 +53,7 @@ class MaximisationProbe(Probe):
         ValueError: if an argument is out of its range.
     """
 
-    needs: ClassVar = Needs(network=True, images=True)
+    needs: ClassVar = Needs(network=True, filters=True, images=True)
 
     def __init__(
         self,

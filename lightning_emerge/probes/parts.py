@@ -69,7 +69,7 @@ class PartProbe(Probe):
         ValueError: if `attributed` is below 0.
     """
 
-    needs: ClassVar = Needs(activations=True, latents=True, network=True, pairs=True)
+    needs: ClassVar = Needs(activations=True, filters=True, latents=True, network=True, pairs=True)
 
     def __init__(
         self,

@@ -45,9 +45,9 @@ class Gives(nn.Module):
 @pytest.mark.parametrize(
     ("give", "reason"),
     [
-        (lambda rows: rows.new_ones(1, 4), r"one row a stimulus; layer 'odd' gives \(1, 4\) for"),
-        (lambda rows: rows.T, r"one row a stimulus; layer 'odd' gives \(4, "),
-        (lambda rows: rows.sum(), r"one row a stimulus; layer 'odd' gives \(\) for"),
+        (lambda rows: rows.new_ones(1, 4), r"a row for each stimulus; layer 'odd' gives \(1, 4\) for"),
+        (lambda rows: rows.T, r"a row for each stimulus; layer 'odd' gives \(4, "),
+        (lambda rows: rows.sum(), r"a row for each stimulus; layer 'odd' gives \(\) for"),
         (lambda rows: rows.repeat(1, len(rows)), r"one shape for all stimuli; layer 'odd' gives \(128,\) and \(12,\)"),
         (lambda rows: rows.to(torch.complex64), "dense and real; layer 'odd' gives others"),
         (lambda rows: rows.to_sparse(), "dense and real"),
@@ -172,7 +172,7 @@ def work(rank, case):
     bank = le.StimulusBank(images, torch.arange(SIZE) % 2, tuple(map(str, range(SIZE))), ("a", "b"))
     layers = ("first", "second", "head")
     probe = One()
-    leave_out(network, bank, [probe], torch.device("cpu"))
+    leave_out(network, bank, {"One": probe}, torch.device("cpu"))
     asked = ask_all([ask(One.needs, layers)], layers)
     seen, _, troubles = pass_bank(network, bank, asked, torch.device("cpu"))
     outputs = None if trouble_of({"outputs": ("",)}, troubles) else gather(seen.outputs, SIZE)

@@ -101,13 +101,12 @@ def test_histogram_is_numpys(seed, centre, dtype):
         (1e300, 43),
         (INF, 43),
         (-INF, 43),
-        (NAN, None),
     ],
 )
 def test_each_entry_has_its_bin(entry, position):
     counts = magnitude_histogram(torch.tensor([entry], dtype=torch.float64))
     assert counts.shape == (44,)
-    assert counts.nonzero().flatten().tolist() == ([] if position is None else [position])
+    assert counts.nonzero().flatten().tolist() == [position]
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
@@ -118,9 +117,9 @@ def test_everything_but_nan_is_counted(dtype):
     assert counts[-1] == 3
 
 
-@pytest.mark.parametrize("gradient", [torch.full((4,), NAN), torch.empty(0)], ids=["NaN", "empty"])
-def test_without_entries_all_bins_are_empty(gradient):
-    assert magnitude_histogram(gradient).tolist() == [0.0] * 44
+def test_without_entries_all_bins_are_empty_and_of_nan_alone_there_are_none():
+    assert magnitude_histogram(torch.empty(0)).tolist() == [0.0] * 44
+    assert magnitude_histogram(torch.full((4,), NAN)).isnan().all()
 
 
 def test_distance_and_cosine_are_numpys():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 import lightning_emerge as le
@@ -25,8 +26,8 @@ def test_planted_tokens_are_found_in_the_layer_that_holds_them():
     bank = le.StimulusBank(torch.zeros(40, 3, 2, 2), labels, ids, ("a", "b", "c", "d"))
     held = torch.eye(4)[labels].repeat(1, 2) + 0.05 * torch.rand(40, 8, generator=generator)
     layers = {"noise": torch.rand(40, 6, 3, 3, generator=generator), "held": held, "out": held[:, :4]}
-    weights = {"noise": torch.zeros(6, 3, 3, 3), "held": torch.zeros(8, 54), "out": torch.eye(4).repeat(1, 2) - 0.25}
-    capture = le.Capture(5, tuple(layers), bank, layers, outputs=held[:, :4], weights=weights)
+    readout = torch.eye(4).repeat(1, 2) - 0.25
+    capture = le.Capture(5, tuple(layers), bank, layers, outputs=held[:, :4], features=held, readout=readout)
     measured = {found.name: found for found in le.CategoryProbe().measure(capture)}
     for name in ("nearest_mean_accuracy", "ridge_accuracy"):
         assert measured[name].values[0] < 0.5
@@ -44,10 +45,12 @@ def test_planted_tokens_are_found_in_the_layer_that_holds_them():
     np.testing.assert_allclose(measured["selective_share"].values, [[0] * 4, [0.25] * 4, [0.25] * 4])
 
 
-def test_without_the_last_weight_there_is_no_duality():
+def test_without_a_last_linear_map_there_is_no_duality_and_it_says_so_once():
     bank = le.StimulusBank(torch.zeros(4, 3, 2, 2), torch.tensor([0, 0, 1, 1]), ("p", "q", "r", "s"), ("a", "b"))
     layers = {"conv": torch.rand(4, 3, 2, 2), "next": torch.rand(4, 5, 2, 2)}
-    weights = {"conv": torch.zeros(3, 3, 3, 3), "next": torch.zeros(5, 3, 3, 3)}
-    capture = le.Capture(0, ("conv", "next"), bank, layers, outputs=torch.rand(4, 2), weights=weights)
-    measured = {found.name: found.values for found in le.CategoryProbe().measure(capture)}
+    capture = le.Capture(0, ("conv", "next"), bank, layers, outputs=torch.rand(4, 2))
+    probe = le.CategoryProbe()
+    with pytest.warns(UserWarning, match="CategoryProbe has no collapse_duality here"):
+        measured = {found.name: found.values for found in probe.measure(capture)}
     assert np.isnan(measured["collapse_duality"])
+    list(probe.measure(capture))  # a second warning would be an error

@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 import lightning_emerge as le
-from lightning_emerge.capture import run_bank, weight_names
+from lightning_emerge.capture import find_weights, run_bank
 
 
 def make_capture(network: torch.nn.Module, bank: le.StimulusBank) -> le.Capture:
@@ -17,8 +17,8 @@ def make_capture(network: torch.nn.Module, bank: le.StimulusBank) -> le.Capture:
     return le.Capture(5, layers, bank, token_gradients=seen.token_gradients, gradient_squares=seen.squares)
 
 
-def single_gradients(network: torch.nn.Module, bank: le.StimulusBank, name: str) -> np.ndarray:
-    weight = dict(network.named_parameters())[name]
+def single_gradients(network: torch.nn.Module, bank: le.StimulusBank, layer: str) -> np.ndarray:
+    (weight,) = find_weights(network, [layer])[layer].sources
     rows = []
     for image, label in zip(bank.images, bank.labels, strict=True):
         loss = cross_entropy(network(image[None]), label[None])
@@ -48,8 +48,8 @@ def test_it_is_what_stimuli_one_by_one_give():
     network.eval()
     signals, variances = [], []
     layers = found["gsnr"].axes[0].labels
-    for k, name in enumerate(weight_names(network, layers).values()):
-        single = single_gradients(network, bank, name)
+    for k, layer in enumerate(layers):
+        single = single_gradients(network, bank, layer)
         variance, signal = estimate(single, labels.numpy())
         varies = variance > 0
         excess = 2 / 42 * single.mean(axis=0)[varies] ** 2  # of the inverse of an estimated variance
@@ -83,4 +83,4 @@ def test_stimuli_that_differ_in_sign_alone_are_noise_and_no_signal():
 def test_layers_without_gradients_of_single_stimuli_are_refused_before_training():
     network = torch.nn.Sequential(torch.nn.Conv2d(4, 4, 3, groups=2), torch.nn.Flatten(), torch.nn.Linear(16, 2))
     with pytest.raises(ValueError, match="without groups"):
-        le.GradientNoiseProbe().check(network)
+        le.GradientNoiseProbe(layers=["0"]).check(network)

@@ -16,6 +16,7 @@ def test_it_measures_each_layer_by_itself():
         weights={"a": ones, "b": 10 * ones},
         gradients={"a": 0.01 * ones, "b": 0 * ones},
         updates={"a": -0.5 * ones, "b": ones},
+        fired={"a": torch.tensor([True, True])},
     )
     measured = {found.name: found for found in le.GradientProbe().measure(capture)}
     np.testing.assert_allclose(measured["gradient_norm"].values, [0.02, 0])
