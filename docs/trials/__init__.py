@@ -5,13 +5,23 @@ Truths are closed forms, or what numpy, SciPy and scikit-learn find in many more
 
 from __future__ import annotations
 
+from trials.couplings import of_couplings
 from trials.parts import of_ablation, of_attributions, of_exemplars, of_maxima, of_parts, of_rival_ablation, of_rivals
-from trials.responses import of_alignment, of_embedding, of_geometry, of_outputs, of_responses, of_selectivity
+from trials.responses import (
+    of_alignment,
+    of_dimensions,
+    of_embedding,
+    of_geometry,
+    of_outputs,
+    of_responses,
+    of_selectivity,
+)
 from trials.weights import of_curvature, of_gradients, of_noise, of_pulls, of_weights
 
 TRIALS = (
     of_outputs,
     of_responses,
+    of_dimensions,
     of_selectivity,
     of_geometry,
     of_alignment,
@@ -21,6 +31,7 @@ TRIALS = (
     of_pulls,
     of_noise,
     of_curvature,
+    of_couplings,
     of_exemplars,
     of_maxima,
     of_parts,

@@ -93,17 +93,11 @@ def decisions(units: Tensor, means: Tensor | None, seed: int) -> Tensor:
 def told(seed: int, means: Tensor | None) -> le.Capture:
     units = responses(LABELS, means, seed)
     logits = decisions(units, means, seed + 5000)
-    layers = ("units", "head")
     head = random(TOKENS, UNITS, seed=seed + 7000)
     if means is not None:
         head = (means - means.mean(dim=0)).float() + head
     return le.Capture(
-        0,
-        layers,
-        rendered(),
-        activations={"units": units, "head": logits},
-        outputs=logits,
-        weights={"units": random(UNITS, 10, seed=seed + 6000), "head": head},
+        0, ("units",), rendered(), activations={"units": units}, outputs=logits, features=units, readout=head
     )
 
 
@@ -118,9 +112,9 @@ def firing(seed: int, sparse: bool, index: float) -> le.Capture:
     else:
         own = torch.arange(FILTERS) % TOKENS == LABELS[:, None]
         rows = strength * torch.where(own, 1 + index, 1 - index)
+    head = random(TOKENS, FILTERS, seed=1)
     units = {"filters": rows}
-    weights = {"filters": random(FILTERS, 10, seed=1)}
-    return le.Capture(0, ("filters",), rendered(), activations=units, outputs=OWN, weights=weights)
+    return le.Capture(0, ("filters",), rendered(), activations=units, outputs=OWN, features=rows, readout=head)
 
 
 def of_selectivity() -> Trial:
@@ -138,6 +132,27 @@ def of_selectivity() -> Trial:
     )
 
 
+def spread(seed: int, dimensions: int) -> le.Capture:
+    """300 units, more than there are stimuli, that vary in so many directions alike."""
+    units = random(STIMULI, dimensions, seed=seed)
+    if dimensions < 300:
+        units = units @ torch.linalg.qr(random(300, dimensions, seed=904))[0].T
+    head = random(TOKENS, 300, seed=1)
+    rows = {"units": units}
+    return le.Capture(0, ("units",), rendered(), activations=rows, outputs=OWN, features=units, readout=head)
+
+
+def of_dimensions() -> Trial:
+    return Trial(
+        lambda _: le.CategoryProbe(),
+        partial(spread, dimensions=300),
+        partial(spread, dimensions=20),
+        "300 independent units",
+        "300 units that vary in 20 directions",
+        (Row("participation_ratio", 300.0, 20.0, first_layer),),
+    )
+
+
 @dataclass(frozen=True)
 class Oracle:
     """What is true of the planted means, from the covariances, or from `MANY` stimuli."""
@@ -145,8 +160,6 @@ class Oracle:
     nearest: float
     ridge: float
     silhouette: float
-    dimensions: float
-    dimensions_of_noise: float
     variability: float
     norms: float
     angles: float
@@ -176,8 +189,6 @@ def oracle() -> Oracle:
     return Oracle(
         *_read_outs(),
         float(silhouette_score(distances, _many(2000)[1], metric="precomputed")),
-        _dimensions(total),
-        _dimensions(NOISE),
         float(np.trace(NOISE) / np.trace(between)),
         float(lengths.std() / lengths.mean()),
         float(np.abs(cosines[above] + 1 / (TOKENS - 1)).mean()),
@@ -189,10 +200,6 @@ def oracle() -> Oracle:
         float(pearsonr(distances[different], (~alike)[different])[0]),
         float(np.linalg.eigvalsh(total)[-1] / np.trace(total)),
     )
-
-
-def _dimensions(covariance: Array) -> float:
-    return float(np.trace(covariance) ** 2 / np.trace(covariance @ covariance))
 
 
 @cache
@@ -235,7 +242,6 @@ def of_responses() -> Trial:
             Row("nearest_mean_accuracy", 0.2, true.nearest, first_layer),
             Row("ridge_accuracy", 0.2, true.ridge, first_layer),
             Row("silhouette", None, true.silhouette, first_layer),
-            Row("participation_ratio", true.dimensions_of_noise, true.dimensions, first_layer),
             Row("collapse_variability", None, true.variability, first_layer),
             Row("collapse_norms", None, true.norms, first_layer),
             Row("collapse_angles", None, true.angles, first_layer),

@@ -26,8 +26,8 @@ from trials.common import (
     rendered,
 )
 
-SHAPE = (20, 8, 3, 3)
-SIZE, OF_FILTER = 20 * 72, 72
+SHAPE = (20, 3, 5, 5)
+SIZE, OF_FILTER = 20 * 75, 75
 SHARED = 0.6  # of the cosine of what is planted
 LAYER = ("layer",)
 

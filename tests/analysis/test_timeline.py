@@ -89,7 +89,7 @@ def test_a_few_edges_by_chance_are_no_graph_and_one_that_grows_is(tmp_path):
     sink = ArraySink(tmp_path / "records.zarr", None)
     for look in range(40):
         edges = rng.poisson(3, 2) * (rng.random(2) < 0.05) + [0, 20 * (look >= 20)] + [look >= 20, 0]
-        shares = np.tile(edges[:, None] / 1024, (1, 3)).astype(np.float32)
+        shares = np.tile(edges[:, None] / 1024, (1, 2)).astype(np.float32)
         sink.write(look, [Measurement("coupling_edges", shares, (pair, KIND), look)])
     sink.close()
     few, grows = run_timeline(tmp_path)
