@@ -11,19 +11,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isnan, sqrt
+from math import inf, isnan, nan, sqrt
 from pathlib import Path
 
 import numpy as np
 import torch
 from trials import TRIALS
-from trials.common import Array, Trial, mean
+from trials.common import Array, Trial
 
 import lightning_emerge as le
 
 PAGE = Path(__file__).with_name("probes.md")
 BEGIN, END = "<!-- calibration: made by `make calibration` -->", "<!-- calibration: end -->"
 DRAWS = 40
+_ROUNDING = 1e-6
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What a record said, over draws.
+
+    Attributes:
+        mean: of the draws in which it was measurable; NaN if it was in none.
+        error: its standard error; 0 if the draws do not differ, NaN if there are none.
+        known: in how many draws it was measurable.
+    """
+
+    mean: float
+    error: float
+    known: int
 
 
 @dataclass(frozen=True)
@@ -33,30 +49,40 @@ class Found:
     Attributes:
         record: its name.
         nothing: what there is where there is nothing to find.
-        expected: what the record should say there; None if it has no value of its own.
-        null: what it says, the mean over draws.
-        z: how many standard errors that is from what it should be.
+        expected: what the record should say there; None if that was not worked out.
+        null: what it says.
         effect: what is planted.
         truth: what the record should say of it; None if that is not known.
-        planted: what it says, the mean over draws.
+        planted: what it says.
     """
 
     record: str
     nothing: str
     expected: float | None
-    null: float
-    z: float | None
+    null: Sample
     effect: str
     truth: float | None
-    planted: float
+    planted: Sample
+
+    @property
+    def exact(self) -> bool:
+        """Whether it says what it should where there is nothing, in every draw alike but for float32."""
+        return self.expected is not None and max(abs(self.null.mean - self.expected), self.null.error) < _ROUNDING
+
+    @property
+    def z(self) -> float | None:
+        """How many standard errors it is from what it should say where there is nothing."""
+        if self.expected is None or self.exact:
+            return None
+        return (self.null.mean - self.expected) / self.null.error if self.null.error else inf
 
     @property
     def recovery(self) -> float | None:
-        """Share of the planted effect that is found, from what the record should say without it."""
-        start = self.expected or 0.0
-        if self.truth is None or self.truth == start:
+        """Share of the planted effect that is found, from what the record says without it."""
+        start = self.null.mean if self.expected is None else self.expected
+        if self.truth is None or isnan(start):
             return None
-        return (self.planted - start) / (self.truth - start)
+        return (self.planted.mean - start) / (self.truth - start)
 
 
 def calibrate(draws: int = DRAWS) -> list[Found]:
@@ -69,28 +95,25 @@ def calibrate(draws: int = DRAWS) -> list[Found]:
 
 
 def _try(trial: Trial, draws: int) -> list[Found]:
-    nulls, effects = (
-        [look(trial.probe(seed), world(seed)) for seed in range(draws)] for world in (trial.nothing, trial.planted)
-    )
+    worlds = (trial.nothing, trial.planted)
+    nulls, effects = ([look(trial.probe(seed), world(seed)) for seed in range(draws)] for world in worlds)
     found: list[Found] = []
     for row in trial.rows:
-        null, planted = (np.array([row.read(look[row.record]) for look in looks]) for looks in (nulls, effects))
-        z = None if row.expected is None else _deviation(null, row.expected)
-        means = mean(null), mean(planted)
-        found.append(Found(row.record, trial.null, row.expected, means[0], z, trial.effect, row.truth, means[1]))
+        null, planted = (_sample([row.read(look[row.record]) for look in looks]) for looks in (nulls, effects))
+        found.append(Found(row.record, trial.null, row.expected, null, trial.effect, row.truth, planted))
     return found
+
+
+def _sample(values: Sequence[float]) -> Sample:
+    known = np.array([value for value in values if not isnan(value)])
+    if len(known) < 2:
+        return Sample(float(known.mean()) if len(known) else nan, nan, len(known))
+    return Sample(float(known.mean()), float(known.std(ddof=1)) / sqrt(len(known)), len(known))
 
 
 def look(probe: le.Probe, capture: le.Capture) -> dict[str, Array]:
     """What a probe records of a capture, by name."""
     return {measurement.name: measurement.values.astype(np.float64) for measurement in probe.measure(capture)}
-
-
-def _deviation(values: Array, expected: float) -> float:
-    """Standard errors from the mean to what is expected; values that do not vary are right but for float32."""
-    error = float(values.std(ddof=1)) / sqrt(len(values))
-    away = float(values.mean()) - expected
-    return 0.0 if abs(away) <= 1e-5 * max(1.0, abs(expected)) else away / error if error else float("inf")
 
 
 def write_table(rows: Sequence[Found], page: Path = PAGE) -> None:
@@ -114,18 +137,21 @@ def _cells(row: Found) -> list[str]:
     return [
         f"`{row.record}`",
         row.nothing,
-        _number(row.expected),
-        _number(row.null),
-        "" if row.z is None else f"{row.z:+.1f}",
+        "" if row.expected is None else f"{row.expected:.3g}",
+        _said(row.null),
+        "exact" if row.exact else "" if row.z is None else f"{row.z:+.1f}",
         row.effect,
-        _number(row.truth),
-        _number(row.planted),
+        "" if row.truth is None else f"{row.truth:.3g}",
+        _said(row.planted),
         "" if row.recovery is None else f"{row.recovery:.0%}",
     ]
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else "not measurable" if isnan(value) else f"{value:.3g}"
+def _said(sample: Sample) -> str:
+    if isnan(sample.mean):
+        return "NaN"
+    few = "" if sample.known == DRAWS else f" (in {sample.known} of {DRAWS})"
+    return f"{sample.mean:.3g}{few}" if not sample.error > _ROUNDING else f"{sample.mean:.3g} ± {sample.error:.1g}{few}"
 
 
 if __name__ == "__main__":

@@ -6,11 +6,21 @@ Truths are closed forms, or what numpy, SciPy and scikit-learn find in many more
 from __future__ import annotations
 
 from trials.couplings import of_couplings
-from trials.parts import of_ablation, of_attributions, of_exemplars, of_maxima, of_parts, of_rival_ablation, of_rivals
+from trials.parts import (
+    of_ablation,
+    of_attributions,
+    of_detectors,
+    of_exemplars,
+    of_maxima,
+    of_parts,
+    of_rival_ablation,
+    of_rivals,
+)
 from trials.responses import (
     of_alignment,
+    of_components,
     of_dimensions,
-    of_embedding,
+    of_distances,
     of_geometry,
     of_outputs,
     of_responses,
@@ -25,7 +35,8 @@ TRIALS = (
     of_selectivity,
     of_geometry,
     of_alignment,
-    of_embedding,
+    of_distances,
+    of_components,
     of_weights,
     of_gradients,
     of_pulls,
@@ -37,9 +48,17 @@ TRIALS = (
     of_parts,
     of_rivals,
     of_attributions,
+    of_detectors,
     of_ablation,
     of_rival_ablation,
 )
 
-DESCRIBED = ("kernels", "top_crop", "top_span", "maximising_image", "hessian_eigenvalue_error")
-"""Records that are pictures or places, and a residual that says of itself how far it is off: nothing to calibrate."""
+DESCRIBED = (
+    "kernels",
+    "top_crop",
+    "top_span",
+    "maximising_image",
+    "begun_as_exemplar",
+    "hessian_eigenvalue_error",
+)
+"""Records that are pictures, places, how a search began, and how far a value is off: nothing to calibrate."""

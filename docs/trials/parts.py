@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache, partial
-from math import sqrt
+from math import nan, sqrt
 
 import numpy as np
 import torch
@@ -177,9 +177,9 @@ def of_attributions() -> Trial:
 # What a network loses without a part's detectors.
 
 
-def wired(seed: int, *, used: bool, others: bool = False) -> le.Capture:
+def wired(seed: int, *, used: bool, others: bool = False, strength: float = STRENGTH) -> le.Capture:
     """Detectors of parts, or of their rivals, that outputs go by, or that they do not."""
-    responses, weight = detecting(seed, STRENGTH, others=others), readout(used=used, others=others)
+    responses, weight = detecting(seed, strength, others=others), readout(used=used, others=others)
     bank = rendered()
     return le.Capture(
         0,
@@ -225,11 +225,6 @@ def of_ablation() -> Trial:
     count = len(parts().names)
     lots = torch.randperm(FILTERS, generator=torch.Generator().manual_seed(0)).split(DETECTORS)[:5]
     controls = [_drops([lot.tolist() for lot in lots], used=used) for used in (False, True)]
-    wanted = np.arange(count)[:, None] * DETECTORS
-
-    def right(values: Array) -> float:
-        return float(((values[0] >= wanted) & (values[0] < wanted + DETECTORS)).mean())
-
     return Trial(
         lambda _: le.AblationProbe(),
         partial(wired, used=False),
@@ -239,8 +234,24 @@ def of_ablation() -> Trial:
         (
             Row("ablation_drop", 0.0, _drops(_pairs(0, count), used=True)),
             Row("ablation_control", controls[0], controls[1]),
-            Row("ablation_filter", None, 1.0, right),
         ),
+    )
+
+
+def of_detectors() -> Trial:
+    wanted = np.arange(len(parts().names))[:, None] * DETECTORS
+
+    def right(values: Array) -> float:
+        found = values[0]
+        return nan if np.isnan(found).any() else float(((found >= wanted) & (found < wanted + DETECTORS)).mean())
+
+    return Trial(
+        lambda _: le.AblationProbe(),
+        partial(wired, used=True, strength=0.0),
+        partial(wired, used=True),
+        "filters of noise",
+        f"two filters for each part, apart by {STRENGTH:g} standard deviations",
+        (Row("ablation_filter", None, 1.0, right),),
     )
 
 
@@ -328,6 +339,5 @@ def of_maxima() -> Trial:
         (
             Row("maximising_activation", 0.0, float(pixels.amax(dim=1).mean())),
             Row("best_exemplar_activation", 0.0, float(means.mean())),
-            Row("begun_as_exemplar", None, 0.0),
         ),
     )

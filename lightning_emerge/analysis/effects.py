@@ -25,20 +25,21 @@ def least_change(error: float, among: int = 1) -> float:
     return max(LEAST, errors * sqrt(2) * error)
 
 
-def least_share(stimuli: int) -> float:
+def least_share(*stimuli: int) -> float:
     """Gives the least change of a share of stimuli, or of a mean probability over them, that counts.
 
     The variance of a mean of n numbers from 0 to 1 is at most 1 / 4n (Popoviciu 1935), that of a share of one half.
 
     Args:
-        stimuli: how many the mean is over, at least 1.
+        *stimuli: how many the mean is over, at least 1; several numbers for the mean of as many such means, those of
+            tokens for one.
 
     Raises:
         ValueError: if there are none.
     """
-    if stimuli < 1:
-        raise ValueError(f"A share is one of 1 stimulus or more; got {stimuli}.")
-    return least_change(0.5 / sqrt(stimuli))
+    if not stimuli or min(stimuli) < 1:
+        raise ValueError(f"A share is one of 1 stimulus or more; got {', '.join(map(str, stimuli)) or 'none'}.")
+    return least_change(sqrt(sum(0.25 / count for count in stimuli)) / len(stimuli))
 
 
 def least_auc(ones: int, others: int, among: int = 1) -> float:

@@ -22,6 +22,8 @@ class Order:
         high: upper end.
         p_value: share of shuffled orders that agree as well or better, this one included.
         pairs: how many pairs were compared.
+        seen: how many things of all were seen to emerge; of none nothing is known about their order.
+        things: how many there are.
     """
 
     agreement: float
@@ -29,6 +31,8 @@ class Order:
     high: float
     p_value: float
     pairs: int
+    seen: int
+    things: int
 
 
 def compare_order(runs: Sequence[Mapping[str, Sequence[float | None]]], order: Sequence[str], seed: int = 0) -> Order:
@@ -63,7 +67,9 @@ def compare_order(runs: Sequence[Mapping[str, Sequence[float | None]]], order: S
     shuffled = np.array([_shuffled(tables, rng) / pairs for _ in range(_SHUFFLES)])
     low, high = np.quantile(shuffled, [0.025, 0.975])
     p_value = (1 + int((shuffled >= found - 1e-12).sum())) / (1 + _SHUFFLES)
-    return Order(float(found), float(low), float(high), p_value, pairs)
+    times = [time for run in runs for name in order for time in run.get(name, ())]
+    seen = sum(time is not None for time in times)
+    return Order(float(found), float(low), float(high), p_value, pairs, seen, len(times))
 
 
 def _shuffled(tables: Sequence[_Table], rng: np.random.Generator) -> float:

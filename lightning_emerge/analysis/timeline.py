@@ -154,12 +154,13 @@ def draw_timeline(folder: str | Path, events: Sequence[Event]) -> Figure | None:
 def _tokens_and_layers(records: xr.Dataset) -> Iterator[Series]:
     # Together, as a network that diverged has answers and no probabilities: that is not to say that nobody looked.
     taken = records.dropna("step", how="all").load()
-    counts = [0]
+    counts = list[int]()
     if "bank_confidence" in taken:
         counts = _notes(taken["bank_confidence"], "stimuli")
         yield from _rows("token", taken["bank_confidence"], [least_share(one) if one else LEAST for one in counts])
     if "ridge_accuracy" in taken:
-        yield from _rows("layer", taken["ridge_accuracy"], least_share(sum(counts)) if sum(counts) else LEAST)
+        shown = [count for count in counts if count]
+        yield from _rows("layer", taken["ridge_accuracy"], least_share(*shown) if shown else LEAST)
 
 
 def _notes(values: xr.DataArray, note: str, axis: str = "") -> list[int]:

@@ -229,9 +229,8 @@ def _is_of(event: dict[str, Any], name: str, measure: dict[str, Any]) -> bool:
     step, group = event.get("step"), event.get("group")
     if not isinstance(step, int | float):
         return False
-    if axis in ("feature", "part"):
-        return group in ("part", "pair", "conjunction")
-    return axis != "" and group == axis and str(event.get("measure")).startswith(name)
+    groups = ("part", "pair", "conjunction") if axis in ("feature", "part") else (axis,)
+    return axis != "" and group in groups and str(event.get("measure")).startswith(name)
 
 
 def _order_layers(measures: dict[str, Any]) -> list[str]:

@@ -57,7 +57,7 @@ class Chart:
     Attributes:
         title: what it is.
         unit: of the values.
-        series: its curves; those of all charts of a figure have the same labels.
+        series: its curves; the same label has the same colour in all charts of a figure.
         span: the fixed range of the values, or None for their own.
         log: whether the values are on a logarithmic axis, on which there is no zero.
         level: where a dotted line stands, such as chance.
@@ -83,7 +83,7 @@ def draw_charts(charts: Sequence[Chart], title: str, *, ordered: bool = False) -
     rows = -(-len(charts) // columns)
     figure = new_figure(max(4.4 * columns + 0.3, 6.8), 2.6 * rows + 1.1)
     grid = list(figure.subplots(rows, columns, squeeze=False).flat)
-    labels = list(dict.fromkeys(series.label for series in charts[0].series))
+    labels = list(dict.fromkeys(series.label for chart in charts for series in chart.series))
     groups = list(dict.fromkeys(series.group for chart in charts for series in chart.series))
     ink = _Ink(labels, groups, ordered)
     for axes, chart in zip(grid, charts, strict=False):
@@ -112,7 +112,7 @@ class _Ink:
     ordered: bool
 
     def of(self, label: str, group: str) -> tuple[Any, Any]:
-        number = self.labels.index(label) if label in self.labels else 0
+        number = self.labels.index(label)
         colour = TOKEN_COLOURS[number % len(TOKEN_COLOURS)]
         if self.ordered:
             colour = colormaps["viridis"](0.9 * number / max(1, len(self.labels) - 1))

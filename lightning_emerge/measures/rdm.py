@@ -73,7 +73,8 @@ def mahalanobis_rdm(
         by_token: whether to compare tokens rather than stimuli.
 
     Returns:
-        Symmetric matrix, 0 and above, a pure number per feature. NaN if there is no noise to measure by.
+        Symmetric matrix, 0 and above, a pure number per feature. NaN if there is no noise to measure by, and between
+        stimuli for those of a token that has fewer than three.
     """
     if not by_token:
         return _between_stimuli(geometry, labels) / geometry.features
@@ -166,7 +167,8 @@ def _between_stimuli(geometry: Geometry, labels: Tensor) -> Tensor:
 
     Without stimuli i and j the sum over residuals r r' is less by (r_i r_j) K (r_i r_j)'. On the diagonal K^-1 is
     1 - 1/n, with n exemplars of the stimulus' token, and beside it -1/n if i and j are of one token, else 0. Woodbury's
-    identity of rank 2 takes that from the inverse.
+    identity of rank 2 takes that from the inverse. NaN for tokens of fewer than three exemplars: without both, one or
+    no degree of freedom is lost, so that distances within and between tokens would have noise of different sizes.
     """
     gram, freedom = geometry.gram, _freedom(labels)
     nothing = torch.full_like(gram, torch.nan)
@@ -181,12 +183,10 @@ def _between_stimuli(geometry: Geometry, labels: Tensor) -> Tensor:
     crossed, own = found[:, : len(gram)], found[:, len(gram) :]
     whole = gram / common - rest * half.T @ crossed / common
     apart = crossed.diagonal()[:, None] - crossed
-    sizes = labels.bincount()[labels].to(gram)
-    same = labels[:, None] == labels[None, :]
-    # The only exemplar of a token has no residual; two alone have opposite ones, of which K is the identity.
-    kept = torch.where(sizes > 1, 1 - 1 / sizes, 1)
-    first = torch.where(same & (sizes == 2)[:, None], 1, kept[:, None]) - rest * own.diagonal()[:, None]
-    both = torch.where(same & (sizes > 2)[:, None], -1 / sizes[:, None], 0) - rest * (own + own.T) / 2
+    sizes = labels.bincount()[labels].to(gram)[:, None]
+    sizes = torch.where(sizes > 2, sizes, torch.nan)
+    first = 1 - 1 / sizes - rest * own.diagonal()[:, None]
+    both = torch.where(labels[:, None] == labels, -1 / sizes, 0) - rest * (own + own.T) / 2
     more = first.T * apart.square() + both * apart * apart.T
     spread = whole.diagonal()[:, None] - whole
     lengths = spread + rest * more / (first * first.T - both.square())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from lightning_emerge.measures.geometry import deal_folds, token_weights
@@ -41,7 +41,7 @@ def preferred_tokens(
 
 def class_selectivity(
     pooled: Float[Tensor, "stimulus filter"], labels: Int[Tensor, " stimulus"]
-) -> tuple[Float[Tensor, " filter"], Bool[Tensor, " filter"]]:
+) -> tuple[Float[Tensor, " filter"], Float[Tensor, " filter"]]:
     """Computes the class-selectivity index of each filter, and whether it is selective.
 
     Morcos et al. (2018), *On the importance of single directions for generalization*, section 2.4: (m - o) / (m + o), m
@@ -60,28 +60,46 @@ def class_selectivity(
         responds to one alone. It is drawn towards 0 where so few stimuli drive a filter that its token is not found.
         NaN for a filter that is silent, or whose mean response to a token is negative, for which the index is not
         defined, and for all if there are fewer than two tokens or a token has one stimulus.
-        And whether the index is `SELECTIVE` or more and no more than `CHANCE` of all orders of the labels reach it.
+        And 1 if the index is `SELECTIVE` or more and no more than `CHANCE` of all orders of the labels reach it, else
+        0; NaN with the index, and for all if not even a filter that one token alone drives would be 1 by that rule, as
+        with three stimuli of each of three tokens.
     """
     sizes = labels.bincount()
     shown = sizes.nonzero()[:, 0]
     folds = min(_FOLDS, int(sizes[shown].min()))
     if folds < 2 or len(shown) < 2:
-        return torch.full_like(pooled[0], torch.nan), torch.zeros_like(pooled[0], dtype=torch.bool)
-    cells = _ordered_cells(torch.searchsorted(shown, labels), folds).to(pooled)
-    parts = [cells @ part for part in torch.split(pooled, _WIDTH, dim=1)]
+        return torch.full_like(pooled[0], torch.nan), torch.full_like(pooled[0], torch.nan)
+    ranks = torch.searchsorted(shown, labels)
+    cells = _ordered_cells(ranks, folds).to(pooled)
+    ideal = torch.nn.functional.one_hot(ranks).to(pooled)
+    parts = [cells @ part for part in torch.split(torch.cat([pooled, ideal], dim=1), _WIDTH, dim=1)]
     found = torch.cat([_crossed_index(means) for means in parts], dim=1)
     own, chance = found[0], found.nanmean(dim=0)
     index = (own - chance) / (1 - chance)
     reached = (found >= own - _TIE).sum(dim=0)
-    return index, (index >= SELECTIVE) & (reached <= CHANCE * found.isfinite().sum(dim=0))
+    selective = (index >= SELECTIVE) & (reached <= CHANCE * found.isfinite().sum(dim=0))
+    count = pooled.shape[1]
+    known = index.isfinite() & selective[count:].all()
+    return index[:count], torch.where(known, selective.to(index), torch.nan)[:count]
 
 
 def selective_share(
-    selective: Bool[Tensor, " filter"], preferred: Int[Tensor, " filter"], tokens: int
+    selective: Float[Tensor, " filter"], preferred: Int[Tensor, " filter"], tokens: int
 ) -> Float[Tensor, " token"]:
-    """Computes, for each token, which share of all filters is selective and prefers it; 0 to 1."""
-    chosen = preferred[selective & (preferred >= 0)]
-    return wide(torch.bincount(chosen, minlength=tokens)) / len(selective)
+    """Computes, for each token, which share of all filters is selective and prefers it; 0 to 1.
+
+    Args:
+        selective: 1 or 0, NaN where it is not known (see `class_selectivity`).
+        preferred: the token that each prefers, -1 for none.
+        tokens: how many there are.
+
+    Returns:
+        Filters of which it is not known count as not selective; NaN if it is not known of any that prefers a token.
+    """
+    chosen = preferred[(selective == 1) & (preferred >= 0)]
+    shares = wide(torch.bincount(chosen, minlength=tokens)) / len(selective)
+    unknown = bool((preferred >= 0).any()) and bool(selective[preferred >= 0].isnan().all())
+    return torch.full_like(shares, torch.nan) if unknown else shares
 
 
 def _ordered_cells(labels: Tensor, folds: int) -> Tensor:

@@ -94,6 +94,8 @@ class CategoryProbe(Probe):
             if capture.unfiltered:
                 names, why = ", ".join(capture.unfiltered), " ".join(capture.unfiltered.values())
                 self.note("class_selectivity", f"and no filter_selective or selective_share of {names}. {why}")
+            elif index.isfinite().any() and not selective.isfinite().any():
+                self.note("filter_selective", f"and no selective_share here: {_FEW}")
             found.append(("collapse_duality", self._duality(capture, labels), (), "1", _NC3))
         for name, values, axes, unit, about in found:
             yield Measurement(name, to_array(values.float()), axes, capture.step, unit, source, about)
@@ -110,6 +112,10 @@ class CategoryProbe(Probe):
         return self_duality(features, readout.to(features), labels)
 
 
+_FEW = (
+    "with so few stimuli of each token even a filter that one token alone drives could be selective by chance. Give the "
+    "bank more."
+)
 _MEANS = "Mean over tokens of the share told right by the nearest mean response to a token, taken over other stimuli"
 _LINEAR = "Mean over tokens of the share told right by a ridge regression fitted to other stimuli"
 _SILHOUETTE = "Mean silhouette of stimuli as clusters of tokens, by one minus the correlation of responses"
@@ -146,6 +152,6 @@ def _selectivity(capture: Capture, labels: Tensor, tokens: int) -> tuple[Tensor,
     if known:
         found, selective = class_selectivity(torch.cat([*known.values()], dim=1), labels)
         for layer, own, which in zip(known, torch.split(found, widths), torch.split(selective, widths), strict=True):
-            index[layer], chosen[layer] = own, torch.where(own.isfinite(), which.float(), torch.nan)
+            index[layer], chosen[layer] = own, which
             shares[layer] = selective_share(which, preferred_tokens(known[layer], labels), tokens).float()
     return stack_layers(index.values()), stack_layers(chosen.values()), torch.stack([*shares.values()])

@@ -149,7 +149,7 @@ def test_filters_are_not_taken_from_an_axis_of_positions(fit):
         "('stimulus', 16, 5)."
     )
     assert sorted(said) == [
-        f"CategoryProbe has no class_selectivity and no selective_share of mix. {why}",
+        f"CategoryProbe has no class_selectivity and no filter_selective or selective_share of mix. {why}",
         f"TopExemplarProbe leaves out mix. {why}",
     ]
     assert records[records.top_activation.dims[1]].values.tolist() == ["embed", "fc"]

@@ -98,8 +98,11 @@ def _has_wholes(run: Run) -> bool:
 
 def _order(runs: Sequence[Run]) -> str:
     found = construction_order([run.folder for run in runs])
+    seen = f"Of {found.things} parts, pairs and conjunctions {found.seen} were seen to emerge."
+    if not found.seen:
+        return f"{seen} Nothing is known of their order."
     return (
-        f"Of {found.pairs} pairs of a simpler thing and one that is made of such (parts, pairs, conjunctions), "
+        f"{seen} Of {found.pairs} pairs of a simpler thing and one that is made of such (parts, pairs, conjunctions), "
         f"{found.agreement:.2f} emerged in that order, where 95% of shuffled orders have {found.low:.2f} to "
         f"{found.high:.2f} (p = {found.p_value:.4f}, one-sided)."
     )

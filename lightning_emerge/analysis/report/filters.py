@@ -49,9 +49,11 @@ def _add_selective(runs: Sequence[Run], section: Section) -> None:
         return
     tell_change(found, "Share of filters selective for a token, averaged over tokens,", section, most=True)
     figure = draw_charts([chart], "Filters that one token drives three times as much as the others", ordered=True)
+    chance = "; 0.02 over the number of tokens at most if filters do not know tokens"
+    if any("filter_selective" not in run.records for run, _ in found):
+        chance = ", of an earlier version in part, by which many filters that seldom fire are selective by chance"
     caption = (
-        "Share of a layer's filters, 0 to 1, averaged over tokens; 0.02 over the number of tokens at most if filters "
-        "do not know tokens. Dark are early layers, light late ones."
+        f"Share of a layer's filters, 0 to 1, averaged over tokens{chance}. Dark are early layers, light late ones."
     )
     section.pictures.append(Picture("selective", figure, "Share of selective filters by layer over steps", caption))
 

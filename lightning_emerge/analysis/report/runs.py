@@ -20,8 +20,10 @@ from lightning_emerge.sinks.storage import Folder
 CONFIG = "config.yaml"
 _MOST = {CONFIG: 1 << 18, FIT: 1 << 20}
 """Bytes that a file may have; a fit writes some thousands. YAML is read at some 100 kB a second."""
-_BESIDE = ("seed_everything", "seed", "ckpt_path", "logger", "default_root_dir", "save_dir", "dirpath")
+_BESIDE = ("seed_everything", "seed", "logger", "default_root_dir", "save_dir", "dirpath")
 """Keys in which runs of one configuration may differ: seeds, and where things are written."""
+_GONE_ON = (None, "last", "hpc", "registry")
+"""Values of `ckpt_path` with which a run goes on from itself, if at all."""
 _MOST_GROUPS = 8
 """Configurations that can be told apart in one chart."""
 _OF_A_RUN = (STORE, CONFIG, FIT, "checkpoints", "hparams.yaml")
@@ -147,11 +149,11 @@ def settings(config: Mapping[str, Any]) -> dict[str, str]:
 def _flat(name: str, value: Any) -> Iterator[tuple[str, str]]:
     if isinstance(value, dict):
         if "class_path" in value:
-            yield name, str(value["class_path"]).rpartition(".")[2]
-            value = value.get("init_args")
-            value = value if isinstance(value, dict) else {}
+            yield name, str(value["class_path"])
+            given = [value.get(kind) for kind in ("init_args", "dict_kwargs")]
+            value = {key: own for kind in given if isinstance(kind, dict) for key, own in kind.items()}
         for key, own in value.items():
-            if key not in _BESIDE:
+            if key not in _BESIDE and not (key == "ckpt_path" and own in _GONE_ON):
                 yield from _flat(f"{name}.{key}" if name else str(key), own)
     elif isinstance(value, list) and any(isinstance(own, dict) for own in value):
         named = [str(own.get("class_path", "")).rpartition(".")[2] if isinstance(own, dict) else "" for own in value]
