@@ -61,8 +61,8 @@ def class_selectivity(
         NaN for a filter that is silent, or whose mean response to a token is negative, for which the index is not
         defined, and for all if there are fewer than two tokens or a token has one stimulus.
         And 1 if the index is `SELECTIVE` or more and no more than `CHANCE` of all orders of the labels reach it, else
-        0; NaN with the index, and for all if not even a filter that one token alone drives would be 1 by that rule, as
-        with three stimuli of each of three tokens.
+        0; NaN with the index, and for all if no filter that one token alone drives would be 1 by that rule, as with two
+        stimuli of each of five tokens or three of each of three.
     """
     sizes = labels.bincount()
     shown = sizes.nonzero()[:, 0]
@@ -79,7 +79,7 @@ def class_selectivity(
     reached = (found >= own - _TIE).sum(dim=0)
     selective = (index >= SELECTIVE) & (reached <= CHANCE * found.isfinite().sum(dim=0))
     count = pooled.shape[1]
-    known = index.isfinite() & selective[count:].all()
+    known = index.isfinite() & selective[count:].any()
     return index[:count], torch.where(known, selective.to(index), torch.nan)[:count]
 
 

@@ -113,8 +113,8 @@ class CategoryProbe(Probe):
 
 
 _FEW = (
-    "with so few stimuli of each token even a filter that one token alone drives could be selective by chance. Give the "
-    "bank more."
+    "with so few stimuli of each token chance makes filters that look as if one token alone drove them. Give the bank "
+    "more."
 )
 _MEANS = "Mean over tokens of the share told right by the nearest mean response to a token, taken over other stimuli"
 _LINEAR = "Mean over tokens of the share told right by a ridge regression fitted to other stimuli"

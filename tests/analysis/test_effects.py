@@ -22,6 +22,13 @@ def test_shares_of_two_samples_seldom_differ_by_so_much(share):
         assert least_share(50) == pytest.approx(3 * (levels[0] - levels[1]).std(), rel=0.02)
 
 
+def test_a_mean_over_tokens_is_as_uncertain_as_its_smallest_token_makes_it():
+    counts, rng = (2, 100, 100), np.random.default_rng(0)
+    levels = np.mean([rng.binomial(n, 0.5, (2, 40_000)) / n for n in counts], axis=0)
+    assert least_share(*counts) == pytest.approx(3 * (levels[0] - levels[1]).std(), rel=0.02)
+    assert least_share(50, 50) == pytest.approx(least_share(100))
+
+
 def test_a_mean_probability_varies_no_more_than_a_share():
     shares = np.random.default_rng(1).beta(0.1, 0.1, (20_000, 50)).mean(axis=1)
     assert shares.std() < 0.5 / np.sqrt(50)

@@ -68,6 +68,11 @@ def test_seeds_in_which_the_same_things_are_early_are_no_independent_tests():
     assert np.mean(np.array(found) <= 0.05) <= 0.1
 
 
+def test_things_that_were_not_seen_to_emerge_are_counted():
+    found = compare_order([{"part": [1, None], "conjunction": [None]}], ORDER)
+    assert (found.seen, found.things) == (1, 3)
+
+
 @pytest.mark.parametrize("runs", [[], [{}], [{"part": [1, 2]}], [{"part": [1]}, {"token": [2]}], [{"other": [1]}]])
 def test_nothing_to_compare_is_an_error(runs):
     with pytest.raises(ValueError, match=r"no run has things in two of part, conjunction, token\.$"):

@@ -372,6 +372,10 @@ def test_runs_of_other_configurations_are_not_averaged(make_run, tmp_path, only)
         ("data: {init_args: {exemplars: 500, shuffle_labels: true}}", False),
         ("trainer: {logger: {init_args: {save_dir: elsewhere, name: other}}, default_root_dir: /there}", True),
         ("trainer: {max_epochs: 3}", False),
+        ("ckpt_path: last", True),
+        ("ckpt_path: pretrained/epoch=9.ckpt", False),
+        ("data: {class_path: other.TokenDataModule, init_args: {exemplars: 500}}", False),
+        ("data: {init_args: {exemplars: 500}, dict_kwargs: {width: 64}}", False),
         ("trainer: {callbacks: [{class_path: lightning_emerge.FrozenLayers, init_args: {layers: [a]}}]}", False),
     ],
 )
@@ -384,6 +388,7 @@ def test_runs_that_differ_in_seeds_and_places_alone_are_of_one_configuration(tex
     changed = yaml.safe_load(text)
     other = {key: {**own, **changed.get(key, {})} if isinstance(own, dict) else own for key, own in plain.items()}
     other["data"] = {**plain["data"], **changed.get("data", {})}
+    other |= {key: own for key, own in changed.items() if key == "ckpt_path"}
     runs = [make_run(tmp_path / name) for name in "ab"]
     for run, config in zip(runs, (plain, {**other, "seed_everything": changed.get("seed_everything", 0)}), strict=True):
         (run / "config.yaml").write_text(yaml.safe_dump(config))
@@ -469,6 +474,45 @@ def test_runs_of_other_layers_are_left_out_of_what_they_do_not_share(make_run, t
     assert said.count("layers are not those of") == 1
     assert {"rdm_0", "rdm_1"} <= pictures(report)
     assert "could not be made" not in " ".join(report.missing)
+
+
+@pytest.mark.parametrize("order", [[0, 1], [1, 0]])
+def test_couplings_of_an_earlier_run_are_laid_beside_those_of_a_new_one(order, make_run, tmp_path, only):
+    only("coupling")
+    runs = [make_run(tmp_path / name) for name in ("new", "old")]
+    kinds, pair = ["weight", "activation", "effective"], Axis("pair", ["conv1 > conv2"])
+    for run, axis in zip(runs, (["weight", "effective"], kinds), strict=True):
+        shutil.rmtree(run / "records.zarr")
+        sink = ArraySink(run / "records.zarr", None)
+        shares = np.array([[{"weight": 0.2, "activation": 0.9, "effective": 0.1}[kind] for kind in axis]], np.float32)
+        for step in (0, 5):
+            sink.write(step, [Measurement("coupling_edges", shares, (pair, Axis("kind", axis)), step, unit="share")])
+        sink.close()
+    shown = make_report([runs[k] for k in order])
+    assert "left out" not in " ".join(section(shown, "coupling").missing)
+    for axes, share in zip(section(shown, "coupling").pictures[0].figure.axes, (0.2, 0.1), strict=False):
+        np.testing.assert_allclose([line.get_ydata() for line in axes.get_lines() if len(line.get_xdata()) > 1], share)
+
+
+def test_a_run_of_an_earlier_version_says_which_record_it_lacks(make_run, tmp_path, only):
+    only("filters")
+    run = make_run(tmp_path / "one")
+    shutil.rmtree(run / "records.zarr")
+    sink = ArraySink(run / "records.zarr", None)
+    layer, filters, token = Axis("layer", ["conv1"]), Axis("filter", [0, 1]), Axis("token", ["dax", "wug"])
+    rows = {"class_selectivity": (layer, filters), "selective_share": (layer, token)}
+    for step in (0, 5):
+        values = [
+            Measurement(name, np.ones([len(a.labels) for a in axes], np.float32), axes, step)
+            for name, axes in rows.items()
+        ]
+        sink.write(step, values)
+    sink.close()
+    filters = section(make_report([run]), "filters")
+    assert any("no filter_selective, which its CategoryProbe of an earlier" in one for one in filters.missing)
+    assert not any("no class_selectivity" in one for one in filters.missing)
+    caption = next(one.caption for one in filters.pictures if one.name == "selective")
+    assert "selective by chance" in caption
 
 
 def test_a_run_beside_one_without_records_is_shown_alone(make_run, tmp_path, only):

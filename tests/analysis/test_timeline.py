@@ -66,7 +66,7 @@ def test_the_least_rise_is_that_of_as_many_stimuli_and_edges_as_there_were(tmp_p
     feature = Axis("feature", ["ring"], notes={"kind": ["part"], "stimuli": [100], "others": [150]})
     pair = Axis("pair", ["conv1_1 > conv1_2"], notes={"filters_out": [16], "filters_in": [32]})
     rows = {
-        "bank_confidence": (Axis("token", ["dax", "wug"], notes={"stimuli": [50, 0]}),),
+        "bank_confidence": (Axis("token", ["dax", "wug", "fep"], notes={"stimuli": [50, 0, 8]}),),
         "ridge_accuracy": (LAYER,),
         "part_filter_auc": (LAYER, feature),
         "coupling_edges": (pair, KIND),
@@ -78,7 +78,8 @@ def test_the_least_rise_is_that_of_as_many_stimuli_and_edges_as_there_were(tmp_p
     found = {one.name: one.least for one in run_series(tmp_path)}
     two = 3 * 2**0.5
     both = 3.19 * 2**0.5  # the better of two layers
-    wanted = dict.fromkeys(("dax", "conv1_1", "fc1"), two * 0.5 / 50**0.5)
+    wanted = dict.fromkeys(("conv1_1", "fc1"), two * (0.25 / 50 + 0.25 / 8) ** 0.5 / 2)
+    wanted |= {"dax": two * 0.5 / 50**0.5, "fep": two * 0.5 / 8**0.5}
     wanted |= {"wug": 0.1, "ring": both * (251 / (12 * 100 * 150)) ** 0.5, "conv1_1 > conv1_2": 6 / 512}
     assert found == pytest.approx(wanted, rel=0.01)
 

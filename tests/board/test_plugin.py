@@ -382,6 +382,7 @@ def test_events_come_with_the_measures_whose_lines_they_are_of(ask, tmp_path):
         {"group": "token", "name": "wug", "measure": "bank_confidence", "step": None},
         {"group": "layer", "name": "fc", "measure": "ridge_accuracy", "step": 3.5},
         {"group": "conjunction", "name": "disk", "measure": "part_auc", "step": 3},
+        {"group": "part", "name": "disk", "measure": "part_filter_auc of conv1", "step": 4},
         {"group": "token"},
         {"group": [], "measure": {}, "step": 1},
     ]

@@ -30,6 +30,14 @@ def test_a_legend_names_the_curves_if_there_are_several():
     assert draw_charts([chart(("",))], "title").legends == []
 
 
+def test_curves_that_the_first_chart_lacks_have_colours_and_names_of_their_own():
+    figure = draw_charts([chart(("a", "c")), chart(("b", "c"))], "title")
+    colours = [{line.get_label(): line.get_color() for line in axes.get_lines()} for axes in figure.axes]
+    assert len({colours[0]["a"], colours[0]["c"], colours[1]["b"]}) == 3
+    assert colours[0]["c"] == colours[1]["c"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "c", "b"]
+
+
 def test_colours_of_layers_run_from_dark_to_light():
     (axes,) = draw_charts([chart(("first", "middle", "last"))], "title", ordered=True).axes
     light = [sum(line.get_color()[:3]) for line in axes.get_lines()]

@@ -71,7 +71,8 @@ def test_noise_has_an_index_of_zero_and_is_hardly_ever_selective(kind):
     found = index[index.isfinite()]
     assert abs(found[:40].mean()) < 3 * found[:40].std() / 40**0.5
     assert found.mean().item() == pytest.approx(0, abs=4 * found.std().item() / len(found) ** 0.5)
-    assert selective.float().mean() <= CHANCE + 3 * (CHANCE / FILTERS) ** 0.5
+    assert selective.nansum() / FILTERS <= CHANCE + 3 * (CHANCE / FILTERS) ** 0.5
+    assert torch.equal(selective.isnan(), index.isnan())
     assert (index[noise(kind).sum(dim=0) == 0]).isnan().all()
 
 
@@ -80,7 +81,7 @@ def test_unequal_tokens_are_no_more_selective_by_chance():
     index, selective = class_selectivity(noise("0.02 unequally"), labels)
     found = index[index.isfinite()]
     assert abs(found.mean()) < 3 * found.std() / len(found) ** 0.5
-    assert selective.float().mean() <= CHANCE + 3 * (CHANCE / FILTERS) ** 0.5
+    assert selective.nansum() / FILTERS <= CHANCE + 3 * (CHANCE / FILTERS) ** 0.5
 
 
 @pytest.mark.parametrize(("gain", "true"), [(3.0, 0.5), (4.0, 0.6), (9.0, 0.8)])
@@ -105,8 +106,20 @@ def test_filters_that_fire_for_some_stimuli_of_one_token_alone_are_selective(sti
 
 
 def test_a_filter_that_prefers_no_token_counts_among_all_alone():
-    share = selective_share(torch.tensor([True, True, False, True]), torch.tensor([1, -1, 0, 1]), 3)
+    share = selective_share(torch.tensor([1.0, torch.nan, 0.0, 1.0]), torch.tensor([1, -1, 0, 1]), 3)
     assert share.tolist() == [0, 0.5, 0]
+
+
+@pytest.mark.parametrize(("tokens", "each", "known"), [(5, 2, False), (3, 3, False), (5, 3, True), (5, 4, True)])
+def test_where_a_filter_of_one_token_alone_could_be_chance_nothing_is_said(tokens, each, known):
+    labels = torch.arange(tokens).repeat_interleave(each)
+    pooled = torch.nn.functional.one_hot(labels).float()
+    index, selective = class_selectivity(pooled, labels)
+    assert (index == 1).all()
+    assert selective.isfinite().all() == known
+    assert (selective.nansum() > tokens / 2) == known
+    shares = selective_share(selective, preferred_tokens(pooled, labels), tokens)
+    assert shares.isfinite().all() == known
 
 
 def test_a_filter_that_fires_once_has_an_index_of_zero():
@@ -123,7 +136,7 @@ def test_filters_that_answer_all_tokens_alike_or_none_or_negatively():
     assert index[0].item() == pytest.approx(0, abs=0.05)
     assert index[1:3].isnan().all()
     assert index[3].item() == 1
-    assert selective.tolist() == [False, False, False, True]
+    np.testing.assert_equal(selective.tolist(), [0, np.nan, np.nan, 1])
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1e6])
@@ -134,6 +147,7 @@ def test_the_scale_of_a_filter_does_not_count(scale):
     scaled, same = class_selectivity(pooled * scale, labels)
     torch.testing.assert_close(scaled, found, rtol=1e-4, atol=1e-4)
     assert torch.equal(selective, same)
+    assert selective.isfinite().all()
 
 
 def test_a_token_without_stimuli_does_not_count():
@@ -145,4 +159,4 @@ def test_a_token_without_stimuli_does_not_count():
 def test_without_two_tokens_or_a_second_stimulus_there_is_no_index(labels):
     index, selective = class_selectivity(torch.rand(4, 3), torch.tensor(labels))
     assert index.isnan().all()
-    assert not selective.any()
+    assert selective.isnan().all()

@@ -46,11 +46,26 @@ def test_planted_tokens_are_found_in_the_layer_that_holds_them():
 
 
 def test_without_a_last_linear_map_there_is_no_duality_and_it_says_so_once():
-    bank = le.StimulusBank(torch.zeros(4, 3, 2, 2), torch.tensor([0, 0, 1, 1]), ("p", "q", "r", "s"), ("a", "b"))
-    layers = {"conv": torch.rand(4, 3, 2, 2), "next": torch.rand(4, 5, 2, 2)}
-    capture = le.Capture(0, ("conv", "next"), bank, layers, outputs=torch.rand(4, 2))
+    ids = tuple(map(str, range(20)))
+    bank = le.StimulusBank(torch.zeros(20, 3, 2, 2), torch.arange(20) // 10, ids, ("a", "b"))
+    layers = {"conv": torch.rand(20, 3, 2, 2), "next": torch.rand(20, 5, 2, 2)}
+    capture = le.Capture(0, ("conv", "next"), bank, layers, outputs=torch.rand(20, 2))
     probe = le.CategoryProbe()
     with pytest.warns(UserWarning, match="CategoryProbe has no collapse_duality here"):
         measured = {found.name: found.values for found in probe.measure(capture)}
     assert np.isnan(measured["collapse_duality"])
+    assert np.isfinite(measured["selective_share"]).all()
+    list(probe.measure(capture))  # a second warning would be an error
+
+
+def test_a_bank_with_too_few_stimuli_for_selective_filters_says_so_once():
+    bank = le.StimulusBank(torch.zeros(4, 3, 2, 2), torch.tensor([0, 0, 1, 1]), ("p", "q", "r", "s"), ("a", "b"))
+    rows, weight = torch.rand(4, 3), torch.rand(2, 3)
+    capture = le.Capture(0, ("fc",), bank, {"fc": rows}, outputs=torch.rand(4, 2), features=rows, readout=weight)
+    probe = le.CategoryProbe()
+    with pytest.warns(UserWarning, match="no filter_selective and no selective_share here: with so few stimuli"):
+        measured = {found.name: found.values for found in probe.measure(capture)}
+    assert np.isfinite(measured["class_selectivity"]).all()
+    assert np.isnan(measured["filter_selective"]).all()
+    assert np.isnan(measured["selective_share"]).all()
     list(probe.measure(capture))  # a second warning would be an error

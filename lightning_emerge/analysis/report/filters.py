@@ -30,7 +30,13 @@ def what_filters_became(runs: Sequence[Run]) -> Section:
     section = Section()
     tell_missing(runs, ("kernels",), "FilterProbe", section)
     tell_missing(runs, ("top_crop", "filter_response"), "TopExemplarProbe", section)
-    tell_missing(runs, ("class_selectivity", "filter_selective", "selective_share"), "CategoryProbe", section)
+    tell_missing(runs, ("class_selectivity", "selective_share"), "CategoryProbe", section)
+    for run in runs:
+        if "class_selectivity" in run.records and "filter_selective" not in run.records:
+            section.missing.append(
+                f"{run.name} has no filter_selective, which its CategoryProbe of an earlier version did not record: no "
+                "filter's biography is chosen. `lightning replay` measures it at the checkpoints of a run that is over."
+            )
     _add_selective(runs, section)
     for number, run in enumerate(runs):
         _add_kernels(run, number, section)
@@ -51,10 +57,9 @@ def _add_selective(runs: Sequence[Run], section: Section) -> None:
     figure = draw_charts([chart], "Filters that one token drives three times as much as the others", ordered=True)
     chance = "; 0.02 over the number of tokens at most if filters do not know tokens"
     if any("filter_selective" not in run.records for run, _ in found):
-        chance = ", of an earlier version in part, by which many filters that seldom fire are selective by chance"
-    caption = (
-        f"Share of a layer's filters, 0 to 1, averaged over tokens{chance}. Dark are early layers, light late ones."
-    )
+        chance = ", in part of an earlier version, by which many filters that seldom fire are selective by chance"
+    about = f"Share of a layer's filters, 0 to 1, averaged over tokens{chance}."
+    caption = f"{about} Dark are early layers, light late ones."
     section.pictures.append(Picture("selective", figure, "Share of selective filters by layer over steps", caption))
 
 

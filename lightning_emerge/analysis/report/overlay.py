@@ -50,12 +50,7 @@ def tell_missing(
     """
     for run in runs:
         absent = [name for name in names if name not in run.records]
-        if absent and len(absent) < len(names):
-            section.missing.append(
-                f"{run.name} has no {', '.join(absent)}: its {probe} is of an earlier version, or could not measure it. "
-                "`lightning replay` lets the present one look at the checkpoints of a run that is over."
-            )
-        elif absent:
+        if absent:
             also = "; `lightning replay` lets it look at the checkpoints of a run that is over" if replay else ""
             section.missing.append(
                 f"{run.name} has no {', '.join(absent)}: no {probe} has looked. "
@@ -65,8 +60,6 @@ def tell_missing(
 
 def collect(runs: Sequence[Run], name: str, section: Section, reduce: Reduce | None = None) -> Found:
     """Reads a record of all runs that have it; those whose axes differ from the first one's are left out, and said.
-
-    What is compared are the axes of what is drawn.
 
     Args:
         runs: the runs.
@@ -80,8 +73,8 @@ def collect(runs: Sequence[Run], name: str, section: Section, reduce: Reduce | N
         values = run.read(name)
         if values is None:
             continue
-        values = values if reduce is None else reduce(values)
-        own = {str(axis).partition("_of_")[0]: words(values[str(axis)]) for axis in values.dims[1:]}
+        axes = [str(axis) for axis in values.dims[1:] if axis != "kind"]  # kinds are chosen by name
+        own = {axis.partition("_of_")[0]: words(values[axis]) for axis in axes}
         shared = shared or own
         other = [axis for axis in own if own[axis] != shared.get(axis)]
         if other:
@@ -91,7 +84,7 @@ def collect(runs: Sequence[Run], name: str, section: Section, reduce: Reduce | N
             )
             section.missing += [sentence] if sentence not in section.missing else []
             continue
-        found.append((run, values))
+        found.append((run, values if reduce is None else reduce(values)))
     return found
 
 
