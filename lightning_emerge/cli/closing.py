@@ -89,7 +89,7 @@ def _date(trainer: Trainer, folder: str) -> list[str]:
         return []
     write_timeline(folder, events)
     times = ", ".join(f"{event.name} {tell_time(event.emergence)}" for event in events if event.group == "token")
-    said = [f"Tokens    emerged at step (95% interval) {times}"] if times else []
+    said = [f"Tokens    emerged at step (95% interval): {times}"] if times else []
     return [*said, f"Emerged   {folder}/{EMERGENCE}", *_try("timeline.png", "", lambda: _draw(trainer, folder, events))]
 
 
