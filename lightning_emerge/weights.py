@@ -44,6 +44,11 @@ class Weight:
         return is_parametrized(self.owner, self.name) or _hook(self) is not None
 
     @property
+    def differentiable(self) -> bool:
+        """Whether one can differentiate with respect to it: what is made of whole numbers alone has no gradient."""
+        return any(map(_moves, self.sources))
+
+    @property
     def dim(self) -> int:
         """How many axes it has."""
         return max((source.dim() for source in self.sources), default=0)
@@ -100,7 +105,8 @@ def held(weights: Sequence[Weight]) -> Iterator[list[torch.Tensor]]:
 
     Those of parameters are the parameters; the others are made once, and put back as they were in the end.
     """
-    frozen = [source for weight in weights for source in weight.sources if not source.requires_grad]
+    sources = [source for weight in weights for source in weight.sources if _moves(source)]
+    frozen = [source for source in sources if not source.requires_grad]
     with ExitStack() as stack:
         if any(is_parametrized(weight.owner, weight.name) for weight in weights):
             stack.enter_context(cached())
@@ -126,6 +132,10 @@ def _held(weight: Weight) -> Iterator[torch.Tensor]:
     finally:
         setattr(owner, weight.name, before)
         owner._forward_pre_hooks[number] = hook
+
+
+def _moves(source: torch.Tensor) -> bool:
+    return source.is_floating_point() or source.is_complex()
 
 
 def _leave(_module: nn.Module, _given: Any) -> None:
