@@ -75,8 +75,9 @@ def own_weights(module: nn.Module) -> list[Weight]:
     made += [name for name in map(_hooked_name, module._forward_pre_hooks.values()) if name is not None]
     derived = [Weight(module, name) for name in dict.fromkeys(made)]
     used = {id(source) for weight in derived for source in weight.sources}
-    plain = [Weight(module, name) for name, own in module.named_parameters(recurse=False) if id(own) not in used]
-    return [weight for weight in (*plain, *derived) if weight.dim >= 2]
+    parameters = module.named_parameters(recurse=False)
+    plain = [Weight(module, name) for name, own in parameters if own.dim() >= 2 and id(own) not in used]
+    return [*plain, *(weight for weight in derived if weight.dim >= 2)]
 
 
 def all_weights(layer: nn.Module) -> list[Weight]:
@@ -90,8 +91,9 @@ def all_weights(layer: nn.Module) -> list[Weight]:
 
 def parts(layer: nn.Module) -> list[nn.Module]:
     """A layer's modules, itself the first, without those that only make weights."""
-    makers = {id(maker) for part in layer.modules() if is_parametrized(part) for maker in _makers(part)}
-    return [part for part in layer.modules() if id(part) not in makers]
+    modules = list(layer.modules())
+    makers = {id(maker) for part in modules if is_parametrized(part) for maker in _makers(part)}
+    return [part for part in modules if id(part) not in makers]
 
 
 def _makers(module: nn.Module) -> Iterator[nn.Module]:
