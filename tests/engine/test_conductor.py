@@ -588,3 +588,20 @@ def test_weights_that_are_whole_numbers_do_not_stop_training(make_data, make_mod
     found = le.open_run(tmp_path / "run").load()
     assert np.isnan(found.gradient_norm.sel(layer="coded")).all()
     assert np.isfinite(found.gradient_norm.sel(layer="conv1_1")).all()
+
+
+@pytest.mark.filterwarnings("ignore:.*leaves out coded", "ignore:.*failed at step 0")
+def test_weights_that_are_whole_numbers_are_left_out_of_gradients(make_data, make_model, make_trainer, tmp_path):
+    model = make_model(dropout=0, batch_norm=False)
+    model.network.coded = Codes()
+    kinds = (le.TokenGradientProbe, le.GradientNoiseProbe, le.CurvatureProbe)
+    default = [kind(schedule=le.At([0])) for kind in kinds]
+    named = [kind(schedule=le.At([0]), layers=["conv1_1", "coded"]) for kind in (kinds[0], kinds[2])]
+    trainer = make_trainer([*default, *named], max_steps=1, logger=TensorBoardLogger(tmp_path, name="", version="run"))
+    trainer.fit(model, datamodule=make_data())
+    assert [probe.failed_at for probe in (*default, *named)] == [None] * 3 + [0] * 2
+    found = le.open_run(tmp_path / "run").load()
+    for name in ("token_gradient_norm", "gsnr", "hessian_layer_trace"):
+        values = found[name].sel(step=0).dropna("layer", how="all")
+        assert "conv1_1" in values.layer
+        assert "coded" not in values.layer
