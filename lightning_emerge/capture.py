@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple, TypeGuard, TypeVar
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy, pad, unfold
 from torch.nn.modules.batchnorm import _NormBase  # pyright: ignore[reportPrivateUsage]
 from torch.nn.modules.conv import _ConvNd  # pyright: ignore[reportPrivateUsage]
@@ -123,7 +125,10 @@ def find_weights(module: nn.Module, layers: Sequence[str]) -> dict[str, Weight]:
     Raises:
         ValueError: if a layer does not hold exactly one weight (with two or more dimensions).
     """
-    modules = find_layers(module)
+    return _weights(module, find_layers(module), layers)
+
+
+def _weights(module: nn.Module, modules: Mapping[str, nn.Module], layers: Sequence[str]) -> dict[str, Weight]:
     weights = {layer: all_weights(modules[layer]) for layer in layers}
     for layer, found in weights.items():
         if len(found) != 1:
@@ -200,6 +205,23 @@ class _Troubles(dict[tuple[str, str], Exception]):
         return found
 
 
+_WHOLE = (
+    "A probe differentiates with respect to weights that are floating-point numbers; those of {!r} are not. "
+    "Name other layers."
+)
+
+
+def _differentiable(weights: Mapping[str, Weight], layer: str) -> Weight:
+    """A layer's weight.
+
+    Raises:
+        ValueError: if it is made of whole numbers.
+    """
+    if not weights[layer].differentiable:
+        raise ValueError(_WHOLE.format(layer))
+    return weights[layer]
+
+
 _UNREACHED = (
     "A probe looks at layers that the images pass; {!r} was not reached: it is not called in evaluation mode, or "
     "another module uses its weight without calling it. Name other layers."
@@ -221,9 +243,10 @@ def run_bank(
 ) -> Pass:
     """Sends this process' share of the bank through the network once.
 
-    The network is in evaluation mode and not compiled meanwhile, without autocasting; each submodule's mode is put back
-    and every hook is removed, whatever happens. With several processes, process r takes stimuli r, r + n, r + 2n, ...
-    They pass token by token, so that what is seen does not depend on what is asked for.
+    The network is in evaluation mode and not compiled meanwhile, without autocasting or fused attention; each
+    submodule's mode and buffers are put back and every hook is removed, whatever happens. With several processes,
+    process r takes stimuli r, r + n, r + 2n, ... They pass token by token, so that what is seen does not depend on what
+    is asked for.
 
     Args:
         module: called with images (stimulus, channel, y, x).
@@ -246,11 +269,17 @@ def run_bank(
     rank, world_size = _place() if shared else (0, 1)
     images, labels = bank.images[rank::world_size], bank.labels[rank::world_size]
     modules, learned = find_layers(module), tuple(dict.fromkeys((*gradients, *token_gradients, *squares)))
-    device, dtype, weights = _device(module), _dtype(module), find_weights(module, learned)
+    device, dtype, weights = _device(module), _dtype(module), _weights(module, modules, learned)
     in_place, troubles = any(getattr(layer, "inplace", False) for layer in module.modules()), _Troubles()
+    gradients, token_gradients, squares = (
+        tuple(troubles.each(kind, asked, partial(_differentiable, weights)))
+        for kind, asked in (("gradients", gradients), ("token_gradients", token_gradients), ("squares", squares))
+    )
+    weights = {layer: weight for layer, weight in weights.items() if weight.differentiable}
     watched = {layer: modules[layer] for layer in (*layers, *pooled)}
-    fed = troubles.each("inputs", inputs, partial(find_convolution, module))
-    leaves = troubles.each("squares", squares, partial(find_leaves, module))
+    fed = troubles.each("inputs", inputs, lambda layer: _convolution(layer, modules[layer]))
+    users = _users(module) if squares else []
+    leaves = troubles.each("squares", squares, lambda layer: _leaves(layer, modules[layer], users))
     ends = {str(id(leaf)): leaf for each in leaves.values() for leaf in each}
     maps = {str(number): part for number, part in enumerate(parts(module)) if features and isinstance(part, nn.Linear)}
     kept, last = dict[tuple[str, str], torch.Tensor](), None
@@ -448,9 +477,13 @@ def find_leaves(module: nn.Module, layer: str) -> list[_Leaf]:
         ValueError: if something else computes with it, or a convolution has groups or pads with other things than
             zeros.
     """
-    holders = [part for part in parts(find_layers(module)[layer]) if own_weights(part)]
+    return _leaves(layer, find_layers(module)[layer], _users(module))
+
+
+def _leaves(layer: str, part: nn.Module, users: Sequence[tuple[nn.Module, set[nn.Parameter]]]) -> list[_Leaf]:
+    holders = [own for own in parts(part) if own_weights(own)]
     sources = set(all_weights(holders[0])[0].sources) if len(holders) == 1 else set[nn.Parameter]()
-    holders += [part for part in parts(module) if part not in holders and _shares(part, sources)]
+    holders += [user for user, used in users if user not in holders and sources & used]
     leaves = [part for part in holders if _is_leaf(part)]
     if sources and len(leaves) == len(holders):
         return leaves
@@ -461,10 +494,12 @@ def find_leaves(module: nn.Module, layer: str) -> list[_Leaf]:
     )
 
 
-def _shares(part: nn.Module, sources: set[nn.Parameter]) -> bool:
-    return any(source in sources for source in part.parameters(recurse=False)) or any(
-        source in sources for weight in own_weights(part) for source in weight.sources
-    )
+def _users(module: nn.Module) -> list[tuple[nn.Module, set[nn.Parameter]]]:
+    """A network's modules, each with the parameters that it computes with."""
+    return [
+        (part, {*part.parameters(recurse=False), *(one for weight in own_weights(part) for one in weight.sources)})
+        for part in parts(module)
+    ]
 
 
 def _is_leaf(part: nn.Module) -> TypeGuard[_Leaf]:
@@ -491,7 +526,11 @@ def find_convolution(module: nn.Module, layer: str) -> nn.Conv2d:
         ValueError: if something else is in the layer or they are registered in another order, the convolution has
             groups or pads with other things than zeros, or the batch norm keeps no running statistics.
     """
-    ends = [part for part in parts(find_layers(module)[layer]) if is_parametrized(part) or not list(part.children())]
+    return _convolution(layer, find_layers(module)[layer])
+
+
+def _convolution(layer: str, whole: nn.Module) -> nn.Conv2d:
+    ends = [part for part in parts(whole) if is_parametrized(part) or not list(part.children())]
     leaves = [part for part in ends if isinstance(part, nn.Conv2d)]
     leaf = leaves[0] if len(leaves) == 1 else None
     active = [part for part in ends if not isinstance(part, nn.Dropout | nn.Dropout2d | nn.Identity)]
@@ -525,10 +564,10 @@ def describe_convolution(module: nn.Module, layer: str) -> Convolution:
     Raises:
         ValueError: as `find_convolution` does.
     """
-    leaf = find_convolution(module, layer)
+    whole = find_layers(module)[layer]
+    leaf, inside = _convolution(layer, whole), parts(whole)
     scale = torch.ones(leaf.out_channels, dtype=_dtype(module), device=_device(module))
     shift = torch.zeros_like(scale) if leaf.bias is None else leaf.bias
-    inside = parts(find_layers(module)[layer])
     for norm in inside:
         if isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None:
             steep = (norm.running_var + norm.eps).rsqrt() * (1 if norm.weight is None else norm.weight)
@@ -665,26 +704,100 @@ def _place() -> tuple[int, int]:
     return 0, 1
 
 
+_LOOKS = ContextVar("_LOOKS", default=False)
+"""Whether what passes through networks just now is what is looked at, and no training."""
+
+
 @contextmanager
 def _looking(module: nn.Module, weights: Sequence[Weight]) -> Iterator[list[torch.Tensor]]:
     """Makes a module ready to be looked at, and puts everything back.
 
     Gives the tensors that it computes with in the place of some weights, to differentiate with respect to them.
     """
+    with (
+        _watched_by_nobody(),
+        _put_back(module),
+        held(weights) as tensors,
+        torch.set_grad_enabled(bool(weights)),  # made here, as it acts at once
+        torch.autocast(_device(module).type, enabled=False),
+        _eager(),
+        _plain_attention(),
+    ):
+        yield tensors
+
+
+@contextmanager
+def _watched_by_nobody() -> Iterator[None]:
+    """Has `Firing` pass over what is no training."""
+    token = _LOOKS.set(True)
+    try:
+        yield
+    finally:
+        _LOOKS.reset(token)
+
+
+@contextmanager
+def _put_back(module: nn.Module) -> Iterator[None]:
+    """Turns a module to evaluation, and puts back its modes and what it notes in buffers, in evaluation mode too.
+
+    A module that gave itself other buffers may have noted beside them what they are for, so its attributes are put back
+    with them.
+    """
     modes = {layer: layer.training for layer in module.modules()}
-    buffers = [(buffer, buffer._version, buffer.clone()) for buffer in module.buffers() if not buffer.is_inference()]
+    names = [(layer, dict(vars(layer)), dict(layer._buffers.items())) for layer in module.modules()]
+    values = [(buffer, buffer._version, buffer.clone()) for buffer in module.buffers() if not buffer.is_inference()]
     try:
         module.eval()
-        enabled, autocast = torch.set_grad_enabled(bool(weights)), torch.autocast(_device(module).type, enabled=False)
-        with held(weights) as tensors, enabled, autocast, _eager():
-            yield tensors
+        yield
     finally:
+        for layer, attributes, buffers in names:
+            if not _are_same(layer._buffers, buffers):
+                _rebind(layer, attributes, buffers)
         for layer, mode in modes.items():
             layer.training = mode
-        with torch.no_grad():  # some networks count or note things in them, in evaluation mode too
-            for buffer, version, before in buffers:
-                if buffer._version != version:
+        with torch.no_grad():
+            for buffer, version, before in values:
+                if buffer._version != version or not _has_bits(buffer, before):
                     buffer.copy_(before)
+
+
+def _are_same(now: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
+    return list(now.keys()) == list(before) and all(now[name] is buffer for name, buffer in before.items())
+
+
+def _rebind(layer: nn.Module, attributes: Mapping[str, Any], buffers: Mapping[str, Any]) -> None:
+    """Gives a module the buffers and attributes that it had."""
+    for name in [name for name in layer._buffers if name not in buffers]:
+        delattr(layer, name)
+    for name, buffer in buffers.items():
+        layer._buffers[name] = buffer
+    own = vars(layer)
+    for name in [name for name in own if name not in attributes]:
+        del own[name]
+    own.update(attributes)
+
+
+def _has_bits(buffer: torch.Tensor, before: torch.Tensor) -> bool:
+    """Whether a tensor has the bits of another: batch norms write past what a tensor counts, and NaN equals nothing."""
+    if buffer.layout is not torch.strided or buffer.is_quantized or buffer.is_nested:
+        return True  # nothing is known to write past the count of these
+    one, other = (tensor.detach().contiguous().reshape(-1).view(torch.uint8) for tensor in (buffer, before))
+    return torch.equal(one, other)
+
+
+@contextmanager
+def _plain_attention() -> Iterator[None]:
+    """Has attention computed step by step: fused kinds round otherwise, and some are not differentiable twice.
+
+    They also pass modules by, depending on hooks and gradients, that is on what else is looked at.
+    """
+    enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(enabled)
 
 
 def _eager() -> AbstractContextManager[Any]:
@@ -807,14 +920,19 @@ class LiveNetwork:
 
     Args:
         module: what `open_network` has made ready.
+        modules: layer -> module, what `find_layers` finds.
         weights: layer -> what it computes with.
         refused: layer -> why its outputs cannot be looked at.
     """
 
     def __init__(
-        self, module: nn.Module, weights: Mapping[str, torch.Tensor], refused: Mapping[str, str] | None = None
+        self,
+        module: nn.Module,
+        modules: Mapping[str, nn.Module],
+        weights: Mapping[str, torch.Tensor],
+        refused: Mapping[str, str] | None = None,
     ) -> None:
-        self._module, self._weights, self._refused = module, weights, refused or {}
+        self._module, self._modules, self._weights, self._refused = module, modules, weights, refused or {}
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         return self._module(images.to(_device(self._module), _dtype(self._module)))
@@ -831,7 +949,7 @@ class LiveNetwork:
             found.append(output)
             raise _DeepEnough
 
-        with suppress(_DeepEnough), _hooked({layer: find_layers(self._module)[layer]}, stop):
+        with suppress(_DeepEnough), _hooked({layer: self._modules[layer]}, stop):
             self(images)
         if found:
             return found[0]
@@ -857,7 +975,7 @@ class LiveNetwork:
             reached.append(True)
             return changed.to(output.dtype)
 
-        with _hooked({layer: find_layers(self._module)[layer]}, put):
+        with _hooked({layer: self._modules[layer]}, put):
             outputs = self(images)
         if not reached:
             raise ValueError(_UNREACHED.format(layer))
@@ -868,6 +986,9 @@ class LiveNetwork:
             raise ValueError(self._refused[layer])
 
     def parameters(self, layers: Sequence[str]) -> dict[str, torch.Tensor]:
+        for layer in layers:
+            if layer not in self._weights:
+                raise ValueError(_WHOLE.format(layer))
         return {layer: self._weights[layer] for layer in layers}
 
     def receptive_fields(self, layers: Sequence[str], image: torch.Tensor) -> dict[str, ReceptiveField | None]:
@@ -890,7 +1011,7 @@ class LiveNetwork:
 
         images = image[None].to(_device(self._module), _dtype(self._module))
         whole = ReceptiveField(1, 1, 0)
-        with torch.no_grad(), _hooked(find_layers(self._module), follow):
+        with torch.no_grad(), _hooked(self._modules, follow):
             self._module(images)
         side = min(image.shape[-2:])
         return {name: one if one and one.size < side else None for name, one in found.items()}
@@ -933,13 +1054,15 @@ def open_network(
 
     Args:
         module: the network.
-        layers: those with respect to whose weights it may be differentiated, where they hold one.
+        layers: those with respect to whose weights it may be differentiated, where they hold one, of floating-point
+            numbers.
         refused: layer -> why its outputs cannot be looked at, as `refuse_layers` found it.
     """
     modules = find_layers(module)
-    weights = find_weights(module, [layer for layer in layers if len(all_weights(modules[layer])) == 1])
+    found = {layer: all_weights(modules[layer]) for layer in layers}
+    weights = {layer: own[0] for layer, own in found.items() if len(own) == 1 and own[0].differentiable}
     with _looking(module, list(weights.values())) as tensors, torch.enable_grad():
-        yield LiveNetwork(module, dict(zip(weights, tensors, strict=True)), refused)
+        yield LiveNetwork(module, modules, dict(zip(weights, tensors, strict=True)), refused)
 
 
 def refuse_layers(
@@ -1049,7 +1172,8 @@ class Firing:
         self._hooks.enter_context(_hooked(passed, self._pass))
 
     def _begin(self, layer: str, part: nn.Module, _given: Any, output: Any) -> None:
-        if torch.is_grad_enabled() and isinstance(output, torch.Tensor):  # else it is validation between two batches
+        trains = torch.is_grad_enabled() and not _LOOKS.get()  # else it is validation, or a look, between two batches
+        if trains and isinstance(output, torch.Tensor):
             axis = -1 if isinstance(part, nn.Linear) else 1
             self._waiting.append(_Waiting(layer, output.shape, axis % output.dim(), [_way(output)]))
 

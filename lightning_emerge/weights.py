@@ -44,6 +44,11 @@ class Weight:
         return is_parametrized(self.owner, self.name) or _hook(self) is not None
 
     @property
+    def differentiable(self) -> bool:
+        """Whether one can differentiate with respect to it: what is made of whole numbers alone has no gradient."""
+        return any(map(_moves, self.sources))
+
+    @property
     def dim(self) -> int:
         """How many axes it has."""
         return max((source.dim() for source in self.sources), default=0)
@@ -70,8 +75,9 @@ def own_weights(module: nn.Module) -> list[Weight]:
     made += [name for name in map(_hooked_name, module._forward_pre_hooks.values()) if name is not None]
     derived = [Weight(module, name) for name in dict.fromkeys(made)]
     used = {id(source) for weight in derived for source in weight.sources}
-    plain = [Weight(module, name) for name, own in module.named_parameters(recurse=False) if id(own) not in used]
-    return [weight for weight in (*plain, *derived) if weight.dim >= 2]
+    parameters = module.named_parameters(recurse=False)
+    plain = [Weight(module, name) for name, own in parameters if own.dim() >= 2 and id(own) not in used]
+    return [*plain, *(weight for weight in derived if weight.dim >= 2)]
 
 
 def all_weights(layer: nn.Module) -> list[Weight]:
@@ -85,8 +91,9 @@ def all_weights(layer: nn.Module) -> list[Weight]:
 
 def parts(layer: nn.Module) -> list[nn.Module]:
     """A layer's modules, itself the first, without those that only make weights."""
-    makers = {id(maker) for part in layer.modules() if is_parametrized(part) for maker in _makers(part)}
-    return [part for part in layer.modules() if id(part) not in makers]
+    modules = list(layer.modules())
+    makers = {id(maker) for part in modules if is_parametrized(part) for maker in _makers(part)}
+    return [part for part in modules if id(part) not in makers]
 
 
 def _makers(module: nn.Module) -> Iterator[nn.Module]:
@@ -100,7 +107,8 @@ def held(weights: Sequence[Weight]) -> Iterator[list[torch.Tensor]]:
 
     Those of parameters are the parameters; the others are made once, and put back as they were in the end.
     """
-    frozen = [source for weight in weights for source in weight.sources if not source.requires_grad]
+    sources = [source for weight in weights for source in weight.sources if _moves(source)]
+    frozen = [source for source in sources if not source.requires_grad]
     with ExitStack() as stack:
         if any(is_parametrized(weight.owner, weight.name) for weight in weights):
             stack.enter_context(cached())
@@ -126,6 +134,10 @@ def _held(weight: Weight) -> Iterator[torch.Tensor]:
     finally:
         setattr(owner, weight.name, before)
         owner._forward_pre_hooks[number] = hook
+
+
+def _moves(source: torch.Tensor) -> bool:
+    return source.is_floating_point() or source.is_complex()
 
 
 def _leave(_module: nn.Module, _given: Any) -> None:

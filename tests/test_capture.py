@@ -15,6 +15,7 @@ from children import run_group
 from lightning.pytorch import LightningModule
 from torch import nn
 from torch.nn.functional import max_pool2d
+from torch.nn.utils import parametrize
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 from torchvision.models import resnet18
@@ -309,6 +310,155 @@ def test_gradients_and_autocasting_are_off():
     assert not cast.activations["0"].requires_grad
     assert torch.equal(plain.activations["0"], cast.activations["0"])
     assert torch.equal(plain.outputs, cast.outputs)
+
+
+class Notes(nn.Module):
+    """Notes things in its buffers in evaluation mode: in other tensors, in new ones, past what a tensor counts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.map, self.size = nn.Linear(4, 3), 0
+        for name, value in (("passes", torch.zeros(())), ("cache", None), ("mean", torch.zeros(4))):
+            self.register_buffer(name, value)
+        self.register_buffer("spread", torch.tensor([1.0, torch.nan, 1.0, -0.0]))
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        self.passes = self.passes + 1
+        if self.size != len(rows):
+            self.size, self.cache = len(rows), torch.ones(len(rows), 1)
+            self.register_buffer("late", torch.ones(len(rows), 1), persistent=False)
+        nn.functional.batch_norm(rows, self.mean, self.spread, training=True)
+        return self.map(rows * self.cache * self.late)
+
+
+def _bits(network: nn.Module) -> dict[str, tuple[int, int, list[int] | None]]:
+    return {
+        name: (id(value), value._version, value.reshape(-1).view(torch.uint8).tolist())
+        for name, value in (*network.state_dict(keep_vars=True).items(), *network.named_buffers())
+    }
+
+
+def _look(network: nn.Module, way: str) -> None:
+    if way == "run_bank":
+        run_bank(network, make_bank(9, 4), ["map"], gradients=["map"])
+        return
+    with open_network(network, ["map"]) as live:
+        live.respond("map", torch.randn(9, 4))
+        live(torch.randn(5, 4))
+
+
+@pytest.mark.parametrize("way", ["run_bank", "open_network"])
+@pytest.mark.parametrize("warm", [False, True])
+def test_whatever_a_network_notes_in_its_buffers_is_put_back(way, warm):
+    network = Notes()
+    if warm:
+        network(torch.randn(7, 4))
+    before, size = _bits(network), network.size
+    _look(network, way)
+    after = _bits(network)
+    assert {name: (own, bits) for name, (own, _, bits) in after.items()} == {
+        name: (own, bits) for name, (own, _, bits) in before.items()
+    }
+    assert network.size == size
+    assert ("late" in network._non_persistent_buffers_set) == warm
+    network(torch.randn(9, 4))  # goes on as if nobody had looked
+    assert network.passes == 1 + warm
+
+
+def test_buffers_that_stay_as_they_are_are_not_written_to():
+    network = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
+    network[1].running_mean[0] = torch.nan
+    before = _bits(network)
+    run_bank(network, make_bank(9, 4), ["0"])
+    assert _bits(network) == before
+
+
+class Raises(nn.Module):
+    """Makes a weight, until it is told not to."""
+
+    broken = False
+
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        if self.broken:
+            raise RuntimeError("planted")
+        return 2 * weight
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+@pytest.mark.parametrize(
+    "begin",
+    [
+        lambda network: run_bank(network, make_bank(9, 4), [], gradients=["0"]),
+        lambda network: open_network(network, ["0"]).__enter__(),
+    ],
+    ids=["run_bank", "open_network"],
+)
+def test_what_cannot_be_begun_leaves_gradients_on_or_off(begin, enabled):
+    network = nn.Sequential(nn.Linear(4, 3))
+    parametrize.register_parametrization(network[0], "weight", Raises())
+    network[0].parametrizations.weight[0].broken = True
+    with torch.set_grad_enabled(enabled):
+        with pytest.raises(RuntimeError, match="planted"):
+            begin(network)
+        assert torch.is_grad_enabled() == enabled
+    assert network.training
+    assert not torch.is_autocast_enabled("cpu")
+
+
+def make_coded() -> nn.Sequential:
+    """A network with whole numbers among its parameters."""
+    network = make_mlp()
+    network[1].register_parameter("codes", nn.Parameter(torch.arange(12).view(3, 4), requires_grad=False))
+    return network
+
+
+def test_weights_that_are_whole_numbers_cost_their_own_layer_alone():
+    network, bank = make_coded(), make_bank(9, 4)
+    kinds = {"gradients": ["0", "1", "2"], "token_gradients": ["0", "1"], "squares": ["2"]}
+    seen, plain = run_bank(network, bank, ["0"], **kinds), run_bank(make_mlp(), bank, ["0"], gradients=["0", "2"])
+    assert set(seen.troubles) == {("gradients", "1"), ("token_gradients", "1")}
+    assert "those of '1' are not" in str(seen.troubles["gradients", "1"])
+    assert {name: list(getattr(seen, name)) for name in kinds} == {
+        "gradients": ["0", "2"],
+        "token_gradients": ["0"],
+        "squares": ["2"],
+    }
+    assert all(torch.equal(seen.gradients[layer], plain.gradients[layer]) for layer in ("0", "2"))
+    with open_network(network, ["0", "1"]) as live:
+        assert list(live.parameters(["0"])) == ["0"]
+        with pytest.raises(ValueError, match="those of '1' are not"):
+            live.parameters(["0", "1"])
+    assert not network[1].codes.requires_grad
+
+
+class Attends(nn.Module):
+    """Tells tokens apart by attention."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before = nn.Linear(4, 8)
+        self.block = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        self.last = nn.Linear(8, 3)
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        return self.last(self.block(self.before(rows)).mean(dim=1))
+
+
+def test_attention_is_the_same_whatever_is_asked_for():
+    """The fused kinds differ in their rounding, pass modules by, and cannot be differentiated twice."""
+    torch.manual_seed(0)
+    network, bank = Attends(), make_bank(9, 5, 4)
+    used: list[bool] = []
+    network.last.register_forward_hook(lambda *_: used.append(torch.backends.mha.get_fastpath_enabled()))
+    plain = run_bank(network, bank, ["before"])
+    more = run_bank(network, bank, ["before", "block.linear1"], gradients=["last", "block.linear2"])
+    assert torch.equal(plain.outputs, more.outputs)
+    assert more.troubles == {}
+    with torch.no_grad(), open_network(network, []) as live:
+        assert torch.equal(live(bank.images), run_bank(network, bank, []).outputs)
+    assert not any(used)
+    assert torch.backends.mha.get_fastpath_enabled()
+    assert torch.backends.cuda.flash_sdp_enabled()
 
 
 class Branch(nn.Module):
@@ -634,10 +784,10 @@ class TestNetwork:
 
     def test_what_does_not_fit_in_a_layers_place_is_said(self):
         network, images = make_vgg(), torch.randn(3, 3, 8, 8)
+        network.spare = nn.Linear(2, 2)
         with open_network(network, []) as live:
             with pytest.raises(ValueError, match=r"has its shape; 'conv2_1' gives .* got \(1, "):
                 live.intervene("conv2_1", lambda rows: rows[:1], images)
-            network.spare = nn.Linear(2, 2)
             with pytest.raises(ValueError, match="'spare' was not reached"):
                 live.intervene("spare", torch.zeros_like, images)
         assert count_hooks(network) == 0
@@ -762,6 +912,19 @@ class TestFiring:
         assert torch.equal(fired["long"], (torch.cat(made, dim=1) > 0).any(dim=0).any(dim=0))
         firing.close()
         assert count_hooks(layers) == 0
+
+    def test_what_fires_while_others_look_does_not_count(self):
+        network = make_mlp()
+        firing = Firing(network, ["0"])
+        run_bank(network, make_bank(9, 4), ["0"], gradients=["0"])
+        with open_network(network, ["0"]) as live:
+            live(torch.randn(9, 4))
+            network(torch.randn(9, 4))
+        assert firing.agree() == {}
+        rows = torch.randn(2, 4)
+        network(rows)
+        assert torch.equal(firing.agree()["0"], (network[0](rows) > 0).any(dim=0))
+        firing.close()
 
     def test_compiled_modules_are_left_out(self):
         network = make_vgg()

@@ -283,7 +283,7 @@ class Conductor:
             for layer in layers:
                 weight = self.weights[layer]
                 self.before.weights[layer] = _read(weight)
-                self.before.gradients[layer] = _gradient(weight, own)
+                self.before.gradients[layer] = _gradient(weight, self.before.weights[layer], own)
             self._say_derived(due)
         firing, self.firing = self.firing, None
         if firing is not None:
@@ -587,8 +587,9 @@ def _sees(needs: Needs) -> bool:
 
 
 def _read(weight: Weight) -> torch.Tensor:
-    """A copy of a weight as it is used, its filters first."""
-    return weight.by_filter(weight.read()).clone()
+    """A copy of a weight as it is used, its filters first; of whole numbers as float32."""
+    value = weight.by_filter(weight.read())
+    return value.clone() if value.is_floating_point() or value.is_complex() else value.float()
 
 
 def _learned(optimizers: Iterable[Optimizer]) -> set[int]:
@@ -599,9 +600,9 @@ def _any(weight: Weight, known: Collection[int]) -> bool:
     return any(id(source) in known for source in weight.sources)
 
 
-def _gradient(weight: Weight, own: Collection[int] | None) -> torch.Tensor:
+def _gradient(weight: Weight, value: torch.Tensor, own: Collection[int] | None) -> torch.Tensor:
     """The gradient from which an optimizer is about to update a weight; NaN if it makes no use of one."""
-    value, sources = _read(weight), weight.sources
+    sources = weight.sources
     learns = own is None or _any(weight, own)
     if weight.derived or not learns or not all(source.requires_grad for source in sources):
         return torch.full_like(value, torch.nan)

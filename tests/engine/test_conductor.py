@@ -478,3 +478,130 @@ def test_a_name_or_label_that_cannot_be_stored_costs_its_probe_alone(fit, measur
     assert "Odd failed at step 0 and is switched off" in said
     assert odd.looks == 1
     assert found["records"].identical(clean["records"])
+
+
+# Looks leave no trace in the network, nor in what is watched of training
+
+
+class Passing(TwoOptimizers):
+    """Sees everything else than training batches as if it were much brighter."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return super().forward(images if self.trains else 100 * images)
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        self.trains = True
+        super().training_step(batch, batch_idx)
+        self.trains = False
+
+
+class Fired(Own):
+    needs = le.Needs(training=True)
+
+    def measure(self, capture: le.Capture) -> Iterable[le.Measurement]:
+        self.seen = [*getattr(self, "seen", []), dict(capture.fired)]
+        return ()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [le.TokenGradientProbe, lambda schedule: Seeing(lambda capture: capture.network(capture.bank.images))],  # pyright: ignore
+    ids=["gradients", "network"],
+)
+def test_what_fires_for_the_bank_alone_has_not_fired_in_training(make_data, make_model, make_trainer, tmp_path, other):
+    """With two optimizers the watch goes on while probes look, and some of them differentiate."""
+    model = make_model(dropout=0, batch_norm=False)
+    model.__class__, model.automatic_optimization, model.trains = Passing, False, False
+    by_hand: dict[str, list[torch.Tensor]] = {"conv1_1": [], "conv2_1": []}
+    for layer, kept in by_hand.items():
+        block = model.network.get_submodule(layer)
+        with torch.no_grad():
+            block.conv.bias -= 4  # nothing fires in a batch
+
+        def keep(_part: Any, _given: Any, output: torch.Tensor, kept: list[torch.Tensor] = kept) -> None:
+            if model.trains:
+                kept.append((output > 0).any(dim=(0, 2, 3)))
+
+        block.register_forward_hook(keep)
+    watch = Fired()
+    make_trainer([watch, other(le.EverySteps(1))], max_steps=STEPS, logger=False, default_root_dir=tmp_path).fit(
+        model, datamodule=make_data()
+    )
+    assert not torch.stack(by_hand["conv1_1"]).all()
+    assert len(watch.seen) == STEPS == len(by_hand["conv1_1"])
+    for layer, kept in by_hand.items():
+        assert [fired[layer].tolist() for fired in watch.seen] == [fired.tolist() for fired in kept], layer
+
+
+class Rebinding(le.TokenClassifier):
+    """Counts its passes in a buffer that is another tensor each time, and in one that is made when it is needed."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.passes = self.passes + 1
+        if not hasattr(self, "late"):
+            self.register_buffer("late", torch.zeros(()))
+        self.late = self.late + 1
+        centred = torch.nn.functional.batch_norm(images, self.mean, self.spread, training=True)
+        return super().forward(centred)
+
+
+def test_a_network_that_gives_itself_other_buffers_is_left_as_it_was(make_data, make_model, make_trainer, tmp_path):
+    probes = [Seeing(lambda capture: capture.network(capture.bank.images)), le.GradientNoiseProbe(), others()[1]]  # pyright: ignore
+    states = []
+    for chosen in ([], probes):
+        model = make_model()
+        model.__class__ = Rebinding
+        model.register_buffer("passes", torch.zeros(()))
+        model.register_buffer("mean", torch.zeros(3))
+        model.register_buffer("spread", torch.ones(3))
+        make_trainer(chosen, max_steps=STEPS, logger=False, default_root_dir=tmp_path).fit(
+            model, datamodule=make_data()
+        )
+        states.append(model.state_dict())
+    assert [probe.failed_at for probe in probes] == [None] * 3
+    assert list(states[0]) == list(states[1])
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+    assert states[0]["passes"] == states[0]["late"] == STEPS
+
+
+class Codes(torch.nn.Module):
+    """Holds whole numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.codes = torch.nn.Parameter(torch.arange(12).view(3, 4), requires_grad=False)
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        return rows
+
+
+@pytest.mark.filterwarnings("ignore:GradientProbe has no dead_share")
+@pytest.mark.parametrize("kind", [le.TokenClassifier, TwoOptimizers])
+def test_weights_that_are_whole_numbers_do_not_stop_training(make_data, make_model, make_trainer, tmp_path, kind):
+    model = make_model(dropout=0, batch_norm=False)
+    model.__class__, model.automatic_optimization = kind, kind is le.TokenClassifier
+    model.network.coded = Codes()
+    probe = le.GradientProbe(le.EverySteps(1))
+    trainer = make_trainer([probe], max_steps=2, logger=TensorBoardLogger(tmp_path, name="", version="run"))
+    trainer.fit(model, datamodule=make_data())
+    assert probe.failed_at is None
+    found = le.open_run(tmp_path / "run").load()
+    assert np.isnan(found.gradient_norm.sel(layer="coded")).all()
+    assert np.isfinite(found.gradient_norm.sel(layer="conv1_1")).all()
+
+
+@pytest.mark.filterwarnings("ignore:.*leaves out coded", "ignore:.*failed at step 0")
+def test_weights_that_are_whole_numbers_are_left_out_of_gradients(make_data, make_model, make_trainer, tmp_path):
+    model = make_model(dropout=0, batch_norm=False)
+    model.network.coded = Codes()
+    kinds = (le.TokenGradientProbe, le.GradientNoiseProbe, le.CurvatureProbe)
+    default = [kind(schedule=le.At([0])) for kind in kinds]
+    named = [kind(schedule=le.At([0]), layers=["conv1_1", "coded"]) for kind in (kinds[0], kinds[2])]
+    trainer = make_trainer([*default, *named], max_steps=1, logger=TensorBoardLogger(tmp_path, name="", version="run"))
+    trainer.fit(model, datamodule=make_data())
+    assert [probe.failed_at for probe in (*default, *named)] == [None] * 3 + [0] * 2
+    found = le.open_run(tmp_path / "run").load()
+    for name in ("token_gradient_norm", "gsnr", "hessian_layer_trace"):
+        values = found[name].sel(step=0).dropna("layer", how="all")
+        assert "conv1_1" in values.layer
+        assert "coded" not in values.layer

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import lightning_emerge as le
 from lightning_emerge.capture import open_network
@@ -53,6 +54,46 @@ def test_layers_add_up_and_are_seen_jointly():
     other = look(network, le.CurvatureProbe(seed=1), bank)
     assert other["hessian_trace"] != found["hessian_trace"]
     np.testing.assert_allclose(other["hessian_eigenvalue"], found["hessian_eigenvalue"], rtol=1e-3)
+
+
+class Attends(nn.Module):
+    """A small classifier of tokens by attention, in one way or another."""
+
+    def __init__(self, *, whole: bool) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(2, 1, batch_first=True) if whole else nn.Linear(2, 6, bias=False)
+        self.first, self.last = nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        rows = self.first(images[:, 0])
+        if isinstance(self.attention, nn.MultiheadAttention):
+            rows = self.attention(rows, rows, rows, need_weights=False)[0]
+        else:
+            rows = nn.functional.scaled_dot_product_attention(*self.attention(rows).chunk(3, dim=-1))
+        return self.last(rows.mean(dim=1))
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_attention_has_the_hessian_that_is_taken_entry_by_entry(whole):
+    torch.manual_seed(0)
+    network, images = Attends(whole=whole), torch.randn(8, 1, 3, 2)
+    bank = le.StimulusBank(images, torch.arange(8) % 2, tuple(map(str, range(8))), ("a", "b"))
+    layers = ["first", "last"] if whole else ["first", "attention", "last"]
+    found = look(network, le.CurvatureProbe(eigenvalues=2, vectors=400, layers=layers), bank)
+    named = {f"{layer}.weight": network.get_submodule(layer).weight.detach() for layer in layers}
+
+    def loss(flat: torch.Tensor) -> torch.Tensor:
+        parts = flat.split([weight.numel() for weight in named.values()])
+        used = {name: part.view_as(named[name]) for name, part in zip(named, parts, strict=True)}
+        with sdpa_kernel(SDPBackend.MATH):
+            outputs = torch.func.functional_call(network, used, (images,))
+        return nn.functional.cross_entropy(outputs, bank.labels)
+
+    start = torch.cat([weight.flatten() for weight in named.values()])
+    hessian = torch.autograd.functional.hessian(loss, start)
+    largest = torch.linalg.eigvalsh(hessian).flip(0)[:2]
+    np.testing.assert_allclose(found["hessian_eigenvalue"], largest, rtol=1e-3)
+    assert abs(found["hessian_trace"] - float(hessian.trace())) < 4 * found["hessian_trace_error"]
 
 
 def test_a_network_that_diverged_is_nan_and_does_not_fail():
