@@ -80,7 +80,6 @@ class Probe(Callback, ABC):
         self.layers = layers
         self.on_error: Literal["report", "raise"] = on_error
         self.failed_at: int | None = None
-        self.left_out: frozenset[str] = frozenset()
         self._noted: set[str] = set()
         self._conductor: Conductor | None = None
         self._past: dict[str, Any] | None = None
@@ -123,9 +122,8 @@ class Probe(Callback, ABC):
             rank_zero_warn(f"{type(self).__name__} has no {record} {text}")
 
     def find_layers(self, module: nn.Module) -> tuple[str, ...]:
-        """Finds the layers that are named, or else those of the network but for what `left_out` has."""
-        layers = looking.match_layers(module, self.layers)
-        return layers if self.layers is not None else tuple(name for name in layers if name not in self.left_out)
+        """Finds the layers that are named, or else those of the network."""
+        return looking.match_layers(module, self.layers)
 
     def describe(self) -> str:
         """This probe's class path and arguments, as JSON; what JSON has no words for is named by its class."""
@@ -138,7 +136,6 @@ class Probe(Callback, ABC):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # Not in setup: a module may make its layers in setup or in configure_model.
-        self.left_out = frozenset()
         self.check(pl_module)
         self._left = {}
         self._noted.clear()
@@ -235,12 +232,25 @@ def refuse_sharding(strategies: Iterable[str]) -> None:
 
 
 def find_budget(
-    module: nn.Module, probes: Sequence[Probe], bank: StimulusBank | None, processes: int
+    module: nn.Module,
+    probes: Sequence[Probe],
+    bank: StimulusBank | None,
+    processes: int,
+    layers: Sequence[tuple[str, ...]] | None = None,
 ) -> budget.Budget | None:
-    """Works out what a look needs; None if no probe needs the bank, or if that cannot be told before the first look."""
+    """Works out what a look needs; None if no probe needs the bank, or if that cannot be told before the first look.
+
+    Args:
+        module: the network.
+        probes: what looks.
+        bank: what they look at.
+        processes: that share the bank.
+        layers: of each probe, if it is known which of them are left out.
+    """
     if bank is None or any(is_lazy(parameter) for parameter in module.parameters()):
         return None
-    asked = [budget.Asked(type(probe).__name__, probe.needs, probe.check(module)) for probe in probes]
+    found = layers if layers is not None else [probe.check(module) for probe in probes]
+    asked = [budget.Asked(type(probe).__name__, probe.needs, own) for probe, own in zip(probes, found, strict=True)]
     try:
         with isolate_rng():
             return budget.plan_look(module, asked, bank, processes)
@@ -301,8 +311,9 @@ def _make_conductor(
 
 def _check_budget(trainer: Trainer, conductor: Conductor) -> None:
     """Says what looks will need, and stops all processes if process zero has not enough memory for it."""
-    probes, failure = [member.probe for member in conductor.members if member.broken is None], None
-    found = find_budget(conductor.module, probes, conductor.bank, trainer.world_size)  # pyright: ignore[reportArgumentType]
+    looking_on = [member for member in conductor.members if member.broken is None]
+    probes, layers = [member.probe for member in looking_on], [member.layers for member in looking_on]
+    found, failure = find_budget(conductor.module, probes, conductor.bank, trainer.world_size, layers), None  # pyright: ignore[reportArgumentType]
     if found is not None and trainer.is_global_zero:
         room = budget.memory_of(conductor.device)
         try:
