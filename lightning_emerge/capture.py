@@ -154,8 +154,8 @@ class Pass:
         readout: that map's weight (token, feature), or None.
         troubles: what of it could not be had, and why: (attribute, layer) -> error. The layer is "" for the outputs,
             and for gradients if there are none of any layer, as where the loss does not fit the outputs.
-        unmoved: zeros, where no stimulus of this process' share had a part in a gradient: one of another's may. They are
-            among the troubles if it had any stimuli.
+        unmoved: zeros, where no stimulus of this process' share had a part in a gradient: another's may. They are among
+            the troubles if it had any stimuli.
     """
 
     outputs: torch.Tensor = field(default_factory=lambda: torch.empty(0))

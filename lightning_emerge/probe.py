@@ -25,7 +25,7 @@ from torch.nn.parameter import is_lazy
 from lightning_emerge import capture as looking
 from lightning_emerge.data.stimuli import Stimuli
 from lightning_emerge.engine import budget
-from lightning_emerge.engine.conductor import Conductor, Sinks
+from lightning_emerge.engine.conductor import PAST, Conductor, Sinks
 from lightning_emerge.engine.endings import attend
 from lightning_emerge.engine.fitted import keep_fit
 from lightning_emerge.engine.thumbnails import keep_thumbnails
@@ -33,9 +33,6 @@ from lightning_emerge.records import Capture, Measurement, Needs, StimulusBank
 from lightning_emerge.schedules import LogSpaced, Schedule
 from lightning_emerge.sinks.arrays import STORE, ArraySink
 from lightning_emerge.sinks.tensorboard import tensorboard_sinks
-
-_PAST = "lightning_emerge_probes"
-"""Where a checkpoint has what the probes' earlier looks left."""
 
 _UNWRITTEN = "lightning_emerge_unwritten"
 """Where it has the names of probes whose look at its step is not in the records yet."""
@@ -115,6 +112,10 @@ class Probe(Callback, ABC):
                 looking.find_leaves(module, layer)
         return layers
 
+    def choose(self, module: nn.Module, layers: tuple[str, ...]) -> tuple[str, ...]:
+        """Chooses among the layers that `check` has found and that give what is needed: here all of them."""
+        return layers
+
     def note(self, record: str, text: str) -> None:
         """Says, once a fit for each record, of what it cannot be measured, and why."""
         if record not in self._noted:
@@ -178,7 +179,7 @@ class Probe(Callback, ABC):
         checkpoint.update(self._left)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        self._past = checkpoint.get(_PAST)
+        self._past = checkpoint.get(PAST)
         self._unwritten = checkpoint.get(_UNWRITTEN, [])
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -208,7 +209,7 @@ def _shows_progress(trainer: Trainer) -> bool:
 
 def _leave(conductor: Conductor) -> dict[str, Any]:
     """What a checkpoint keeps of the probes' looks."""
-    return {_PAST: conductor.remember(), _UNWRITTEN: conductor.unwritten()}
+    return {PAST: conductor.remember(), _UNWRITTEN: conductor.unwritten()}
 
 
 def probes_of(trainer: Trainer) -> list[Probe]:
@@ -249,7 +250,7 @@ def find_budget(
     """
     if bank is None or any(is_lazy(parameter) for parameter in module.parameters()):
         return None
-    found = layers if layers is not None else [probe.check(module) for probe in probes]
+    found = layers if layers is not None else [probe.choose(module, probe.check(module)) for probe in probes]
     asked = [budget.Asked(type(probe).__name__, probe.needs, own) for probe, own in zip(probes, found, strict=True)]
     try:
         with isolate_rng():

@@ -32,6 +32,12 @@ from lightning_emerge.sinks.checks import axis_names, check_measurement
 from lightning_emerge.sinks.tensorboard import TensorBoardSink
 from lightning_emerge.weights import Weight
 
+PAST = "lightning_emerge_probes"
+"""Where a checkpoint has what `Conductor.remember` gave."""
+
+LAYERS = "layers of probes"
+"""Where that has the layers that probes chose which named none: a name that no class has."""
+
 
 class Looker(Protocol):
     """A probe, as the conductor sees it."""
@@ -43,6 +49,7 @@ class Looker(Protocol):
     failed_at: int | None
 
     def check(self, module: nn.Module, /) -> tuple[str, ...]: ...
+    def choose(self, module: nn.Module, layers: tuple[str, ...], /) -> tuple[str, ...]: ...
     def measure(self, capture: Capture, /) -> Iterable[Measurement]: ...
     def draw(self, measurement: Measurement, /) -> Figure | None: ...
     def describe(self) -> str: ...
@@ -158,7 +165,7 @@ class Conductor:
         self.weights = looking.find_weights(module, self._union([m for m in self.members if m.probe.needs.of_weights]))
         self.refused, self.unfiltered = dict[str, str](), dict[str, str]()
         self.told: set[str] = set()
-        self._leave_out()
+        self._leave_out((past or {}).get(LAYERS, {}))
         self._recall(past or {})
         self.began, self.step = step, step - 1
         self.recorded = {done for sink in sinks.records for done in sink.steps}
@@ -174,8 +181,12 @@ class Conductor:
             Writer(sinks.records, sinks.boards, self.costs, strict=strict) if looking.is_process_zero() else None
         )
 
-    def _leave_out(self) -> None:
-        """Tries the layers on some stimuli: what a probe cannot measure is left out, or refused if it was named."""
+    def _leave_out(self, before: Mapping[str, Sequence[str]]) -> None:
+        """Tries the layers on some stimuli: what a probe cannot measure is left out, or refused if it was named.
+
+        A run that goes on keeps to the layers that it had: where weights decide what is reached, they may now decide
+        otherwise.
+        """
         found, bank = dict[tuple[str, str], str](), self.bank
         asked = ask_all([_tried(m) for m in self.members] + [_watched(m) for m in self.members], self.order)
         if bank is not None and len(bank) and not any(map(is_lazy, self.module.parameters())):
@@ -185,7 +196,13 @@ class Conductor:
         for member in self.members:
             keys = [(kind, layer) for kind, layers in _tried(member).items() for layer in layers]
             why = {layer: found[kind, layer] for kind, layer in reversed(keys) if (kind, layer) in found}
-            self._leave(member, why | self._twins(member, why))
+            why |= self._twins(member, why)
+            kept = tuple(before.get(member.name, ())) if member.probe.layers is None else ()
+            kept = kept if {*kept} <= {*member.layers} else ()
+            if kept:
+                why = {layer: text for layer, text in why.items() if layer not in kept}
+                self.refused = {layer: text for layer, text in self.refused.items() if layer not in kept}
+            self._leave(member, why, kept)
 
     def _twins(self, member: _Member, out: Collection[str]) -> dict[str, str]:
         """Layers that share their weight with an earlier one, if all weights of a probe are taken together."""
@@ -198,19 +215,20 @@ class Conductor:
                     found[layer] = f"Weights that are taken together count once; {layer!r} has that of {other!r}."
         return found
 
-    def _leave(self, member: _Member, why: Mapping[str, str]) -> None:
-        out = [layer for layer in member.layers if layer in why]
+    def _leave(self, member: _Member, why: Mapping[str, str], kept: tuple[str, ...]) -> None:
+        probe, found = member.probe, member.layers
+        left = kept or probe.choose(self.module, tuple(layer for layer in found if layer not in why))
+        out = [layer for layer in probe.choose(self.module, found) if layer in why]
+        member.layers = left
         if not out:
             return
         names, reasons = ", ".join(out), " ".join(dict.fromkeys(why[layer] for layer in out))
-        member.layers = left = tuple(layer for layer in member.layers if layer not in why)
         error = ValueError(
             f"{member.name} looks at layers that give what it needs when images pass; none of {names} does. {reasons}"
         )
-        needs = member.probe.needs
-        if member.probe.layers is not None:
+        if probe.layers is not None:
             member.layers, member.broken = (), ValueError(reasons)  # its next look says so, and switches it off
-        elif not left and not (needs.outputs or needs.features):
+        elif not left and not (probe.needs.outputs or probe.needs.features):
             member.broken = error
         else:
             member.lacking = None if left else error
@@ -347,7 +365,8 @@ class Conductor:
 
     def remember(self) -> dict[str, Any]:
         """What the probes' earlier looks left, as tensors and plain values, for a checkpoint."""
-        kept: dict[str, Any] = {}
+        chosen = {m.name: list(m.layers) for m in self.members if m.probe.layers is None and m.layers}
+        kept: dict[str, Any] = {LAYERS: chosen}
         for member in self.members:
             if member.first is not None:
                 kept[member.name] = [{**vars(past)} for past in (member.first, *member.latest)]

@@ -33,6 +33,12 @@ _FEW = 3
 """Stimuli that are tried: with one, a row for all would look like one each; an axis of as many positions is rare."""
 
 
+_UNTRIED = (
+    "Filters are looked at where they are the second axis of a layer's output; where {!r} has them is not known, as "
+    "the network failed: {}"
+)
+
+
 def ask(needs: Needs, layers: Sequence[str]) -> Kinds:
     """Says what a probe asks of a pass."""
     asked = {kind: tuple(layers) for kind, need in _NEEDS.items() if getattr(needs, need)}
@@ -126,7 +132,7 @@ def _keys(asked: Kinds) -> list[tuple[str, str]]:
 def try_layers(module: nn.Module, bank: StimulusBank, asked: Kinds, device: torch.device) -> dict[tuple[str, str], str]:
     """Passes a few stimuli, to see what single layers cannot give. Every process calls it, and passes the same ones.
 
-    Nothing is found where the network itself fails, or the loss: the look will say so.
+    Where the network itself fails it is not known where filters are. Of all else the look will say so, as of the loss.
 
     Args:
         module: the network.
@@ -144,7 +150,7 @@ def try_layers(module: nn.Module, bank: StimulusBank, asked: Kinds, device: torc
     with isolate_rng(), full_precision(), looking.refuse_filters(module, seen) as unfiltered:
         *_, troubles = pass_bank(module, looking.first_stimuli(bank, _FEW), asked, device, shared=False)
     if ("", "") in troubles:
-        return {}
+        return {("filters", layer): _UNTRIED.format(layer, troubles["", ""]) for layer in seen}
     elsewhere = looking.agree([layer in unfiltered for layer in seen], device)
     found = {
         ("filters", layer): unfiltered.get(layer, _ELSEWHERE) for layer, one in zip(seen, elsewhere, strict=True) if one

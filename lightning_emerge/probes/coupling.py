@@ -58,7 +58,8 @@ class CouplingProbe(Probe):
     Args:
         schedule: as for any probe; `LogSpaced(5)` if none is given.
         layers: as for any probe. Those that are no convolutions are left out, and if none are given,
-            those with groups; two that lie on both sides of such a layer are no pair.
+            those with groups and those that cannot be described; two that lie on both sides of such a layer are no
+            pair.
         stimuli: of how many stimuli of the bank, spread evenly over it, at least 2; one of each token in any case. The
             orders of the weights make strengths uncertain, not the stimuli, so that more of them change little.
         seed: of the orders, the same at every look.

@@ -395,5 +395,6 @@ def test_a_probe_that_has_no_layer_left_says_so_and_costs_no_other(fit, recwarn)
         in lines[0]
     )
     assert "CouplingProbe looks at" in lines[1]
+    assert all("'conv' was not reached" in line and "'aux' was not reached" in line for line in lines)
     assert np.isfinite(records.bank_accuracy.values).all()
     assert list(records.token_gradient_norm[records.token_gradient_norm.dims[1]].values) == ["conv", "fc"]
