@@ -258,6 +258,7 @@ def test_a_run_that_goes_on_or_is_replayed_keeps_to_the_layers_that_it_had(reach
         return network
 
     def layers(conductor: Conductor) -> list[tuple[str, ...]]:
+        conductor.close()
         return [member.layers for member in conductor.members]
 
     images, labels = make_stimuli()
