@@ -139,18 +139,6 @@ def _weights(module: nn.Module, modules: Mapping[str, nn.Module], layers: Sequen
     return {layer: found[0] for layer, found in weights.items()}
 
 
-class LayersError(ValueError):
-    """Layers of which something cannot be measured.
-
-    Args:
-        refused: layer -> a sentence that says why, with the layer's name.
-    """
-
-    def __init__(self, refused: Mapping[str, str]) -> None:
-        super().__init__(" ".join(refused.values()))
-        self.refused = dict(refused)
-
-
 @dataclass
 class Pass:
     """What one pass of this process' share of the bank leaves.
@@ -171,6 +159,8 @@ class Pass:
         readout: that map's weight (token, feature), or None.
         troubles: what of it could not be had, and why: (attribute, layer) -> error. The layer is "" for the outputs,
             and for gradients if there are none of any layer, as where the loss does not fit the outputs.
+        unmoved: zeros, where no stimulus of this process' share had a part in a gradient: another's may. They are among
+            the troubles if it had any stimuli.
     """
 
     outputs: torch.Tensor = field(default_factory=lambda: torch.empty(0))
@@ -183,6 +173,7 @@ class Pass:
     features: torch.Tensor | None = None
     readout: torch.Tensor | None = None
     troubles: Mapping[tuple[str, str], Exception] = field(default_factory=dict[tuple[str, str], Exception])
+    unmoved: Mapping[tuple[str, str], torch.Tensor] = field(default_factory=dict[tuple[str, str], torch.Tensor])
 
 
 class _Troubles(dict[tuple[str, str], Exception]):
@@ -318,6 +309,10 @@ def run_bank(
 
     by_bank = {layer: weights[layer].by_filter(sums) for layer, sums in backward.found("gradients").items()}
     by_token = {layer: weights[layer].by_filter(sums, 1) for layer, sums in backward.found("token_gradients").items()}
+    by_kind = {"gradients": by_bank, "token_gradients": by_token, "squares": backward.found("squares")}
+    unmoved = {(kind, layer): by_kind[kind][layer] for kind, layer in backward.unmoved()}
+    for kind, layer in unmoved.keys() & troubles.keys():
+        del by_kind[kind][layer]
     return Pass(
         of("outputs").get("", torch.empty(0)),
         of("activations"),
@@ -325,10 +320,11 @@ def run_bank(
         of("inputs"),
         by_bank,
         by_token,
-        backward.found("squares"),
+        by_kind["squares"],
         None if readout is None else of("features").get(""),
         readout,
         {key: error for key, error in troubles.items() if key != _LOSS},
+        unmoved,
     )
 
 
@@ -345,9 +341,8 @@ def _all_rows(
     return rows
 
 
-def first_stimuli(bank: StimulusBank, each: int) -> StimulusBank:
-    """The first stimuli of a bank, as many as give each process so many of them, as of one token: they pass at once."""
-    count = each * _place()[1]
+def first_stimuli(bank: StimulusBank, count: int) -> StimulusBank:
+    """The first stimuli of a bank, as of one token: they pass at once."""
     return StimulusBank(bank.images[:count], bank.labels[:count] * 0, bank.ids[:count], bank.tokens[:1])
 
 
@@ -376,6 +371,7 @@ class _Backward:
         self.weights, self.leaves = weights, leaves
         self._troubles, self._labels = troubles, bank.labels
         self._moved: dict[str, set[str]] = {"gradients": set(), "token_gradients": set(), "squares": set()}
+        self._unmoved: list[tuple[str, str]] = []
         self._passed = False
         self.sizes = torch.bincount(bank.labels, minlength=len(bank.tokens)).tolist()
         self.total = len(bank)
@@ -430,8 +426,8 @@ class _Backward:
                 "Gradients of single stimuli are taken of layers that get a row for each stimulus; "
                 f"{layer!r} gets others. {_OTHERS}"
             )
-        if not reached:
-            raise ValueError((_UNMOVED if whole is None else _UNREACHED).format(layer))
+        if not reached and whole is not None:
+            raise ValueError(_UNREACHED.format(layer))
         wide, sums = self.squares[layer].dtype, torch.zeros_like(self.squares[layer])
         added = [_single_gradients(call, end).to(wide) for call, end in reached if end is not None]
         single = sum(added[1:], start=added[0]) if added else sums[None]
@@ -447,16 +443,21 @@ class _Backward:
             self._moved["squares"].add(layer)
 
     def found(self, kind: str) -> dict[str, torch.Tensor]:
-        """What came of one kind; once all has passed."""
+        """What came of one kind, zeros of what was not moved included; once all has passed."""
         loss = self._troubles.get(_LOSS)
         sums = {"gradients": self.bank, "token_gradients": self.token, "squares": self.squares}[kind]
         if loss is not None and sums:
             self._troubles[kind, ""] = loss
             return {}
-        for layer in sums:
-            if self._passed and layer not in self._moved[kind]:
-                self._troubles.setdefault((kind, layer), ValueError(_UNMOVED.format(layer)))
-        return {layer: values for layer, values in sums.items() if (kind, layer) not in self._troubles}
+        found = {layer: values for layer, values in sums.items() if (kind, layer) not in self._troubles}
+        self._unmoved += [(kind, layer) for layer in found if layer not in self._moved[kind]]
+        return found
+
+    def unmoved(self) -> list[tuple[str, str]]:
+        """Which of what was found no stimulus of this process had a part in: troubles from now on, if it had any."""
+        for kind, layer in self._unmoved if self._passed else ():
+            self._troubles[kind, layer] = ValueError(_UNMOVED.format(layer))
+        return self._unmoved
 
 
 _LOSS = ("loss", "")
@@ -1056,7 +1057,7 @@ def open_network(
         module: the network.
         layers: those with respect to whose weights it may be differentiated, where they hold one, of floating-point
             numbers.
-        refused: layer -> why its outputs cannot be looked at, as `refuse_layers` found it.
+        refused: layer -> why its outputs cannot be looked at.
     """
     modules = find_layers(module)
     found = {layer: all_weights(modules[layer]) for layer in layers}
@@ -1065,39 +1066,15 @@ def open_network(
         yield LiveNetwork(module, modules, dict(zip(weights, tensors, strict=True)), refused)
 
 
-def refuse_layers(
-    module: nn.Module,
-    bank: StimulusBank,
-    layers: Sequence[str],
-    *,
-    inputs: Sequence[str] = (),
-    squares: Sequence[str] = (),
-) -> dict[str, str]:
-    """Tries some stimuli, to find layers of which `run_bank` cannot give what is asked for, each with why.
-
-    Nothing is found where the network itself fails, as the look will say. Each process passes the same stimuli.
-    """
-    if not (layers or inputs or squares):
-        return {}
-    few = StimulusBank(bank.images[:_FEW], bank.labels[:_FEW] * 0, bank.ids[:_FEW], bank.tokens[:1])  # pass at once
-    try:
-        seen = run_bank(module, few, layers, inputs=inputs, squares=squares, shared=False)
-    except Exception:  # the look will say what is wrong, and with which probe
-        return {}
-    return {layer: str(error) for (_, layer), error in seen.troubles.items() if layer}
-
-
-_FEW = 3
-"""Stimuli that are tried: an axis of as many positions is rare."""
-
-
-def refuse_filters(module: nn.Module, bank: StimulusBank, layers: Sequence[str]) -> dict[str, str]:
+@contextmanager
+def refuse_filters(module: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, str]]:
     """Finds layers whose outputs do not have their filters on the second axis, or do not say on which, each with why.
 
-    It goes by what modules are: filters are second in what convolutions, their norms and pools give, and last in what
-    linear maps and layer norms give. What works place by place has them where what came before has them.
+    It watches what passes the network meanwhile, and goes by what modules are: filters are second in what convolutions,
+    their norms and pools give, and last in what linear maps and layer norms give. What works place by place has them
+    where what came before has them.
     """
-    modules, refused = find_layers(module), dict[str, str]()
+    refused = dict[str, str]()
     places: list[tuple[torch.Size, bool]] = []  # of all calls so far: what they gave, and whether filters are second
 
     def follow(name: str, part: nn.Module, _given: Any, output: Any) -> None:
@@ -1115,11 +1092,8 @@ def refuse_filters(module: nn.Module, bank: StimulusBank, layers: Sequence[str])
                 f"{('stimulus', *output.shape[1:])}."
             )
 
-    if not layers:
-        return refused
-    with suppress(Exception), torch.no_grad(), _looking(module, []), _hooked(modules, follow):
-        module(bank.images[:_FEW].to(_device(module), _dtype(module)))  # the look will say what is wrong with it
-    return refused
+    with _hooked(find_layers(module) if layers else {}, follow):
+        yield refused
 
 
 def _filters_second(layer: nn.Module, output: torch.Tensor) -> bool | None:

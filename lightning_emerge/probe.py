@@ -25,7 +25,7 @@ from torch.nn.parameter import is_lazy
 from lightning_emerge import capture as looking
 from lightning_emerge.data.stimuli import Stimuli
 from lightning_emerge.engine import budget
-from lightning_emerge.engine.conductor import Conductor, Sinks
+from lightning_emerge.engine.conductor import PAST, Conductor, Sinks
 from lightning_emerge.engine.endings import attend
 from lightning_emerge.engine.fitted import keep_fit
 from lightning_emerge.engine.thumbnails import keep_thumbnails
@@ -33,9 +33,6 @@ from lightning_emerge.records import Capture, Measurement, Needs, StimulusBank
 from lightning_emerge.schedules import LogSpaced, Schedule
 from lightning_emerge.sinks.arrays import STORE, ArraySink
 from lightning_emerge.sinks.tensorboard import tensorboard_sinks
-
-_PAST = "lightning_emerge_probes"
-"""Where a checkpoint has what the probes' earlier looks left."""
 
 _UNWRITTEN = "lightning_emerge_unwritten"
 """Where it has the names of probes whose look at its step is not in the records yet."""
@@ -80,7 +77,6 @@ class Probe(Callback, ABC):
         self.layers = layers
         self.on_error: Literal["report", "raise"] = on_error
         self.failed_at: int | None = None
-        self.left_out: frozenset[str] = frozenset()
         self._noted: set[str] = set()
         self._conductor: Conductor | None = None
         self._past: dict[str, Any] | None = None
@@ -116,6 +112,10 @@ class Probe(Callback, ABC):
                 looking.find_leaves(module, layer)
         return layers
 
+    def choose(self, module: nn.Module, layers: tuple[str, ...]) -> tuple[str, ...]:
+        """Chooses among the layers that `check` has found and that give what is needed: here all of them."""
+        return layers
+
     def note(self, record: str, text: str) -> None:
         """Says, once a fit for each record, of what it cannot be measured, and why."""
         if record not in self._noted:
@@ -123,9 +123,8 @@ class Probe(Callback, ABC):
             rank_zero_warn(f"{type(self).__name__} has no {record} {text}")
 
     def find_layers(self, module: nn.Module) -> tuple[str, ...]:
-        """Finds the layers that are named, or else those of the network but for what `left_out` has."""
-        layers = looking.match_layers(module, self.layers)
-        return layers if self.layers is not None else tuple(name for name in layers if name not in self.left_out)
+        """Finds the layers that are named, or else those of the network."""
+        return looking.match_layers(module, self.layers)
 
     def describe(self) -> str:
         """This probe's class path and arguments, as JSON; what JSON has no words for is named by its class."""
@@ -138,7 +137,6 @@ class Probe(Callback, ABC):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # Not in setup: a module may make its layers in setup or in configure_model.
-        self.left_out = frozenset()
         self.check(pl_module)
         self._left = {}
         self._noted.clear()
@@ -181,7 +179,7 @@ class Probe(Callback, ABC):
         checkpoint.update(self._left)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        self._past = checkpoint.get(_PAST)
+        self._past = checkpoint.get(PAST)
         self._unwritten = checkpoint.get(_UNWRITTEN, [])
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -211,7 +209,7 @@ def _shows_progress(trainer: Trainer) -> bool:
 
 def _leave(conductor: Conductor) -> dict[str, Any]:
     """What a checkpoint keeps of the probes' looks."""
-    return {_PAST: conductor.remember(), _UNWRITTEN: conductor.unwritten()}
+    return {PAST: conductor.remember(), _UNWRITTEN: conductor.unwritten()}
 
 
 def probes_of(trainer: Trainer) -> list[Probe]:
@@ -235,12 +233,25 @@ def refuse_sharding(strategies: Iterable[str]) -> None:
 
 
 def find_budget(
-    module: nn.Module, probes: Sequence[Probe], bank: StimulusBank | None, processes: int
+    module: nn.Module,
+    probes: Sequence[Probe],
+    bank: StimulusBank | None,
+    processes: int,
+    layers: Sequence[tuple[str, ...]] | None = None,
 ) -> budget.Budget | None:
-    """Works out what a look needs; None if no probe needs the bank, or if that cannot be told before the first look."""
+    """Works out what a look needs; None if no probe needs the bank, or if that cannot be told before the first look.
+
+    Args:
+        module: the network.
+        probes: what looks.
+        bank: what they look at.
+        processes: that share the bank.
+        layers: of each probe, if it is known which of them are left out.
+    """
     if bank is None or any(is_lazy(parameter) for parameter in module.parameters()):
         return None
-    asked = [budget.Asked(type(probe).__name__, probe.needs, probe.check(module)) for probe in probes]
+    found = layers if layers is not None else [probe.choose(module, probe.check(module)) for probe in probes]
+    asked = [budget.Asked(type(probe).__name__, probe.needs, own) for probe, own in zip(probes, found, strict=True)]
     try:
         with isolate_rng():
             return budget.plan_look(module, asked, bank, processes)
@@ -301,8 +312,9 @@ def _make_conductor(
 
 def _check_budget(trainer: Trainer, conductor: Conductor) -> None:
     """Says what looks will need, and stops all processes if process zero has not enough memory for it."""
-    probes, failure = [member.probe for member in conductor.members if member.broken is None], None
-    found = find_budget(conductor.module, probes, conductor.bank, trainer.world_size)  # pyright: ignore[reportArgumentType]
+    looking_on = [member for member in conductor.members if member.broken is None]
+    probes, layers = [member.probe for member in looking_on], [member.layers for member in looking_on]
+    found, failure = find_budget(conductor.module, probes, conductor.bank, trainer.world_size, layers), None  # pyright: ignore[reportArgumentType]
     if found is not None and trainer.is_global_zero:
         room = budget.memory_of(conductor.device)
         try:

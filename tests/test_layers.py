@@ -17,9 +17,9 @@ from lightning_emerge.capture import (
     default_layers,
     find_leaves,
     find_weights,
+    first_stimuli,
     open_network,
     refuse_filters,
-    refuse_layers,
     run_bank,
 )
 
@@ -27,6 +27,19 @@ from lightning_emerge.capture import (
 def make_bank(*shape: int, size: int = 23) -> le.StimulusBank:
     images = torch.randn(size, *shape, generator=torch.Generator().manual_seed(1)).double()
     return le.StimulusBank(images, torch.arange(size) % 2, tuple(map(str, range(size))), ("a", "b"))
+
+
+def refuse(network: nn.Module, bank: le.StimulusBank, layers: list[str], **asked: Any) -> dict[str, str]:
+    """Layers of which some stimuli do not give what is asked for, each with why."""
+    seen = run_bank(network, first_stimuli(bank, 3), layers, **asked)
+    return {layer: str(error) for (_, layer), error in seen.troubles.items()}
+
+
+def unfiltered(network: nn.Module, bank: le.StimulusBank, layers: list[str]) -> dict[str, str]:
+    with refuse_filters(network, layers) as found:
+        run_bank(network, first_stimuli(bank, 3), [])
+    assert not any(layer._forward_hooks for layer in network.modules())
+    return found
 
 
 class Twice(nn.Module):
@@ -100,7 +113,7 @@ def test_a_weight_that_is_used_without_a_call_is_refused_before_it_has_a_gradien
 
     network = Attends().double()
     for asked in ((["attention.out_proj"], ()), ((), ["attention.out_proj"])):
-        refused = refuse_layers(network, make_bank(5, 4), asked[0], squares=asked[1])
+        refused = refuse(network, make_bank(5, 4), asked[0], squares=asked[1])
         assert "'attention.out_proj' was not reached" in refused["attention.out_proj"]
 
 
@@ -118,7 +131,7 @@ def test_what_a_layer_gives_or_gets_in_several_calls_is_refused_by_name():
     for asked in ({"layers": ["conv"]}, {"layers": [], "pooled": ["conv"]}, {"layers": [], "inputs": ["conv"]}):
         (error,) = run_bank(network, bank, **asked).troubles.values()
         assert "called once a pass; 'conv' is called 2 times" in str(error)
-    refused = refuse_layers(network, bank, ["conv", "relu", "fc"])
+    refused = refuse(network, bank, ["conv", "relu", "fc"])
     assert set(refused) == {"conv", "relu"}
     with open_network(network, [], refused) as live:
         with pytest.raises(ValueError, match="'conv' is called 2 times"):
@@ -164,7 +177,7 @@ class Sequence(nn.Module):
 
 
 def test_filters_of_maps_of_positions_are_refused_by_name():
-    refused = refuse_filters(Sequence().double(), make_bank(3, 8, 8), ["patches", "norm", "mix", "act", "fc"])
+    refused = unfiltered(Sequence().double(), make_bank(3, 8, 8), ["patches", "norm", "mix", "act", "fc"])
     assert set(refused) == {"norm", "mix", "act"}
     assert "'mix' has them elsewhere: it gives ('stimulus', 16, 6)" in refused["mix"]
 
@@ -182,7 +195,7 @@ def make_last() -> nn.Sequential:
 
 
 def test_filters_of_channels_last_networks_are_refused_by_name():
-    refused = refuse_filters(make_last().double(), make_bank(3, 10, 10), ["0", "1", "2", "3", "4", "5"])
+    refused = unfiltered(make_last().double(), make_bank(3, 10, 10), ["0", "1", "2", "3", "4", "5"])
     assert set(refused) == {"0", "1", "2", "3"}
 
 
@@ -195,13 +208,13 @@ def test_filters_of_channels_last_networks_are_refused_by_name():
     ids=["resnet18", "vgg"],
 )
 def test_filters_of_convolutional_networks_are_their_second_axis(network, layers):
-    assert refuse_filters(network.double(), make_bank(3, 64, 64, size=3), layers) == {}
+    assert unfiltered(network.double(), make_bank(3, 64, 64, size=3), layers) == {}
 
 
 def test_a_convnext_has_those_of_its_convolutions_alone():
     network = convnext_tiny().double()
     layers = [layer for layer in default_layers(network) if layer.startswith(("features.0", "features.1.0", "classif"))]
-    refused = refuse_filters(network, make_bank(3, 32, 32, size=2), layers)
+    refused = unfiltered(network, make_bank(3, 32, 32, size=2), layers)
     assert {layer for layer in layers if layer not in refused} == {
         "features.0",
         "features.1.0.block.0",

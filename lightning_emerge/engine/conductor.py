@@ -23,7 +23,7 @@ from lightning_emerge.engine.budget import drawable
 from lightning_emerge.engine.costs import CAPTURE, WAIT, Costs
 from lightning_emerge.engine.device import full_precision, settle
 from lightning_emerge.engine.lent import Backup, ChangedError, is_foreign, same_streams, unchanged
-from lightning_emerge.engine.passes import ask, ask_all, leave_out, pass_bank, trouble_of
+from lightning_emerge.engine.passes import Kinds, ask, ask_all, pass_bank, trouble_of, try_layers
 from lightning_emerge.engine.writer import Findings, Writer
 from lightning_emerge.records import Capture, Measurement, Needs, Past, StimulusBank
 from lightning_emerge.schedules import Schedule
@@ -31,6 +31,12 @@ from lightning_emerge.sinks.arrays import ArraySink
 from lightning_emerge.sinks.checks import axis_names, check_measurement
 from lightning_emerge.sinks.tensorboard import TensorBoardSink
 from lightning_emerge.weights import Weight
+
+PAST = "lightning_emerge_probes"
+"""Where a checkpoint has what `Conductor.remember` gave."""
+
+LAYERS = "layers of probes"
+"""Where that has the layers that probes chose which named none: a name that no class has."""
 
 
 class Looker(Protocol):
@@ -41,9 +47,9 @@ class Looker(Protocol):
     layers: Sequence[str] | None
     on_error: Literal["report", "raise"]
     failed_at: int | None
-    left_out: frozenset[str]
 
     def check(self, module: nn.Module, /) -> tuple[str, ...]: ...
+    def choose(self, module: nn.Module, layers: tuple[str, ...], /) -> tuple[str, ...]: ...
     def measure(self, capture: Capture, /) -> Iterable[Measurement]: ...
     def draw(self, measurement: Measurement, /) -> Figure | None: ...
     def describe(self) -> str: ...
@@ -69,7 +75,8 @@ class _Member:
     last: int = -1  # step of its last look at the bank or the weights
     first: Past | None = None
     latest: tuple[Past, ...] = ()  # its last two looks: a run that goes on in another folder takes the last one again
-    broken: BaseException | None = None  # what its schedule raised, or why no layer is left for it
+    broken: BaseException | None = None  # what its schedule raised, or why it cannot look at its layers
+    lacking: Exception | None = None  # why no layer is left for it, if it has other things to look at
     size: int = 0  # bytes of the records of its last look
     drawn: set[str] = field(default_factory=set[str])  # measurements that were drawn once under guard
 
@@ -151,10 +158,6 @@ class Conductor:
     ) -> None:
         self.module, self.bank = module, bank
         self.device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
-        for probe in probes:
-            probe.left_out = frozenset()
-        if bank is not None:
-            leave_out(module, bank, {type(one).__name__ + _suffix(one, probes): one for one in probes}, self.device)
         self.members = [_enlist(probe, probes, module, steps_per_epoch) for probe in probes]
         for probe in probes:
             probe.failed_at = None
@@ -162,7 +165,7 @@ class Conductor:
         self.weights = looking.find_weights(module, self._union([m for m in self.members if m.probe.needs.of_weights]))
         self.refused, self.unfiltered = dict[str, str](), dict[str, str]()
         self.told: set[str] = set()
-        self._leave_out()
+        self._leave_out((past or {}).get(LAYERS, {}))
         self._recall(past or {})
         self.began, self.step = step, step - 1
         self.recorded = {done for sink in sinks.records for done in sink.steps}
@@ -178,53 +181,58 @@ class Conductor:
             Writer(sinks.records, sinks.boards, self.costs, strict=strict) if looking.is_process_zero() else None
         )
 
-    def _leave_out(self) -> None:
-        """Tries the layers on some stimuli: what a probe cannot measure is left out, or refused if it was named."""
+    def _leave_out(self, before: Mapping[str, Sequence[str]]) -> None:
+        """Tries the layers on some stimuli: what a probe cannot measure is left out, or refused if it was named.
+
+        A run that goes on keeps to the layers that it had: where weights decide what is reached, they may now decide
+        otherwise.
+        """
+        found, bank = dict[tuple[str, str], str](), self.bank
+        asked = ask_all([_tried(m) for m in self.members] + [_watched(m) for m in self.members], self.order)
+        if bank is not None and len(bank) and not any(map(is_lazy, self.module.parameters())):
+            found = try_layers(self.module, bank, asked, self.device)
+        self.refused = {layer: why for (kind, layer), why in found.items() if kind == "activations"}
+        self.unfiltered = {layer: why for (kind, layer), why in found.items() if kind == "filters"}
         for member in self.members:
-            self._leave(member, self._twins(member))
-        bank = self.bank
-        if bank is None or not len(bank) or any(map(is_lazy, self.module.parameters())):
-            return
+            keys = [(kind, layer) for kind, layers in _tried(member).items() for layer in layers]
+            why = {layer: found[kind, layer] for kind, layer in reversed(keys) if (kind, layer) in found}
+            why |= self._twins(member, why)
+            kept = tuple(before.get(member.name, ())) if member.probe.layers is None else ()
+            kept = kept if {*kept} <= {*member.layers} else ()
+            if kept:
+                why = {layer: text for layer, text in why.items() if layer not in kept}
+                self.refused = {layer: text for layer, text in self.refused.items() if layer not in kept}
+            self._leave(member, why, kept)
 
-        def asked(needed: Callable[[Needs], bool]) -> tuple[str, ...]:
-            return self._union([m for m in self.members if needed(m.probe.needs)])
-
-        with isolate_rng(), full_precision():
-            seen = asked(lambda needs: _sees(needs) or needs.network)
-            self.refused = looking.refuse_layers(self.module, bank, seen)
-            self.unfiltered = looking.refuse_filters(self.module, bank, asked(_sees))
-            inputs = looking.refuse_layers(self.module, bank, (), inputs=asked(lambda needs: needs.inputs))
-            squares = looking.refuse_layers(self.module, bank, (), squares=asked(lambda needs: needs.gradient_squares))
-        for member in self.members:
-            needs = member.probe.needs
-            tried = [
-                (_sees(needs), self.refused),
-                (needs.filters, self.unfiltered),
-                (needs.inputs, inputs),
-                (needs.gradient_squares, squares),
-            ]
-            why = {layer: text for needed, refused in reversed(tried) if needed for layer, text in refused.items()}
-            self._leave(member, {layer: why[layer] for layer in member.layers if layer in why})
-
-    def _twins(self, member: _Member) -> dict[str, str]:
+    def _twins(self, member: _Member, out: Collection[str]) -> dict[str, str]:
         """Layers that share their weight with an earlier one, if all weights of a probe are taken together."""
         needs, known, found = member.probe.needs, dict[int, str](), dict[str, str]()
-        for layer in member.layers if needs.gradient_squares or (needs.network and needs.weights) else ():
+        together = needs.gradient_squares or (needs.network and needs.weights)
+        for layer in [layer for layer in member.layers if together and layer not in out]:
             for source in self.weights[layer].sources:
                 other = known.setdefault(id(source), layer)
                 if other != layer:
                     found[layer] = f"Weights that are taken together count once; {layer!r} has that of {other!r}."
         return found
 
-    def _leave(self, member: _Member, why: Mapping[str, str]) -> None:
-        if not why:
+    def _leave(self, member: _Member, why: Mapping[str, str], kept: tuple[str, ...]) -> None:
+        probe, found = member.probe, member.layers
+        left = kept or probe.choose(self.module, tuple(layer for layer in found if layer not in why))
+        out = [layer for layer in probe.choose(self.module, found) if layer in why]
+        member.layers = left
+        if not out:
             return
-        left = tuple(layer for layer in member.layers if layer not in why)
-        if left and member.probe.layers is None:
-            member.layers = left
-            rank_zero_warn(f"{member.name} leaves out {', '.join(why)}. {' '.join(why.values())}")
-        else:  # its next look says so, and switches it off
-            member.layers, member.broken = (), looking.LayersError(why)
+        names, reasons = ", ".join(out), " ".join(dict.fromkeys(why[layer] for layer in out))
+        error = ValueError(
+            f"{member.name} looks at layers that give what it needs when images pass; none of {names} does. {reasons}"
+        )
+        if probe.layers is not None:
+            member.layers, member.broken = (), ValueError(reasons)  # its next look says so, and switches it off
+        elif not left and not (probe.needs.outputs or probe.needs.features):
+            member.broken = error
+        else:
+            member.lacking = None if left else error
+            rank_zero_warn(f"{member.name} leaves out {names}. {reasons}")
 
     def begin(self, step: int, again: Sequence[str] = ()) -> None:
         """Looks before the first step, unless the run goes on from a step that was looked at before it stopped.
@@ -357,7 +365,8 @@ class Conductor:
 
     def remember(self) -> dict[str, Any]:
         """What the probes' earlier looks left, as tensors and plain values, for a checkpoint."""
-        kept: dict[str, Any] = {}
+        chosen = {m.name: list(m.layers) for m in self.members if m.probe.layers is None and m.layers}
+        kept: dict[str, Any] = {LAYERS: chosen}
         for member in self.members:
             if member.first is not None:
                 kept[member.name] = [{**vars(past)} for past in (member.first, *member.latest)]
@@ -445,8 +454,8 @@ class Conductor:
         """Measures with one probe after the other, up to one that changes what it is lent."""
         found, failures, backup = list[Findings](), dict[int, BaseException](), Backup(self.module)
         for number, member in enumerate(due):
+            trouble = member.broken or troubles.get(number)
             try:
-                trouble = member.broken or troubles.get(number)
                 if trouble is not None:
                     raise trouble
                 if self.writer is not None:
@@ -456,7 +465,7 @@ class Conductor:
                 failures[number] = error
                 break
             except _FAILURES as error:
-                failures[number] = _no_layers(member) or error
+                failures[number] = trouble or member.lacking or error
         return found, failures
 
     def _hand_over(
@@ -610,15 +619,23 @@ def _gradient(weight: Weight, value: torch.Tensor, own: Collection[int] | None) 
     return torch.zeros_like(value) if gradient is None else weight.by_filter(gradient.detach()).clone()
 
 
-def _no_layers(member: _Member) -> Exception | None:
-    """What went wrong, if it is that there is nothing to look at."""
-    left_out = sorted(member.probe.left_out)
-    if member.layers or not left_out:
-        return None
-    return ValueError(
-        f"{member.name} looks at layers that give what it needs when images pass; none of {', '.join(left_out)} does. "
-        "Name other layers."
-    )
+def _tried(member: _Member) -> Kinds:
+    """What a probe's layers have to give, so that it can look at them; of named ones, a look says what they lack."""
+    needs, default = member.probe.needs, member.probe.layers is None
+    differentiates = needs.bank_gradients or needs.token_gradients or (needs.network and needs.weights)
+    kinds = {
+        "activations": _sees(needs) or (default and needs.network and not needs.weights),
+        "filters": needs.filters,
+        "inputs": needs.inputs,
+        "gradients": default and differentiates,
+        "squares": needs.gradient_squares,
+    }
+    return {kind: member.layers for kind, wanted in kinds.items() if wanted}
+
+
+def _watched(member: _Member) -> Kinds:
+    """What is refused to a probe that runs the network, where it asks for what these layers give."""
+    return {"activations": member.layers} if member.probe.needs.network else {}
 
 
 def _own(member: _Member, capture: Capture) -> Capture:
@@ -670,15 +687,8 @@ def _on(device: torch.device, past: Past) -> Past:
 
 
 def _enlist(probe: Looker, probes: Sequence[Looker], module: nn.Module, steps_per_epoch: float) -> _Member:
-    layers, broken = (), None
-    try:
-        layers = probe.check(module)
-    except ValueError as error:
-        if not probe.left_out:
-            raise
-        broken = error  # it had layers to look at until some were left out
     schedule = _bind(probe.schedule, steps_per_epoch)
-    return _Member(probe, layers, schedule, _suffix(probe, probes), probe.describe(), broken=broken)
+    return _Member(probe, probe.check(module), schedule, _suffix(probe, probes), probe.describe())
 
 
 def _bind(schedule: Schedule, steps_per_epoch: float) -> Schedule:

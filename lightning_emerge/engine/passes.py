@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from lightning.pytorch.utilities.seed import isolate_rng
-from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import nn
-from torch.nn.parameter import is_lazy
 
 from lightning_emerge import capture as looking
 from lightning_emerge.engine.device import full_precision
@@ -32,15 +30,13 @@ _NEEDS = {
 _DIFFERENTIATED = ("gradients", "token_gradients", "squares")
 _ELSEWHERE = "another process could not run the stimulus bank, or not for what the probe needs"
 _FEW = 3
-"""Stimuli that each process passes to see which layers they reach: with one, a row for all would look like one each."""
+"""Stimuli that are tried: with one, a row for all would look like one each; an axis of as many positions is rare."""
 
 
-class Chooser(Protocol):
-    """A probe, as far as its layers are concerned."""
-
-    needs: ClassVar[Needs]
-    layers: Sequence[str] | None
-    left_out: frozenset[str]
+_UNTRIED = (
+    "Filters are looked at where they are the second axis of a layer's output; where {!r} has them is not known, as "
+    "the network failed: {}"
+)
 
 
 def ask(needs: Needs, layers: Sequence[str]) -> Kinds:
@@ -66,7 +62,7 @@ def trouble_of(asked: Kinds, troubles: Mapping[tuple[str, str], Exception]) -> E
 
 
 def pass_bank(
-    module: nn.Module, bank: StimulusBank, asked: Kinds, device: torch.device
+    module: nn.Module, bank: StimulusBank, asked: Kinds, device: torch.device, *, shared: bool = True
 ) -> tuple[looking.Pass, dict[str, Convolution], Troubles]:
     """Runs stimuli through the network once; or twice if it runs, but not so that it can be differentiated.
 
@@ -77,15 +73,16 @@ def pass_bank(
         bank: the stimuli.
         asked: what `ask_all` gives.
         device: of the network.
+        shared: whether processes share the bank, or each passes all of it.
 
     Returns:
         What could be had in all processes; how the convolutions among the inputs' layers work; the errors of the rest.
     """
-    seen, troubles = _try_pass(module, bank, asked, device)
+    seen, troubles = _try_pass(module, bank, asked, device, shared=shared)
     plain = {kind: () if kind in _DIFFERENTIATED else layers for kind, layers in asked.items()}
     if ("", "") in troubles and plain != asked:
         error = troubles["", ""]
-        seen, troubles = _try_pass(module, bank, plain, device)
+        seen, troubles = _try_pass(module, bank, plain, device, shared=shared)
         troubles |= {(kind, ""): error for kind in _DIFFERENTIATED if asked[kind]}
     convolutions = dict[str, Convolution]()
     for layer in seen.inputs:
@@ -93,20 +90,22 @@ def pass_bank(
             convolutions[layer] = looking.describe_convolution(module, layer)
         except Exception as error:
             troubles["inputs", layer] = error
-    troubles = _share(asked, troubles, device)
-    for kind, layer in _keys(asked):
-        if kind in _NEEDS and trouble_of({kind: (layer,)}, troubles):
-            getattr(seen, kind).pop(layer, None)
+    troubles = _share(asked, troubles, seen.unmoved, device)
+    for kind in _NEEDS:
+        given = getattr(seen, kind) | {layer: zeros for (own, layer), zeros in seen.unmoved.items() if own == kind}
+        had = [layer for layer in asked[kind] if not trouble_of({kind: (layer,)}, troubles)]
+        setattr(seen, kind, {layer: given[layer] for layer in had})  # in the order that all processes share
     return seen, convolutions, troubles
 
 
 def _try_pass(
-    module: nn.Module, bank: StimulusBank, asked: Kinds, device: torch.device
+    module: nn.Module, bank: StimulusBank, asked: Kinds, device: torch.device, *, shared: bool
 ) -> tuple[looking.Pass, Troubles]:
     layers: dict[str, Any] = {kind: asked[kind] for kind in _NEEDS if kind != "activations"}
     seen, troubles = looking.Pass(), Troubles()
     try:
-        seen = looking.run_bank(module, bank, asked["activations"], **layers, features=bool(asked.get("features")))
+        features = bool(asked.get("features"))
+        seen = looking.run_bank(module, bank, asked["activations"], **layers, features=features, shared=shared)
         troubles |= seen.troubles
     except Exception as error:
         troubles["", ""] = error
@@ -115,57 +114,45 @@ def _try_pass(
     return looking.Pass(), {("", ""): troubles.get(("", ""), RuntimeError(_ELSEWHERE))}
 
 
-def _share(asked: Kinds, troubles: Troubles, device: torch.device) -> Troubles:
-    """Makes what fails in one process fail in all."""
+def _share(
+    asked: Kinds, troubles: Troubles, unmoved: Mapping[tuple[str, str], object], device: torch.device
+) -> Troubles:
+    """Makes what fails in one process fail in all; what no stimulus moves in one is missing if none does in any."""
     keys = [("", ""), *_keys(asked)]
-    failed = looking.agree([key in troubles for key in keys], device)
-    error = RuntimeError(_ELSEWHERE)
-    return {key: troubles.get(key, error) for key, missing in zip(keys, failed, strict=True) if missing}
+    failed = looking.agree([key in troubles and key not in unmoved for key in keys], device)
+    moved = looking.agree([key not in troubles and key not in unmoved for key in keys], device)
+    error, rows = RuntimeError(_ELSEWHERE), zip(keys, failed, moved, strict=True)
+    return {key: troubles.get(key, error) for key, missing, had in rows if missing or not had}
 
 
 def _keys(asked: Kinds) -> list[tuple[str, str]]:
     return [(kind, layer) for kind, layers in asked.items() for layer in dict.fromkeys(("", *layers))]
 
 
-def leave_out(module: nn.Module, bank: StimulusBank, probes: Mapping[str, Chooser], device: torch.device) -> None:
-    """Tells probes that name no layers which of the network's do not give what they need, and says it once of each.
+def try_layers(module: nn.Module, bank: StimulusBank, asked: Kinds, device: torch.device) -> dict[tuple[str, str], str]:
+    """Passes a few stimuli, to see what single layers cannot give. Every process calls it, and passes the same ones.
 
-    Every process calls it. A few stimuli pass the network, as in a look.
+    Where the network itself fails it is not known where filters are. Of all else the look will say so, as of the loss.
+
+    Args:
+        module: the network.
+        bank: whose first stimuli pass.
+        asked: what `ask_all` gives.
+        device: of the network.
+
+    Returns:
+        (kind, layer) -> why not, the same in all processes. The kind "filters" is of the layers whose activations are
+        asked for.
     """
-    asking = {name: own for name, own in probes.items() if own.layers is None and _of_default(own.needs)}
-    if not asking or any(map(is_lazy, module.parameters())):
-        return
-    layers = looking.default_layers(module)
-    wanted = {kind for probe in asking.values() for kind in _of_default(probe.needs)}
-    able = {"inputs": looking.find_convolution, "squares": looking.find_leaves}
-    asked = {kind: _able(module, layers, able.get(kind)) if kind in wanted else () for kind in _NEEDS}
-    with isolate_rng(), full_precision():
-        *_, troubles = pass_bank(module, looking.first_stimuli(bank, _FEW), {"outputs": ("",), **asked}, device)
-    for name, probe in asking.items():
-        found = [(layer, kind) for layer in layers for kind in _of_default(probe.needs) if (kind, layer) in troubles]
-        why = {layer: troubles[kind, layer] for layer, kind in reversed(found)}
-        probe.left_out = frozenset(why)
-        if why:
-            left, reasons = ", ".join(reversed(why)), " ".join(map(str, reversed(why.values())))
-            rank_zero_warn(f"{name} leaves out {left}. {reasons}")
-
-
-def _of_default(needs: Needs) -> list[str]:
-    """Which kinds a layer has to give, so that a probe that names none can look at it."""
-    seen = needs.activations or needs.pooled or (needs.network and not needs.weights)
-    moved = needs.bank_gradients or needs.token_gradients or (needs.network and needs.weights)
-    kinds = {"activations": seen, "inputs": needs.inputs, "gradients": moved, "squares": needs.gradient_squares}
-    return [kind for kind, wanted in kinds.items() if wanted]
-
-
-def _able(module: nn.Module, layers: Sequence[str], check: Callable[[nn.Module, str], Any] | None) -> tuple[str, ...]:
-    """The layers that a check refuses none of."""
-    able: list[str] = []
-    for layer in layers:
-        try:
-            if check is not None:
-                check(module, layer)
-        except ValueError:  # whoever needs them is told by its own check
-            continue
-        able.append(layer)
-    return tuple(able)
+    seen = asked["activations"]
+    if not any(asked[kind] for kind in _NEEDS):
+        return {}
+    with isolate_rng(), full_precision(), looking.refuse_filters(module, seen) as unfiltered:
+        *_, troubles = pass_bank(module, looking.first_stimuli(bank, _FEW), asked, device, shared=False)
+    if ("", "") in troubles:
+        return {("filters", layer): _UNTRIED.format(layer, troubles["", ""]) for layer in seen}
+    elsewhere = looking.agree([layer in unfiltered for layer in seen], device)
+    found = {
+        ("filters", layer): unfiltered.get(layer, _ELSEWHERE) for layer, one in zip(seen, elsewhere, strict=True) if one
+    }
+    return found | {(kind, layer): str(error) for (kind, layer), error in troubles.items() if layer}

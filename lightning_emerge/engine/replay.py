@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from lightning_emerge.engine.checkpoints import find_mismatch, read_checkpoint
-from lightning_emerge.engine.conductor import Conductor, Looker, Sinks
+from lightning_emerge.engine.conductor import LAYERS, PAST, Conductor, Looker, Sinks
 from lightning_emerge.records import StimulusBank
 
 
@@ -52,7 +52,9 @@ def replay(
     Raises:
         ValueError: if a checkpoint does not fit the module.
     """
-    conductor = Conductor(module, probes, bank, sinks, step=next(iter(checkpoints)))
+    step, first = next(iter(checkpoints.items()))
+    layers = read_checkpoint(first).get(PAST, {}).get(LAYERS, {})
+    conductor = Conductor(module, probes, bank, sinks, step=step, past={LAYERS: layers})
     try:
         for step, path in checkpoints.items():
             load_weights(module, path)

@@ -66,8 +66,7 @@ class AblationProbe(Probe):
     ) -> None:
         super().__init__(schedule or LogSpaced(2), layers, on_error)
 
-    def check(self, module: nn.Module) -> tuple[str, ...]:
-        layers = super().check(module)
+    def choose(self, module: nn.Module, layers: tuple[str, ...]) -> tuple[str, ...]:
         return spaced_convolutions(module, layers, every=3, count=3) if self.layers is None else layers
 
     def measure(self, capture: Capture) -> Iterable[Measurement]:

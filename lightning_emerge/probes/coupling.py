@@ -58,7 +58,8 @@ class CouplingProbe(Probe):
     Args:
         schedule: as for any probe; `LogSpaced(5)` if none is given.
         layers: as for any probe. Those that are no convolutions are left out, and if none are given,
-            those with groups; two that lie on both sides of such a layer are no pair.
+            those with groups and those that cannot be described; two that lie on both sides of such a layer are no
+            pair.
         stimuli: of how many stimuli of the bank, spread evenly over it, at least 2; one of each token in any case. The
             orders of the weights make strengths uncertain, not the stimuli, so that more of them change little.
         seed: of the orders, the same at every look.
@@ -85,10 +86,12 @@ class CouplingProbe(Probe):
         self._pairs: list[tuple[str, str]] = []
 
     def check(self, module: nn.Module) -> tuple[str, ...]:
-        named = self.find_layers(module)
-        grouped = self.layers is not None  # what is named is refused, with the reason
-        layers = tuple(layer for layer in named if looking.is_convolution(module, layer, grouped=grouped))
-        self._pairs = _pairs(named, {layer: looking.find_convolution(module, layer) for layer in layers})
+        named, chosen = self.find_layers(module), self.layers is not None
+        layers = tuple(layer for layer in named if looking.is_convolution(module, layer, grouped=chosen))
+        for layer in layers if chosen else ():  # of the others, those that do not fit are left out
+            looking.find_convolution(module, layer)
+        weights = looking.find_weights(module, layers)
+        self._pairs = _pairs(named, {layer: weight.read().shape for layer, weight in weights.items()})
         if not self._pairs:
             raise ValueError(_NONE.format(", ".join(named)))
         return layers
@@ -142,10 +145,10 @@ class CouplingProbe(Probe):
         return draw_graph(Graph(preferred, edges, tokens), f"Effective couplings, step {measurement.step}")
 
 
-def _pairs(named: Sequence[str], found: Mapping[str, nn.Conv2d]) -> list[tuple[str, str]]:
-    """Layers that follow each other, are convolutions and fit."""
-    both = [(a, b) for a, b in pairwise(named) if a in found and b in found]
-    return [(a, b) for a, b in both if found[b].in_channels == found[a].out_channels]
+def _pairs(named: Sequence[str], shapes: Mapping[str, Sequence[int]]) -> list[tuple[str, str]]:
+    """Layers that follow each other, are convolutions and fit, by the shapes of the convolutions' weights."""
+    both = [(a, b) for a, b in pairwise(named) if a in shapes and b in shapes]
+    return [(a, b) for a, b in both if shapes[b][1] == shapes[a][0]]
 
 
 def _widened(strengths: Tensor, size: int) -> Tensor:

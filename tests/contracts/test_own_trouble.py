@@ -391,9 +391,10 @@ def test_a_probe_that_has_no_layer_left_says_so_and_costs_no_other(fit, recwarn)
     assert off(probes) == {"SimilarityProbe", "CouplingProbe"}
     lines = [str(one.message) for one in recwarn if "switched off" in str(one.message)]
     assert (
-        "SimilarityProbe looks at layers that give what it needs when images pass; none of aux, conv, fc does"
+        "SimilarityProbe looks at layers that give what it needs when images pass; none of conv, aux, fc does"
         in lines[0]
     )
     assert "CouplingProbe looks at" in lines[1]
+    assert all("'conv' was not reached" in line and "'aux' was not reached" in line for line in lines)
     assert np.isfinite(records.bank_accuracy.values).all()
     assert list(records.token_gradient_norm[records.token_gradient_norm.dims[1]].values) == ["conv", "fc"]

@@ -19,6 +19,8 @@ from torchvision.models import ResNet
 from torchvision.models.resnet import BasicBlock
 
 import lightning_emerge as le
+from lightning_emerge.engine.conductor import LAYERS, PAST, Conductor, Sinks
+from lightning_emerge.engine.replay import replay
 from lightning_emerge.measures.collapse import self_duality
 
 STEPS = 4
@@ -181,6 +183,101 @@ def test_a_resnet_has_self_duality_and_dead_channels(fit):
     assert np.isfinite(dead[:, :-1]).all()
     assert np.isnan(dead[:, -1]).all()
     assert (dead[:, 0] == 0.25).all()
+
+
+# One trial
+
+
+class Spare(Tied):
+    """Also with a layer that is not called, and one that is called twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spare, self.again, self.passes = nn.Linear(3, 3), nn.Linear(3, 3), list[int]()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if not self.training:
+            self.passes.append(len(images))
+        return self.again(self.again(super().forward(images)))
+
+
+def test_layers_are_tried_once_and_what_is_left_out_for_several_reasons_is_said_at_once(fit):
+    looks, learner = le.At([0]), Learner(Spare())
+    curvature = le.CurvatureProbe(eigenvalues=1, iterations=2, vectors=2, schedule=le.At([99]))
+    _, said = fit(learner, le.GradientNoiseProbe(looks), le.SimilarityProbe(looks), curvature)
+    twin = "Weights that are taken together count once; 'two' has that of 'one'."
+    assert [line.partition(". ")[0] for line in said] == [
+        "GradientNoiseProbe leaves out two, spare",
+        "SimilarityProbe leaves out spare, again",
+        "CurvatureProbe leaves out two, spare",
+    ]
+    assert twin in said[0]
+    assert "those of 'spare' are not among them" in said[0]
+    assert "'spare' was not reached" in said[1]
+    assert "'again' is called 2 times" in said[1]
+    assert learner.network.passes[:3] == [3, 1, 6]  # the trial, the budget and the first token of the first look
+
+
+class Silencing(le.Probe):
+    """One of its layers at most, the last of those that there are."""
+
+    needs = le.Needs(activations=True)
+
+    def choose(self, module: nn.Module, layers: tuple[str, ...]) -> tuple[str, ...]:
+        return layers[-1:]
+
+    def measure(self, capture: le.Capture) -> list[le.Measurement]:
+        return [le.Measurement("chosen", np.zeros(1), (le.Axis("layer", capture.layers),), capture.step)]
+
+
+def test_a_probe_chooses_among_the_layers_that_are_left(fit):
+    records, said = fit(Learner(Spare()), Silencing(le.At([0])))
+    assert records.layer.values.tolist() == ["fc"]
+    assert [line.partition(". ")[0] for line in said] == ["Silencing leaves out again"]
+
+
+class Routed(nn.Module):
+    """What is reached depends on a weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.flat, self.one, self.two, self.fc = nn.Flatten(), nn.Linear(192, 3), nn.Linear(3, 3), nn.Linear(3, 3)
+        nn.init.ones_(self.fc.bias)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        rows = self.one(self.flat(images))
+        return self.fc(self.two(rows) if self.fc.bias.sum() > 0 else rows)
+
+
+@pytest.mark.parametrize("reached", [True, False])
+def test_a_run_that_goes_on_or_is_replayed_keeps_to_the_layers_that_it_had(reached, tmp_path, recwarn):
+    def make(*, open_: bool) -> Routed:
+        network = Routed()
+        network.fc.bias.data *= 1 if open_ else -1
+        return network
+
+    def layers(conductor: Conductor) -> list[tuple[str, ...]]:
+        conductor.close()
+        return [member.layers for member in conductor.members]
+
+    images, labels = make_stimuli()
+    bank = le.StimulusBank(images, labels, tuple(map(str, range(len(labels)))), ("a", "b", "c"))
+    probes = [le.SimilarityProbe(), le.MaximisationProbe(), le.TokenGradientProbe(), le.SimilarityProbe(layers=["one"])]
+    before = Conductor(make(open_=reached), probes, bank, Sinks(), step=0)
+    had = ("one", "two", "fc") if reached else ("one", "fc")
+    assert layers(before) == [had, had, had, ("one",)]
+    past = before.remember()
+    after = Conductor(make(open_=not reached), probes, bank, Sinks(), step=1, past=past)
+    assert layers(after) == layers(before)
+    assert not after.refused.keys() & {*had}
+    fresh = Conductor(make(open_=not reached), probes, bank, Sinks(), step=1, past={LAYERS: {"SimilarityProbe": ["x"]}})
+    assert layers(fresh)[0] == (("one", "fc") if reached else ("one", "two", "fc"))
+    state = {"global_step": 0, "state_dict": make(open_=not reached).state_dict(), PAST: past}
+    torch.save(state, tmp_path / "a.ckpt")
+    again = [le.SimilarityProbe()]
+    conductor = replay(make(open_=True), again, bank, {0: tmp_path / "a.ckpt"}, Sinks(), lambda: None)
+    assert layers(conductor) == [had]
 
 
 # Weights that are made of others

@@ -137,7 +137,7 @@ import torch, torch.distributed as dist
 from torch import nn
 import lightning_emerge as le
 from lightning_emerge.capture import add_up, gather
-from lightning_emerge.engine.passes import ask, ask_all, leave_out, pass_bank, trouble_of
+from lightning_emerge.engine.passes import ask, ask_all, pass_bank, trouble_of, try_layers
 
 torch.set_num_threads(1)
 folder, SIZE = sys.argv[1], 9
@@ -146,22 +146,40 @@ class Uneven(nn.Module):
     def __init__(self, case, alone):
         super().__init__()
         self.first, self.second, self.head = nn.Linear(4, 3), nn.Linear(3, 3), nn.Linear(3, 2)
-        self.case, self.alone = case, alone
+        self.case, self.alone, self.calls = case, alone, 0
 
     def forward(self, rows):
+        self.calls += 1
         hidden = self.first(rows)
         if not (self.case == "unreached" and self.alone):
             hidden = hidden + self.second(hidden)
         if self.case == "breaks" and self.alone and torch.is_grad_enabled():
             raise RuntimeError("planted")
-        if self.case == "stops" and self.alone:
+        if self.alone and (self.case == "stops" or (self.case == "once" and self.calls <= 2)):
             raise RuntimeError("planted")
         out = self.head(hidden)
         return {"out": out} if self.case == "dict" and self.alone else out
 
 class One(le.Probe):
-    needs = le.Needs(activations=True, outputs=True, token_gradients=True)
+    needs = le.Needs(activations=True, outputs=True, token_gradients=True, gradient_squares=True)
     def measure(self, capture): ...
+
+def by_hand(case, bank):
+    # Gradients of each token's loss and mean squares of those of stimuli, each through the network of its process.
+    found = []
+    for number in range(SIZE):
+        torch.manual_seed(0)
+        network = Uneven(case, number % 2 == 1)
+        network.calls = 2
+        loss = nn.functional.cross_entropy(network(bank.images[number : number + 1]), bank.labels[number : number + 1])
+        weights = [getattr(network, layer).weight for layer in ("first", "second", "head")]
+        own = torch.autograd.grad(loss, weights, allow_unused=True)
+        found.append([torch.zeros_like(weight) if one is None else one for weight, one in zip(weights, own)])
+    layers = {layer: torch.stack(rows) for layer, rows in zip(("first", "second", "head"), zip(*found))}
+    def by_token(rows):
+        return torch.stack([rows[bank.labels == token].mean(dim=0) for token in range(2)])
+    tokens = {layer: by_token(rows) for layer, rows in layers.items()}
+    return tokens, {layer: rows.square().mean(dim=0) for layer, rows in layers.items()}
 
 def work(rank, case):
     signal.alarm(30)
@@ -171,16 +189,17 @@ def work(rank, case):
     images = torch.randn(SIZE, 4)
     bank = le.StimulusBank(images, torch.arange(SIZE) % 2, tuple(map(str, range(SIZE))), ("a", "b"))
     layers = ("first", "second", "head")
-    probe = One()
-    leave_out(network, bank, {"One": probe}, torch.device("cpu"))
     asked = ask_all([ask(One.needs, layers)], layers)
+    refused = try_layers(network, bank, asked, torch.device("cpu"))
     seen, _, troubles = pass_bank(network, bank, asked, torch.device("cpu"))
     outputs = None if trouble_of({"outputs": ("",)}, troubles) else gather(seen.outputs, SIZE)
     torch.save({
         "troubles": sorted(map(list, troubles)),
-        "left_out": sorted(probe.left_out),
+        "refused": sorted(map(list, refused)),
         "rows": {layer: gather(rows, SIZE) for layer, rows in seen.activations.items()},
         "gradients": {layer: add_up(share) for layer, share in seen.token_gradients.items()},
+        "squares": {layer: add_up(share) for layer, share in seen.squares.items()},
+        "expected": by_hand(case, bank) if case in ("none", "unreached", "once") else None,
         "outputs": outputs,
     }, f"{folder}/{case}_{rank}.pt")
     dist.destroy_process_group()
@@ -205,18 +224,19 @@ for case in sys.argv[2:]:
         sys.exit(f"{case}: {codes}")
 """
 _LAYERS = ("first", "second", "head")
-_GRADIENTS = [["token_gradients", ""]]
+_GRADIENTS = [["squares", ""], ["token_gradients", ""]]
 _CASES = {
     "none": ([], [], _LAYERS, _LAYERS),
     "unreached": (
-        [["activations", "second"], ["token_gradients", "second"]],
-        ["second"],
+        [["activations", "second"]],
+        [["activations", "second"]],
         ("first", "head"),
-        ("first", "head"),
+        _LAYERS,
     ),
     "dict": ([["outputs", ""], *_GRADIENTS], [], _LAYERS, ()),
     "breaks": (_GRADIENTS, [], _LAYERS, ()),
-    "stops": ([["", ""], *_GRADIENTS], [], (), ()),
+    "stops": ([["", ""], *_GRADIENTS], [["filters", layer] for layer in sorted(_LAYERS)], (), ()),
+    "once": ([], [["filters", layer] for layer in sorted(_LAYERS)], _LAYERS, _LAYERS),
 }
 
 
@@ -228,16 +248,19 @@ def test_what_fails_in_one_process_fails_in_all_and_the_rest_is_put_together(tmp
         env={**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"},
     )
     assert ended.returncode == 0, ended.stderr
-    for case, (troubles, left_out, rows, gradients) in _CASES.items():
+    for case, (troubles, refused, rows, gradients) in _CASES.items():
         for rank in range(2):
             found = torch.load(tmp_path / f"{case}_{rank}.pt")
             assert found["troubles"] == sorted(troubles), case
-            assert found["left_out"] == left_out, case
+            assert found["refused"] == refused, case
             assert tuple(found["rows"]) == rows, case
-            assert tuple(found["gradients"]) == gradients, case
+            assert tuple(found["gradients"]) == tuple(found["squares"]) == gradients, case
         first = torch.load(tmp_path / f"{case}_0.pt")
         assert all(len(values) == 9 for values in first["rows"].values())
         assert (first["outputs"] is None) == (case in ("dict", "stops"))
+        for layer in gradients:
+            for sums, own in zip((first["gradients"], first["squares"]), first["expected"], strict=True):
+                torch.testing.assert_close(sums[layer], own[layer], check_dtype=False)
 
 
 def test_one_process_passes_once_for_all_that_is_asked_for():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
+from typing import Any
 
 import networkx as nx
 import numpy as np
@@ -163,7 +165,7 @@ def test_a_block_that_cannot_be_described_is_refused_before_training_and_what_co
 ):
     blocks = [nn.Sequential(nn.BatchNorm2d(n), nn.ReLU(), nn.Conv2d(n, 8, 3)) for n in (3, 8)]
     with pytest.raises(ValueError, match="in this order; '0' is BatchNorm2d and ReLU and Conv2d"):
-        le.CouplingProbe().check(nn.Sequential(*blocks, nn.Flatten()))
+        le.CouplingProbe(layers=["[01]"]).check(nn.Sequential(*blocks, nn.Flatten()))
 
     def fail(*_: object) -> None:
         raise ValueError("planted")
@@ -173,6 +175,63 @@ def test_a_block_that_cannot_be_described_is_refused_before_training_and_what_co
     with pytest.warns(UserWarning, match="CouplingProbe failed at step 0 and is switched off.*planted"):
         trainer.fit(make_model(), datamodule=make_data())
     assert trainer.global_step == 1
+
+
+class Chain(le.TokenClassifier):
+    """Convolutions with a name each, one after the other, and then a mean over places; some are called twice."""
+
+    def __init__(self, twice: str = "", **convolutions: nn.Module) -> None:
+        super().__init__(nn.ModuleDict(convolutions))
+        self.twice, self.fc = twice, nn.Linear(6, 5)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps = images
+        for name, layer in self.network.items():
+            maps = layer(layer(maps)) if name == self.twice else layer(maps)
+        return self.fc(maps.mean(dim=(2, 3)))
+
+
+def fit_chain(chain: Chain, trainer: Any, tmp_path: Any) -> tuple[list[str], list[str]]:
+    """The pairs that a probe of no named layers records, and what it says."""
+    data = le.TokenDataModule(val_exemplars=2, test_exemplars=2, bank_exemplars=3, image_size=16, batch_size=20)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trainer.fit(chain, datamodule=data)
+    said = [str(one.message) for one in caught if "Coupling" in str(one.message)]
+    return le.open_run(tmp_path).pair.values.tolist(), said
+
+
+def test_no_pair_reaches_across_a_layer_that_is_left_out(make_trainer, tmp_path):
+    convolutions = {name: nn.Conv2d(6, 6, 3, padding=1) for name in "bcd"}
+    chain = Chain("b", a=nn.Conv2d(3, 6, 3), **convolutions)
+    probe = le.CouplingProbe(le.At([0]), on_error="raise")
+    trainer = make_trainer([probe], max_steps=1, logger=False, default_root_dir=tmp_path)
+    pairs, (said,) = fit_chain(chain, trainer, tmp_path)
+    assert pairs == ["network.c > network.d"]
+    assert said.startswith("CouplingProbe leaves out network.b. A probe looks at layers that are called once a pass;")
+
+
+@pytest.mark.parametrize(
+    ("odd", "what"),
+    [
+        (nn.Conv2d(6, 6, 3, padding=1, padding_mode="reflect"), "Conv2d"),
+        (
+            nn.Sequential(nn.Conv2d(6, 6, 3), nn.BatchNorm2d(6, track_running_stats=False)),
+            "Conv2d and BatchNorm2d without running statistics",
+        ),
+        (nn.Sequential(nn.Conv2d(6, 6, 3), nn.PReLU()), "Conv2d and PReLU"),
+    ],
+)
+def test_convolutions_that_nobody_named_and_cannot_be_described_are_left_out_by_name(odd, what, make_trainer, tmp_path):
+    chain = Chain(a=nn.Conv2d(3, 6, 3), b=nn.Conv2d(6, 6, 3), odd=odd, c=nn.Conv2d(6, 6, 3), d=nn.Conv2d(6, 6, 3))
+    probe = le.CouplingProbe(le.At([0]), on_error="raise")
+    trainer = make_trainer([probe], max_steps=1, logger=False, default_root_dir=tmp_path)
+    pairs, (said,) = fit_chain(chain, trainer, tmp_path)
+    assert pairs == ["network.a > network.b", "network.c > network.d"]
+    assert said.startswith("CouplingProbe leaves out network.odd. What a convolution gets is taken of layers that are")
+    assert f"'network.odd' is {what}." in said
+    with pytest.raises(ValueError, match=r"'network\.odd' is"):
+        le.CouplingProbe(layers=["network.*"]).check(chain)
 
 
 def test_too_few_stimuli_are_refused():
