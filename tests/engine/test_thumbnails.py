@@ -102,7 +102,7 @@ def test_stimuli_that_are_no_pictures_do_not_cost_the_run(make_trainer, tmp_path
         def configure_optimizers(self) -> torch.optim.Optimizer:
             return torch.optim.SGD(self.parameters(), 0.1)
 
-    stimuli = le.Stimuli(torch.randn(8, 6), labels=[0, 1] * 4)
+    stimuli = le.Stimuli(torch.randn(20, 6), labels=[0, 1] * 10)
     trainer = make_trainer([stimuli, le.CategoryProbe(schedule=le.EverySteps(2), layers=["layer"], on_error="raise")])
     trainer.fit(Line(), torch.utils.data.DataLoader(list(torch.randn(20, 6)), batch_size=2))
     assert trainer.global_step == 5
