@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
 from math import sqrt
@@ -231,14 +232,15 @@ def _read_outs() -> tuple[float, float]:
     return float(np.mean(nearest)), float(np.mean(ridge))
 
 
+def of_means(probe: Callable[[], le.Probe], rows: tuple[Row, ...]) -> Trial:
+    worlds = partial(told, means=None), partial(told, means=MEANS)
+    return Trial(lambda _: probe(), *worlds, "noise that units share", "means of tokens", rows)
+
+
 def of_responses() -> Trial:
     true = oracle()
-    return Trial(
-        lambda _: le.CategoryProbe(),
-        partial(told, means=None),
-        partial(told, means=MEANS),
-        "noise that units share",
-        "means of tokens",
+    return of_means(
+        le.CategoryProbe,
         (
             Row("nearest_mean_accuracy", 0.2, true.nearest, first_layer),
             Row("ridge_accuracy", 0.2, true.ridge, first_layer),
@@ -254,12 +256,8 @@ def of_responses() -> Trial:
 
 def of_geometry() -> Trial:
     true = oracle()
-    return Trial(
-        lambda _: le.SimilarityProbe(),
-        partial(told, means=None),
-        partial(told, means=MEANS),
-        "noise that units share",
-        "means of tokens",
+    return of_means(
+        le.SimilarityProbe,
         (
             Row("rdm", 1.0, true.within, lambda values: pairs_of(values[0], same=True)),
             Row("token_rdm", 1.0, true.token_distance, lambda values: float(values[0, 0, 1])),

@@ -200,29 +200,17 @@ def test_no_more_than_the_rate_of_random_kernels_is_found():
             assert found.kept, (signs, kind, found)
 
 
+@pytest.mark.parametrize(("size", "draws", "least"), [(16, 15, 0.35), pytest.param(64, 4, 0.3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("inputs", INPUTS)
 @pytest.mark.parametrize("share", [0.05, 0.2])
-def test_what_counts_was_planted_but_for_the_rate(share, inputs):
+def test_what_counts_was_planted_but_for_the_rate(share, inputs, size, draws, least):
     for signs, biases in product(SIGNS, (False, True)):
-        for kind, found in rates(Scenario(16, share, signs, inputs, biases), 15).items():
+        for kind, found in rates(Scenario(size, share, signs, inputs, biases), draws).items():
             assert found.kept, (signs, biases, kind, found)
             if kind == "weight":
                 assert found.power > 0.6, (signs, biases, found)
             elif signs == "one sign":
-                assert found.power > (0.15 if biases else 0.35), (inputs, found)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("inputs", INPUTS)
-@pytest.mark.parametrize("share", [0.05, 0.2])
-def test_what_counts_in_wide_layers_was_planted_but_for_the_rate(share, inputs):
-    for signs, biases in product(SIGNS, (False, True)):
-        for kind, found in rates(Scenario(64, share, signs, inputs, biases), 4).items():
-            assert found.kept, (signs, biases, kind, found)
-            if kind == "weight":
-                assert found.power > 0.6, (signs, biases, found)
-            elif signs == "one sign":
-                assert found.power > (0.15 if biases else 0.3), (inputs, found)
+                assert found.power > (0.15 if biases else least), (inputs, found)
 
 
 @pytest.mark.slow
