@@ -30,6 +30,7 @@ from lightning_emerge.analysis.embedding import draw_embedding, embed_run
 from lightning_emerge.analysis.emergence import summarise_run
 from lightning_emerge.analysis.geometry import draw_run_fits, step_cka
 from lightning_emerge.board.launch import tensorboard_command
+from lightning_emerge.callbacks.contact import contact_sheet
 from lightning_emerge.figures.ablation import draw_drops
 from lightning_emerge.figures.biography import draw_biography
 from lightning_emerge.figures.exemplars import draw_top_exemplars
@@ -39,7 +40,6 @@ from lightning_emerge.figures.maximised import draw_maximised, draw_maximised_st
 from lightning_emerge.figures.rdm import draw_rdm_steps, draw_rdms
 from lightning_emerge.figures.tree import draw_trees
 from lightning_emerge.measures.tree import average_linkage
-from lightning_emerge.probes.contact import contact_sheet
 
 FOLDER = Path(__file__).parent / "pictures"
 LAYERS = ("conv1_1", "conv2_2", "conv3_3", "conv4_3", "conv5_3", "fc2", "fc3")

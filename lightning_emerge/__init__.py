@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from lightning_emerge.analysis.names import name_filters
     from lightning_emerge.analysis.order import compare_order
     from lightning_emerge.analysis.recovery import grammar_recovery
-    from lightning_emerge.analysis.report.make import make_report
-    from lightning_emerge.analysis.report.write import write_report
     from lightning_emerge.analysis.timeline import draw_timeline, run_timeline
+    from lightning_emerge.callbacks.checkpoints import Checkpoints
+    from lightning_emerge.callbacks.confusion import ConfusionPicture
+    from lightning_emerge.callbacks.contact import ContactSheet
+    from lightning_emerge.callbacks.frozen import FrozenLayers
     from lightning_emerge.data.grammars import read_grammar
     from lightning_emerge.data.nuisances import Nuisances
     from lightning_emerge.data.photographs import FolderDataModule
@@ -29,15 +31,11 @@ if TYPE_CHECKING:
     from lightning_emerge.probe import Probe
     from lightning_emerge.probes.ablation import AblationProbe
     from lightning_emerge.probes.category import CategoryProbe
-    from lightning_emerge.probes.checkpoints import Checkpoints
-    from lightning_emerge.probes.confusion import ConfusionPicture
-    from lightning_emerge.probes.contact import ContactSheet
     from lightning_emerge.probes.coupling import CouplingProbe
     from lightning_emerge.probes.curvature import CurvatureProbe
     from lightning_emerge.probes.embedding import EmbeddingProbe
     from lightning_emerge.probes.exemplars import TopExemplarProbe
     from lightning_emerge.probes.filters import FilterProbe
-    from lightning_emerge.probes.frozen import FrozenLayers
     from lightning_emerge.probes.gradient import GradientProbe
     from lightning_emerge.probes.gradient_noise import GradientNoiseProbe
     from lightning_emerge.probes.maximisation import MaximisationProbe
@@ -55,6 +53,8 @@ if TYPE_CHECKING:
         ReceptiveField,
         StimulusBank,
     )
+    from lightning_emerge.report.make import make_report
+    from lightning_emerge.report.write import write_report
     from lightning_emerge.schedules import AnyOf, At, Epochs, EverySteps, LogSpaced, Schedule
     from lightning_emerge.sinks.arrays import open_run
 
@@ -65,9 +65,9 @@ _HOMES = {
     "Axis": "records",
     "Capture": "records",
     "CategoryProbe": "probes.category",
-    "Checkpoints": "probes.checkpoints",
-    "ConfusionPicture": "probes.confusion",
-    "ContactSheet": "probes.contact",
+    "Checkpoints": "callbacks.checkpoints",
+    "ConfusionPicture": "callbacks.confusion",
+    "ContactSheet": "callbacks.contact",
     "Convolution": "records",
     "CouplingProbe": "probes.coupling",
     "CurvatureProbe": "probes.curvature",
@@ -76,7 +76,7 @@ _HOMES = {
     "EverySteps": "schedules",
     "FilterProbe": "probes.filters",
     "FolderDataModule": "data.photographs",
-    "FrozenLayers": "probes.frozen",
+    "FrozenLayers": "callbacks.frozen",
     "GradientNoiseProbe": "probes.gradient_noise",
     "GradientProbe": "probes.gradient",
     "Grammar": "data.tokens",
@@ -115,7 +115,7 @@ _HOMES = {
     "lead_time": "analysis.emergence_time",
     "least_auc": "analysis.effects",
     "least_share": "analysis.effects",
-    "make_report": "analysis.report.make",
+    "make_report": "report.make",
     "name_filters": "analysis.names",
     "open_run": "sinks.arrays",
     "read_grammar": "data.grammars",
@@ -123,7 +123,7 @@ _HOMES = {
     "step_cka": "analysis.geometry",
     "to_rsatoolbox": "analysis.geometry",
     "write_graphml": "analysis.coupling",
-    "write_report": "analysis.report.write",
+    "write_report": "report.write",
 }
 
 __all__ = [

@@ -10,13 +10,13 @@ from typing import Any
 from lightning.pytorch import LightningDataModule
 from tqdm import tqdm
 
+from lightning_emerge.callbacks.contact import contact_sheet
 from lightning_emerge.cli.errors import UserError, forgive
 from lightning_emerge.cli.folders import make_folder
 from lightning_emerge.cli.parser import Parser
 from lightning_emerge.data.datamodule import ExemplarDataModule
 from lightning_emerge.data.export import claim, export
 from lightning_emerge.data.synthetic import TokenDataModule
-from lightning_emerge.probes.contact import contact_sheet
 
 _ELSE = ("seed_everything", "model", "trainer", "ckpt_path", "optimizer", "lr_scheduler")
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lightning_emerge.analysis.report.make import make_report
-from lightning_emerge.analysis.report.write import check_folder, write_report
 from lightning_emerge.cli.errors import PlainParser, UserError, forgive
+from lightning_emerge.report.make import make_report
+from lightning_emerge.report.write import check_folder, write_report
 from lightning_emerge.sinks.places import is_url
 
 

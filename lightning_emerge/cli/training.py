@@ -22,6 +22,9 @@ from lightning.pytorch.cli import LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
+from lightning_emerge.callbacks.checkpoints import LAST
+from lightning_emerge.callbacks.contact import ContactSheet
+from lightning_emerge.callbacks.frozen import FrozenLayers
 from lightning_emerge.cli.errors import UserError, forgive
 from lightning_emerge.cli.folders import claim_version, lock_run
 from lightning_emerge.cli.parser import Parser
@@ -30,11 +33,9 @@ from lightning_emerge.data.datamodule import ExemplarDataModule
 from lightning_emerge.engine.budget import memory_of, refuse
 from lightning_emerge.engine.checkpoints import find_mismatch, read_checkpoint, take_literally
 from lightning_emerge.engine.endings import attach, attend, watching
+from lightning_emerge.engine.session import find_bank, find_budget, refuse_sharding
 from lightning_emerge.models.classifier import TokenClassifier
-from lightning_emerge.probe import Probe, find_bank, find_budget, probes_of, refuse_sharding
-from lightning_emerge.probes.checkpoints import LAST
-from lightning_emerge.probes.contact import ContactSheet
-from lightning_emerge.probes.frozen import FrozenLayers
+from lightning_emerge.probe import Probe, probes_of
 from lightning_emerge.sinks.arrays import STORE, check_store
 from lightning_emerge.sinks.places import is_url, to_local
 from lightning_emerge.sinks.predictions import write_predictions

@@ -34,8 +34,8 @@ import lightning_emerge as le
 from lightning_emerge import capture as looking
 from lightning_emerge.data.tokens import Grammar
 from lightning_emerge.engine.conductor import Conductor, Sinks
+from lightning_emerge.engine.session import find_budget
 from lightning_emerge.figures.canvas import TOKEN_COLOURS, TOKEN_MARKERS, new_figure, to_png
-from lightning_emerge.probe import find_budget
 
 PAGE = Path(__file__).parents[2] / "docs" / "scale.md"
 PICTURES = PAGE.parent / "pictures"

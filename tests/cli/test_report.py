@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from lightning_emerge.analysis.report import make as module
 from lightning_emerge.cli import main
+from lightning_emerge.report import make as module
 
 
 @pytest.fixture(autouse=True)

@@ -24,7 +24,7 @@ from lightning_emerge.engine.budget import (
     warn,
     warn_of_records,
 )
-from lightning_emerge.probe import find_budget, refuse_sharding
+from lightning_emerge.engine.session import find_budget, refuse_sharding
 
 
 def _bank(stimuli: int = 12, tokens: int = 4, side: int = 8) -> le.StimulusBank:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from lightning_emerge.analysis.report.make import SECTIONS, make_report
-from lightning_emerge.analysis.report.write import write_report
+from lightning_emerge.report.make import SECTIONS, make_report
+from lightning_emerge.report.write import write_report
 
 EVIL = "<script>alert(1)</script>"
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from lightning_emerge.analysis.report import write as module
-from lightning_emerge.analysis.report.content import Chapter, Fold, Picture, Report, Section, Table
-from lightning_emerge.analysis.report.make import SECTIONS, make_report
-from lightning_emerge.analysis.report.write import check_folder, write_report
+from lightning_emerge.report import write as module
+from lightning_emerge.report.content import Chapter, Fold, Picture, Report, Section, Table
+from lightning_emerge.report.make import SECTIONS, make_report
+from lightning_emerge.report.write import check_folder, write_report
 
 EVIL = "<script>alert(1)</script>"
 

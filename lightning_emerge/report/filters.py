@@ -8,14 +8,14 @@ import numpy as np
 import xarray as xr
 
 from lightning_emerge.analysis.biography import read_biography
-from lightning_emerge.analysis.report.content import Picture, Section, Table
-from lightning_emerge.analysis.report.overlay import MOST_LAYERS, collect, tell_change, tell_missing, to_chart
-from lightning_emerge.analysis.report.runs import Run, words
 from lightning_emerge.figures.biography import draw_biography
 from lightning_emerge.figures.exemplars import draw_top_exemplars
 from lightning_emerge.figures.kernels import draw_kernels
 from lightning_emerge.figures.series import draw_charts
 from lightning_emerge.records import Axis, Measurement
+from lightning_emerge.report.content import Picture, Section, Table
+from lightning_emerge.report.overlay import MOST_LAYERS, collect, tell_change, tell_missing, to_chart
+from lightning_emerge.report.runs import Run, words
 
 _GRADIENTS = {
     "gradient_norm": ("norm of the gradient", True),

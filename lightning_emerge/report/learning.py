@@ -7,8 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from lightning_emerge.analysis.report.content import Picture, Section, Table
-from lightning_emerge.analysis.report.overlay import (
+from lightning_emerge.analysis.timeline import Event, draw_timeline, run_timeline, tell_time
+from lightning_emerge.figures.curves import draw_emergence
+from lightning_emerge.figures.series import draw_charts
+from lightning_emerge.report.content import Picture, Section, Table
+from lightning_emerge.report.overlay import (
     Found,
     by_group,
     collect,
@@ -17,10 +20,7 @@ from lightning_emerge.analysis.report.overlay import (
     tell_runs,
     to_chart,
 )
-from lightning_emerge.analysis.report.runs import Run
-from lightning_emerge.analysis.timeline import Event, draw_timeline, run_timeline, tell_time
-from lightning_emerge.figures.curves import draw_emergence
-from lightning_emerge.figures.series import draw_charts
+from lightning_emerge.report.runs import Run
 
 _MOST_TOKENS = 32
 _TIMES = (

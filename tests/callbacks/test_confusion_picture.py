@@ -22,7 +22,7 @@ def test_one_that_cannot_be_drawn_does_not_cost_the_run(make_data, make_model, m
     def fail(_: object) -> None:
         raise ValueError("no such letter")
 
-    monkeypatch.setattr("lightning_emerge.probes.confusion.draw_confusion", fail)
+    monkeypatch.setattr("lightning_emerge.callbacks.confusion.draw_confusion", fail)
     trainer = make_trainer([le.ConfusionPicture()], limit_val_batches=1, val_check_interval=2, max_steps=4)
     with pytest.warns(UserWarning, match="picture val/confusion could not be drawn.*ValueError: no such letter"):
         trainer.fit(make_model(), datamodule=make_data())

@@ -11,8 +11,11 @@ from matplotlib.figure import Figure
 
 from lightning_emerge.analysis.embedding import align_components, draw_embedding
 from lightning_emerge.analysis.geometry import draw_run_fits
-from lightning_emerge.analysis.report.content import Picture, Section
-from lightning_emerge.analysis.report.overlay import (
+from lightning_emerge.figures.embedding import Panel, draw_planes
+from lightning_emerge.figures.rdm import draw_rdm_steps
+from lightning_emerge.figures.series import draw_charts
+from lightning_emerge.report.content import Picture, Section
+from lightning_emerge.report.overlay import (
     MOST_LAYERS,
     Reduce,
     collect,
@@ -22,10 +25,7 @@ from lightning_emerge.analysis.report.overlay import (
     tell_runs,
     to_chart,
 )
-from lightning_emerge.analysis.report.runs import Run, words
-from lightning_emerge.figures.embedding import Panel, draw_planes
-from lightning_emerge.figures.rdm import draw_rdm_steps
-from lightning_emerge.figures.series import draw_charts
+from lightning_emerge.report.runs import Run, words
 from lightning_emerge.sinks.arrays import STORE, open_run
 from lightning_emerge.sinks.storage import Folder
 

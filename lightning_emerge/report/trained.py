@@ -9,10 +9,10 @@ from contextlib import suppress
 from itertools import islice
 from typing import Any
 
-from lightning_emerge.analysis.report.content import Fold, Section, Table
-from lightning_emerge.analysis.report.overlay import by_group, spread, write_number
-from lightning_emerge.analysis.report.runs import CONFIG, Run, settings
 from lightning_emerge.engine.fitted import FIT
+from lightning_emerge.report.content import Fold, Section, Table
+from lightning_emerge.report.overlay import by_group, spread, write_number
+from lightning_emerge.report.runs import CONFIG, Run, settings
 from lightning_emerge.sinks.arrays import STORE
 from lightning_emerge.sinks.places import is_url, to_local
 

@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 import yaml
 
-from lightning_emerge.analysis.report import make as module
-from lightning_emerge.analysis.report.construction import how_filters_couple
-from lightning_emerge.analysis.report.content import Report, Section
-from lightning_emerge.analysis.report.filters import choose_filters
-from lightning_emerge.analysis.report.make import SECTIONS, make_report
-from lightning_emerge.analysis.report.overlay import mean_of, spread
-from lightning_emerge.analysis.report.runs import read_runs
 from lightning_emerge.analysis.timeline import run_timeline, tell_time
 from lightning_emerge.records import Axis, Measurement
+from lightning_emerge.report import make as module
+from lightning_emerge.report.construction import how_filters_couple
+from lightning_emerge.report.content import Report, Section
+from lightning_emerge.report.filters import choose_filters
+from lightning_emerge.report.make import SECTIONS, make_report
+from lightning_emerge.report.overlay import mean_of, spread
+from lightning_emerge.report.runs import read_runs
 from lightning_emerge.sinks.arrays import ArraySink
 
 NAN = float("nan")
@@ -262,7 +262,7 @@ def test_a_chunk_that_is_no_file_costs_its_step_alone(what, make_run, tmp_path, 
 
 def test_a_link_to_all_of_the_disk_is_not_followed_to_its_end(make_run, tmp_path, only, monkeypatch):
     only("costs")
-    monkeypatch.setattr("lightning_emerge.analysis.report.trained._MOST_FILES", 50)
+    monkeypatch.setattr("lightning_emerge.report.trained._MOST_FILES", 50)
     run = make_run(tmp_path / "one")
     (run / "checkpoints").symlink_to("/")
     (sizes,) = [table for table in section(make_report([run]), "costs").tables if table.caption == "Room on disk."]

@@ -42,7 +42,7 @@ def test_one_that_cannot_be_drawn_or_written_does_not_cost_the_run(
     def fail(*_: object) -> None:
         raise OSError("no inodes")
 
-    monkeypatch.setattr(f"lightning_emerge.probes.contact.{stage}", fail)
+    monkeypatch.setattr(f"lightning_emerge.callbacks.contact.{stage}", fail)
     trainer = make_trainer([le.ContactSheet()])
     with pytest.warns(UserWarning, match="picture exemplars could not be drawn.*OSError: no inodes"):
         trainer.fit(make_model(), datamodule=make_data())

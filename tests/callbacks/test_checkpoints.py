@@ -129,7 +129,7 @@ def test_without_the_random_state_the_end_would_differ(fit, tmp_path, monkeypatc
     copies = tmp_path / "copies"
     copies.mkdir()
     end, _, _ = fit("whole", copies=copies)
-    monkeypatch.setattr("lightning_emerge.probes.checkpoints.restore_random_state", lambda state: None)
+    monkeypatch.setattr("lightning_emerge.callbacks.checkpoints.restore_random_state", lambda state: None)
     resumed, _, _ = fit("resumed", resume=copies / "7.ckpt")
     assert not same_end(end, resumed)
 

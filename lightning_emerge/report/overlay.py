@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from lightning_emerge.analysis.report.content import Section
-from lightning_emerge.analysis.report.runs import Run, words
 from lightning_emerge.figures.series import Chart, Line, Series
+from lightning_emerge.report.content import Section
+from lightning_emerge.report.runs import Run, words
 
 MOST_LAYERS = 8
 """Curves of layers that can be told apart in one chart."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from lightning_emerge.analysis.report.construction import how_features_are_built, how_filters_couple
-from lightning_emerge.analysis.report.content import Chapter, Report, Section
-from lightning_emerge.analysis.report.filters import how_gradients_went, what_filters_became
-from lightning_emerge.analysis.report.geometry import how_layers_lie, where_stimuli_lie
-from lightning_emerge.analysis.report.learning import how_it_learned, when_it_emerged
-from lightning_emerge.analysis.report.overlay import tell_runs
-from lightning_emerge.analysis.report.runs import Run, read_runs
-from lightning_emerge.analysis.report.trained import how_to_repeat, what_it_cost, what_was_trained
+from lightning_emerge.report.construction import how_features_are_built, how_filters_couple
+from lightning_emerge.report.content import Chapter, Report, Section
+from lightning_emerge.report.filters import how_gradients_went, what_filters_became
+from lightning_emerge.report.geometry import how_layers_lie, where_stimuli_lie
+from lightning_emerge.report.learning import how_it_learned, when_it_emerged
+from lightning_emerge.report.overlay import tell_runs
+from lightning_emerge.report.runs import Run, read_runs
+from lightning_emerge.report.trained import how_to_repeat, what_it_cost, what_was_trained
 
 SECTIONS: tuple[tuple[str, str, Callable[[Sequence[Run]], Section]], ...] = (
     ("trained", "What was trained", what_was_trained),

@@ -19,8 +19,8 @@ from markupsafe import Markup, escape
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from lightning_emerge.analysis.report.content import Picture, Report
 from lightning_emerge.figures.canvas import to_png
+from lightning_emerge.report.content import Picture, Report
 
 PAGE, PICTURES = "report.html", "pictures"
 _MOST = 9_000_000  # bytes of pictures in a page, which stays below 10 MB with its text
@@ -162,7 +162,7 @@ def _to_svg(figure: Figure) -> bytes:
 
 @cache
 def _template() -> Template:
-    loader = PackageLoader("lightning_emerge.analysis.report", "")
+    loader = PackageLoader("lightning_emerge.report", "")
     page = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     page.filters["code"] = _code
     return page.get_template("page.html")

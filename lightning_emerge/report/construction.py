@@ -10,8 +10,10 @@ from lightning_emerge.analysis.ablation import ALL, ablation_table
 from lightning_emerge.analysis.construction import construction_leads, construction_order
 from lightning_emerge.analysis.coupling import draw_run_graph
 from lightning_emerge.analysis.recovery import grammar_recovery
-from lightning_emerge.analysis.report.content import Picture, Section, Table
-from lightning_emerge.analysis.report.overlay import (
+from lightning_emerge.figures.series import Chart, draw_charts
+from lightning_emerge.measures.coupling import KINDS
+from lightning_emerge.report.content import Picture, Section, Table
+from lightning_emerge.report.overlay import (
     Reduce,
     by_group,
     collect,
@@ -20,9 +22,7 @@ from lightning_emerge.analysis.report.overlay import (
     to_chart,
     write_number,
 )
-from lightning_emerge.analysis.report.runs import Run, words
-from lightning_emerge.figures.series import Chart, draw_charts
-from lightning_emerge.measures.coupling import KINDS
+from lightning_emerge.report.runs import Run, words
 
 _AUC = (0.5, 1.0)
 _PARTS: dict[str, tuple[str, tuple[float, float] | None]] = {

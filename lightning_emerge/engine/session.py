@@ -1,0 +1,304 @@
+"""The session: the Trainer's side of the probes of a fit, from the bank that they look at to what is left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from math import ceil
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities.seed import isolate_rng
+from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
+from torch import nn
+from torch.nn.parameter import is_lazy
+from torch.optim import Optimizer
+
+from lightning_emerge import capture as looking
+from lightning_emerge.data.stimuli import Stimuli
+from lightning_emerge.engine import budget
+from lightning_emerge.engine.conductor import PAST, Conductor, Looker, Sinks
+from lightning_emerge.engine.fitted import keep_fit
+from lightning_emerge.engine.thumbnails import keep_thumbnails
+from lightning_emerge.records import StimulusBank
+from lightning_emerge.schedules import Schedule
+from lightning_emerge.sinks.arrays import STORE, ArraySink
+from lightning_emerge.sinks.tensorboard import tensorboard_sinks
+
+UNWRITTEN = "lightning_emerge_unwritten"
+"""Where a checkpoint has the names of probes whose look at its step is not in the records yet."""
+
+_SHARDED = ("fsdp", "deepspeed", "modelparallel")
+_COUNTED = 100_000
+"""Steps in which looks are counted."""
+
+_banks: WeakKeyDictionary[Trainer, tuple[object, StimulusBank]] = WeakKeyDictionary()
+"""The bank of each trainer, with what it was made from: it is made once, however many ask for it."""
+
+
+class Session:
+    """A fit with probes, as its trainer tells of it. Every process makes one, begins it, and calls its methods alike.
+
+    Args:
+        trainer: of the fit, which is about to take its first step.
+        module: what it trains.
+        probes: what looks, in their order.
+        loaded: what an earlier session left in the checkpoint from which the fit resumes.
+
+    Raises:
+        ValueError: if the records in the run's folder are not this run's, or a probe does not fit.
+    """
+
+    def __init__(
+        self, trainer: Trainer, module: LightningModule, probes: Sequence[Looker], loaded: Mapping[str, Any]
+    ) -> None:
+        self._trainer, self._module, self._loaded = trainer, module, loaded
+        self._conductor = _make_conductor(trainer, module, probes, loaded.get(PAST))
+
+    def begin(self) -> None:
+        """Looks before the first step, unless the run resumes from one that was looked at.
+
+        Raises:
+            ValueError: if a look needs more memory than there is.
+        """
+        _check_budget(self._trainer, self._conductor)
+        self._conductor.begin(self._trainer.global_step, self._loaded.get(UNWRITTEN, []))
+        _check_records(self._trainer, self._conductor)
+
+    def before_batch(self) -> None:
+        """Says that a batch begins."""
+        self._conductor.before_batch(self._trainer.global_step)
+
+    def before_update(self, optimizer: Optimizer) -> None:
+        """Says that an optimizer is about to step."""
+        self._conductor.before_update(self._trainer.global_step, optimizer, self._trainer.optimizers)
+
+    def look(self) -> None:
+        """Looks, if a step was taken since the last look."""
+        if self._trainer.global_step != self._conductor.step:
+            self._conductor.after_update()
+            self._conductor.look(self._trainer.global_step)
+
+    def save(self) -> dict[str, Any]:
+        """Gives what a checkpoint keeps. What was found before it is on disk before it."""
+        self.look()  # whoever saves may do so before the probes' turn
+        self._conductor.settle(self._trainer.global_step)
+        return self._left()
+
+    def end(self) -> None:
+        """Looks at the last step, and leaves what the probes cost."""
+        trainer, conductor = self._trainer, self._conductor
+        conductor.look(trainer.global_step, last=True)
+        conductor.settle(show=_shows_progress(trainer))
+        rank_zero_info("\n".join(["What the probes cost:", *conductor.costs.table()]))
+        _keep_fit(trainer, self._module, conductor)
+
+    def close(self) -> dict[str, Any]:
+        """Writes what is left, and gives what a checkpoint keeps: one may be saved of a run that failed."""
+        self._conductor.close()
+        return self._left()
+
+    def _left(self) -> dict[str, Any]:
+        return {PAST: self._conductor.remember(), UNWRITTEN: self._conductor.unwritten()}
+
+
+def _shows_progress(trainer: Trainer) -> bool:
+    bar = trainer.progress_bar_callback
+    return bar is not None and bool(getattr(bar, "is_enabled", True))
+
+
+def refuse_sharding(strategies: Iterable[str]) -> None:
+    """Compares names of a strategy, or of its classes, with those that give no process whole weights.
+
+    Raises:
+        ValueError: if it is one of them.
+    """
+    for name in strategies:
+        if any(word in name.lower() for word in _SHARDED):
+            raise ValueError(
+                f"Probes look at whole weights, which each process has with one device or with ddp; {name} splits them "
+                "between processes. Use --trainer.strategy ddp (see configs/ddp.yaml), or train without probes."
+            )
+
+
+def find_budget(
+    module: nn.Module,
+    probes: Sequence[Looker],
+    bank: StimulusBank | None,
+    processes: int,
+    layers: Sequence[tuple[str, ...]] | None = None,
+) -> budget.Budget | None:
+    """Works out what a look needs; None if no probe needs the bank, or if that cannot be told before the first look.
+
+    Args:
+        module: the network.
+        probes: what looks.
+        bank: what they look at.
+        processes: that share the bank.
+        layers: of each probe, if it is known which of them are left out.
+    """
+    if bank is None or any(is_lazy(parameter) for parameter in module.parameters()):
+        return None
+    found = layers if layers is not None else [probe.choose(module, probe.check(module)) for probe in probes]
+    asked = [budget.Asked(type(probe).__name__, probe.needs, own) for probe, own in zip(probes, found, strict=True)]
+    try:
+        with isolate_rng():
+            return budget.plan_look(module, asked, bank, processes)
+    except Exception:  # the look will say what is wrong, and with which probe
+        return None
+
+
+def find_bank(trainer: Trainer, probes: Sequence[Looker]) -> StimulusBank | None:
+    """Finds the stimulus bank of a trainer: that of a `Stimuli` among its callbacks, or else the data module's.
+
+    Returns:
+        The bank, or None if no probe needs it.
+
+    Raises:
+        ValueError: if there is no bank, or a probe needs latents and the bank has none.
+    """
+    asking = [probe for probe in probes if probe.needs.bank]
+    if not asking:
+        return None
+    given = [callback for callback in trainer.callbacks if isinstance(callback, Stimuli)]  # pyright: ignore[reportAttributeAccessIssue]
+    data = getattr(trainer, "datamodule", None)
+    if len(given) > 1:
+        raise ValueError(f"A run has one stimulus bank; got {len(given)} Stimuli among its callbacks. Keep one.")
+    if not given and not hasattr(data, "stimulus_bank"):
+        what = "there is no data module" if data is None else f"{type(data).__name__} has no method stimulus_bank"
+        raise ValueError(
+            f"{type(asking[0]).__name__} looks at a stimulus bank; {what}. Add lightning_emerge.Stimuli(...) to the "
+            "trainer's callbacks, with a tensor, a folder or a data module, or write the method, so that it returns a "
+            "lightning_emerge.StimulusBank."
+        )
+    bank = _make_bank(trainer, given[0] if given else data)
+    for probe in asking:
+        if probe.needs.latents and bank.latents is None:
+            raise ValueError(
+                f"{type(probe).__name__} needs the latents of each stimulus, which rendered tokens have; this bank has "
+                "none. Use a TokenDataModule, or give StimulusBank a table of latents."
+            )
+    return bank
+
+
+def _make_bank(trainer: Trainer, source: Any) -> StimulusBank:
+    """The bank of a trainer, made once from what gives it."""
+    known = _banks.get(trainer)
+    if known is not None and known[0] is source:
+        return known[1]
+    bank = source.bank() if isinstance(source, Stimuli) else source.stimulus_bank()
+    _banks[trainer] = (source, bank)
+    return bank
+
+
+def _make_conductor(
+    trainer: Trainer, module: LightningModule, probes: Sequence[Looker], past: Mapping[str, Any] | None
+) -> Conductor:
+    batches = trainer.num_training_batches / trainer.accumulate_grad_batches
+    bank, sinks = find_bank(trainer, probes), _open_sinks(trainer, module)
+    if bank is not None:
+        _keep_thumbnails(trainer, bank)
+    return Conductor(
+        module,
+        probes,
+        bank,
+        sinks,
+        step=trainer.global_step,
+        steps_per_epoch=ceil(batches) if batches < float("inf") else batches,
+        past=past,
+    )
+
+
+def _check_budget(trainer: Trainer, conductor: Conductor) -> None:
+    """Says what looks will need, and stops all processes if process zero has not enough memory for it."""
+    looking_on = [member for member in conductor.members if member.broken is None]
+    probes, layers = [member.probe for member in looking_on], [member.layers for member in looking_on]
+    found, failure = find_budget(conductor.module, probes, conductor.bank, trainer.world_size, layers), None
+    if found is not None and trainer.is_global_zero:
+        room = budget.memory_of(conductor.device)
+        try:
+            budget.refuse(found, room)
+        except ValueError as error:
+            failure = error
+        for line in budget.warn(found, room) if failure is None else ():
+            rank_zero_warn(line)
+    if looking.agree([failure is not None], conductor.device)[0]:
+        raise failure or ValueError("process zero has not enough memory for a look")
+
+
+def _check_records(trainer: Trainer, conductor: Conductor) -> None:
+    """Says how large the records of the run will be, now that those of one look are known."""
+    folder = trainer.log_dir or trainer.default_root_dir  # a collective: every process asks
+    if conductor.writer is None or not conductor.writer.records:
+        return
+    sizes = {member.name: member.size for member in conductor.members if member.size}
+    steps, disk = _steps(trainer), budget.free_space(folder)
+    if sum(sizes.values()) * (steps + 1) <= min(disk, budget.LARGE_RECORDS):  # even if they looked at every step
+        return
+    looks = {member.name: _count_looks(member.schedule, steps) for member in conductor.members}
+    for line in budget.warn_of_records(sizes, looks, disk):
+        rank_zero_warn(line)
+
+
+def _steps(trainer: Trainer) -> int:
+    """How many optimizer steps a fit will take, as far as looks are counted."""
+    try:
+        steps = trainer.estimated_stepping_batches
+    except MisconfigurationException:  # batches of more than one size
+        return _COUNTED
+    return int(min(steps, _COUNTED)) if steps >= 0 else _COUNTED
+
+
+def _count_looks(schedule: Schedule, steps: int) -> int:
+    try:
+        return sum(bool(schedule(step)) for step in range(steps + 1))
+    except Exception:  # the look at that step will say so
+        return 0
+
+
+def _open_sinks(trainer: Trainer, module: LightningModule) -> Sinks:
+    """Opens where findings go. A store that is not this run's stops all processes; a disk that fails stops none."""
+    folder = trainer.log_dir  # a collective: every process asks
+    if trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
+        return Sinks()
+    sinks, failure = Sinks(), None
+    if trainer.is_global_zero:
+        sinks.boards = tensorboard_sinks(trainer.loggers)
+        try:
+            step = trainer.global_step if trainer.global_step or trainer.ckpt_path else None
+            sinks.records = [ArraySink(f"{folder or trainer.default_root_dir}/{STORE}", step)]
+        except OSError as error:
+            rank_zero_warn(f"No records are kept, as their store could not be opened; training goes on. {error}")
+        except ValueError as error:
+            failure = error
+    if looking.agree([failure is not None], module.device)[0]:
+        raise failure or ValueError("process zero could not open the records of this run")
+    for board in sinks.boards:
+        board.go_on(trainer.global_step)
+        if sinks.records:
+            board.announce(trainer.global_step)
+    return sinks
+
+
+def _keep_thumbnails(trainer: Trainer, bank: StimulusBank) -> None:
+    """Leaves pictures of the stimuli in the run's folder, for the board."""
+    folder = trainer.log_dir or trainer.default_root_dir  # a collective: every process asks
+    if not trainer.is_global_zero or trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
+        return
+    try:
+        keep_thumbnails(folder, bank)
+    except Exception as error:  # what only draws stops no run
+        rank_zero_warn(f"Pictures of the stimuli were not kept in {folder} ({type(error).__name__}: {error}).")
+
+
+def _keep_fit(trainer: Trainer, module: LightningModule, conductor: Conductor) -> None:
+    """Leaves in the run's folder what a report says of the fit and no probe records."""
+    folder = trainer.log_dir or trainer.default_root_dir  # a collective, as metrics may be: every process asks
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    if not trainer.is_global_zero or trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
+        return
+    try:
+        keep_fit(folder, module, conductor.costs, (conductor.began, trainer.global_step), trainer.world_size, metrics)
+    except OSError as error:
+        rank_zero_warn(f"What the fit cost was not kept: {folder} could not be written ({error}).")

@@ -1,0 +1,27 @@
+"""Frozen values that cross rooms: the stimulus bank, a capture of it, a measurement."""
+
+from lightning_emerge.records.bank import StimulusBank, check_outputs, check_pictured
+from lightning_emerge.records.capture import Capture, Convolution, Needs, Network, Past, ReceptiveField
+from lightning_emerge.records.measurement import Axis, FloatArray, Label, Measurement, Picture
+from lightning_emerge.records.tensors import as_stored, pool, to_array, widest
+
+__all__ = [
+    "Axis",
+    "Capture",
+    "Convolution",
+    "FloatArray",
+    "Label",
+    "Measurement",
+    "Needs",
+    "Network",
+    "Past",
+    "Picture",
+    "ReceptiveField",
+    "StimulusBank",
+    "as_stored",
+    "check_outputs",
+    "check_pictured",
+    "pool",
+    "to_array",
+    "widest",
+]

@@ -1,0 +1,90 @@
+"""The stimulus bank, and what probes may ask of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
+import torch
+
+
+@dataclass(frozen=True)
+class StimulusBank:
+    """A fixed, balanced, held-out set of exemplars that probes look at, the same all through a run.
+
+    Attributes:
+        images: float tensor (stimulus, channel, y, x), normalised as the network gets its training images; or
+            (stimulus, ...) as it gets other inputs, such as rows of features, without what is of pictures alone.
+        labels: int64 tensor (stimulus,), the position of each stimulus' token in `tokens`.
+        ids: one unique name a stimulus, in an order that is the same on every rank and in every run.
+        tokens: the names of the tokens.
+        latents: what made each stimulus, one row a stimulus, or None if that is not known.
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    ids: tuple[str, ...]
+    tokens: tuple[str, ...]
+    latents: pd.DataFrame | None = None
+
+    def __post_init__(self) -> None:
+        sizes = {len(self.images), len(self.labels), len(self.ids)}
+        if len(sizes) != 1:
+            raise ValueError(
+                "A stimulus bank has one image, one label and one id a stimulus; got "
+                f"{len(self.images)} images, {len(self.labels)} labels and {len(self.ids)} ids."
+            )
+        if self.latents is not None and len(self.latents) != len(self.ids):
+            raise ValueError(
+                f"The latents of a stimulus bank have one row a stimulus; got {len(self.latents)} rows for "
+                f"{len(self.ids)} stimuli."
+            )
+        if len(set(self.ids)) != len(self.ids):
+            raise ValueError("The ids of a stimulus bank are unique; got the same id twice.")
+        for what, names in (("ids", self.ids), ("tokens", self.tokens)):
+            for name in names:
+                _check_text(what, str(name))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def pictured(self) -> bool:
+        """Whether the stimuli are images, and not rows of features, sequences or volumes."""
+        return self.images.dim() == 4
+
+
+def _check_text(what: str, name: str) -> None:
+    if "\0" in name or (not name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in name)):
+        raise ValueError(
+            f"The {what} of a stimulus bank are text that can be written as UTF-8, without NUL; got {name!a}. "
+            "Rename it."
+        )
+
+
+def check_pictured(bank: StimulusBank, probe: str) -> None:
+    """Says that a probe looks at images.
+
+    Raises:
+        ValueError: if the stimuli are none.
+    """
+    if not bank.pictured:
+        raise ValueError(
+            f"{probe} looks at images (stimulus, channel, y, x); the bank's stimuli are {tuple(bank.images.shape)}. "
+            "Leave it out."
+        )
+
+
+def check_outputs(outputs: object, labels: torch.Tensor) -> None:
+    """Compares what a network gives with the labels of what it got.
+
+    Raises:
+        ValueError: if it is not one number for each stimulus and token.
+    """
+    tokens = int(labels.max()) + 1 if len(labels) else 0
+    if not isinstance(outputs, torch.Tensor) or outputs.dim() != 2 or outputs.shape[1] < tokens:
+        what = f"{tuple(outputs.shape)}" if isinstance(outputs, torch.Tensor) else f"a {type(outputs).__name__}"
+        raise ValueError(
+            f"Answers and their cross-entropy are taken of outputs (stimulus, token); the network gives {what} where "
+            f"labels go up to {tokens - 1}. Leave out the probes of answers and of gradients on the bank."
+        )
