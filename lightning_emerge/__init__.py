@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         Network,
         Past,
         ReceptiveField,
+        Record,
         StimulusBank,
     )
     from lightning_emerge.report.make import make_report
@@ -91,6 +92,7 @@ _HOMES = {
     "Past": "records",
     "Probe": "probe",
     "ReceptiveField": "records",
+    "Record": "records",
     "Schedule": "schedules",
     "SimilarityProbe": "probes.similarity",
     "Stimuli": "data.stimuli",
@@ -160,6 +162,7 @@ __all__ = [
     "Past",
     "Probe",
     "ReceptiveField",
+    "Record",
     "Schedule",
     "SimilarityProbe",
     "Stimuli",

@@ -22,15 +22,15 @@ from lightning_emerge import capture as looking
 from lightning_emerge.engine.conductor import PAST
 from lightning_emerge.engine.endings import attend
 from lightning_emerge.engine.session import UNWRITTEN, Session, find_bank, refuse_sharding
-from lightning_emerge.records import Capture, Measurement, Needs
+from lightning_emerge.records import Capture, Measurement, Needs, Record
 from lightning_emerge.schedules import LogSpaced, Schedule
 
 
 class Probe(Callback, ABC):
     """Looks at a network while it trains, without disturbing it.
 
-    Subclasses set `needs` and write `measure`, and `draw` if there is something to see. A probe's own state is what it
-    was given at construction; each look depends on its capture alone.
+    Subclasses set `needs` and `records` and write `measure`, and `draw` if there is something to see. A probe's own
+    state is what it was given at construction; each look depends on its capture alone.
 
     Args:
         schedule: when to look; `LogSpaced()` if none is given. The last step is always looked at.
@@ -41,6 +41,9 @@ class Probe(Callback, ABC):
     """
 
     needs: ClassVar[Needs]
+    records: ClassVar[tuple[Record, ...]] = ()
+    """What it records; `measure` yields what `of` of each gives."""
+
     _given: dict[str, Any]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Probe:
@@ -68,7 +71,10 @@ class Probe(Callback, ABC):
 
     @abstractmethod
     def measure(self, capture: Capture) -> Iterable[Measurement]:
-        """Computes this probe's measurements of one look, on process zero, while training waits."""
+        """Computes this probe's measurements of one look, on process zero, while training waits.
+
+        It yields what `of` of its `records` gives, in any order; one that cannot be had at a look may be left out.
+        """
 
     def draw(self, measurement: Measurement) -> Figure | None:
         """Draws a measurement, or None if there is nothing to draw of it.

@@ -503,11 +503,12 @@ class Conductor:
                 opened = looking.open_network(self.module, member.layers, self.refused)
                 own = replace(own, network=stack.enter_context(opened))
             stack.enter_context(unchanged(self.module, own, backup if is_foreign(member.probe.measure) else None))
-            measurements = list(member.probe.measure(own))
+            measurements = [self._stamp(member, found, own.step) for found in member.probe.measure(own)]
         if member.probe.needs.past:
             member.latest = (*member.before(own.step)[-1:], Past(own.step, own.weights, own.gradients))
             member.first = member.first or Past(own.step, own.weights)
-        named = [replace(found, name=found.name + member.suffix, probe=member.settings) for found in measurements]
+        suffix = member.suffix
+        named = [replace(found, name=found.name + suffix) if suffix else found for found in measurements]
         for measurement in named:
             self._check(member, measurement, writer)
         member.size = sum(measurement.values.nbytes for measurement in named)
@@ -517,6 +518,10 @@ class Conductor:
         if writer.boards and is_foreign(member.probe.draw):
             self._try_out(member, drawings, backup, writer)
         return Findings(member.name, named, drawings, member.probe.on_error == "raise")
+
+    def _stamp(self, member: _Member, found: Measurement, step: int) -> Measurement:
+        """What a probe has measured, with when and by whom."""
+        return replace(found, step=step, source=type(member.probe).__name__, probe=member.settings)
 
     def _try_out(
         self, member: _Member, drawings: dict[str, Callable[[], Figure | None]], backup: Backup, writer: Writer

@@ -1,7 +1,8 @@
-"""Frozen values that cross rooms: the stimulus bank, a capture of it, a measurement."""
+"""Frozen values that cross rooms: the stimulus bank, a capture of it, a measurement and its declaration."""
 
 from lightning_emerge.records.bank import StimulusBank, check_outputs, check_pictured
 from lightning_emerge.records.capture import Capture, Convolution, Needs, Network, Past, ReceptiveField
+from lightning_emerge.records.declared import Record, check_declared
 from lightning_emerge.records.measurement import Axis, FloatArray, Label, Measurement, Picture
 from lightning_emerge.records.tensors import as_stored, pool, to_array, widest
 
@@ -17,8 +18,10 @@ __all__ = [
     "Past",
     "Picture",
     "ReceptiveField",
+    "Record",
     "StimulusBank",
     "as_stored",
+    "check_declared",
     "check_outputs",
     "check_pictured",
     "pool",

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 FloatArray: TypeAlias = npt.NDArray[np.floating[Any]]
 Label: TypeAlias = str | int | float
+Range: TypeAlias = tuple[float | None, float | None]
+"""Low and high, which no value leaves; None for an open end."""
+Scale: TypeAlias = Literal["linear", "log", "diverging"]
+Distance: TypeAlias = Literal["", "length", "square"]
 Picture: TypeAlias = npt.NDArray[np.uint8]
 """RGB pixels (y, x, channel)."""
 
@@ -53,18 +57,21 @@ class Axis:
 class Measurement:
     """A named array with named axes, a unit, the step it was taken at and where it came from.
 
-    It keeps copies of what it is given, so that a probe may use an array again.
+    Probes make it with `Record.of`. It keeps copies of what it is given, so that a probe may use an array again.
 
     Attributes:
         name: what was measured, unique among the probes of a run: "rdm" for one.
         values: floating array with one dimension for each axis. NaN means "not measurable here".
         axes: the named axes, in the order of the array's dimensions.
-        step: optimizer steps taken when it was measured.
+        step: optimizer steps taken when it was measured; the engine fills it in.
         unit: unit of the values; "1" for a pure number.
-        source: the class that measured it.
+        source: the class that measured it; the engine fills it in.
         about: one sentence a reader of the record can understand without this package.
         probe: JSON of the probe's class path and arguments; the engine fills it in.
         beside: what its picture shows besides: name -> array. It is not recorded.
+        range: low and high, which no value leaves; None for an open end.
+        scale: how it is shown, as `Record` has it.
+        distance: what a matrix says of how far apart things lie, as `Record` has it.
 
     Raises:
         ValueError: if values and axes disagree, or two axes have the same name.
@@ -74,12 +81,15 @@ class Measurement:
     name: str
     values: FloatArray
     axes: tuple[Axis, ...]
-    step: int
+    step: int = 0
     unit: str = "1"
     source: str = ""
     about: str = ""
     probe: str = ""
     beside: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict[str, npt.NDArray[Any]])
+    range: Range = (None, None)
+    scale: Scale = "linear"
+    distance: Distance = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "values", self.values.copy())

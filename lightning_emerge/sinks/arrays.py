@@ -263,7 +263,7 @@ class ArraySink:
             add_row(self._taken.setdefault(name, []), row)
         return files
 
-    def _add(self, name: str, axes: Sequence[str], attributes: Mapping[str, str], **settings: Any) -> dict[str, bytes]:
+    def _add(self, name: str, axes: Sequence[str], attributes: Mapping[str, Any], **settings: Any) -> dict[str, bytes]:
         """Makes an array, and gives its files, its metadata last; the next commit makes it one of the store."""
         if _is_others(self._folder, name):
             raise ValueError(
@@ -409,8 +409,11 @@ def _attributes(measurement: Measurement) -> dict[str, Any]:
         "source": measurement.source,
         "long_name": measurement.about,
         "version": version(_PACKAGE),
+        "scale": measurement.scale,
     }
-    return attributes | ({"probe": measurement.probe} if measurement.probe else {})
+    low, high = measurement.range
+    more = {"valid_min": low, "valid_max": high, "distance": measurement.distance, "probe": measurement.probe}
+    return attributes | {key: value for key, value in more.items() if value not in (None, "")}
 
 
 def _check_ours(folder: Folder) -> None:
@@ -461,7 +464,7 @@ def _clear(folder: Folder, name: str, kept: set[str]) -> None:
     folder.prune(name)
 
 
-def _declare(name: str, axes: Sequence[str], attributes: Mapping[str, str], **settings: Any) -> dict[str, bytes]:
+def _declare(name: str, axes: Sequence[str], attributes: Mapping[str, Any], **settings: Any) -> dict[str, bytes]:
     """Has Zarr declare an array; gives the files by their paths in the store.
 
     It does so in memory: in the store it would put the group's metadata, too, and write each file by a detour.

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from lightning_emerge.records import Measurement
-
-_NAME = re.compile(r"(?!\.|__|zarr\.json$)[^/\\\x00-\x1f\x7f]+")
-_LONGEST = 200
-"""Bytes of the name of an array's folder; file systems take 255, some of which go to what is half written."""
+from lightning_emerge.records.names import check_name, is_text
 
 _FLOATS = ("float16", "float32", "float64")
 
@@ -28,9 +24,9 @@ def check_measurement(measurement: Measurement) -> None:
         for note, labels in axis.notes.items():
             _check_labels(f"{axis.name}_{note}", labels)
     for name in (measurement.name, *axis_names(measurement)):
-        _check_name(measurement.name, name)
+        check_name(measurement.name, name)
     for text in (measurement.unit, measurement.source, measurement.about, *(axis.unit for axis in measurement.axes)):
-        if not _is_text(text):
+        if not is_text(text):
             raise ValueError(
                 f"Units and what is said of a measurement are text; {measurement.name!r} has {text!r:.80}."
             )
@@ -49,21 +45,6 @@ def axis_names(measurement: Measurement) -> Iterator[str]:
         yield from (longer, *(f"{longer}_{note}" for note in axis.notes))
 
 
-def _check_name(measure: str, name: Any) -> None:
-    if not isinstance(name, str) or not _NAME.fullmatch(name) or not _is_text(name):
-        raise ValueError(
-            "The name of a measurement, of an axis and of a note is a word without '/', '\\' and control characters "
-            f"that does not begin with '.' or '__'; {measure!r:.80} has {name!r:.80}. Rename it."
-        )
-    if len(name.encode()) > _LONGEST:
-        raise ValueError(
-            f"The names of a measurement, of an axis and of a note are {_LONGEST} bytes together at most; "
-            f"{name!r:.80} has {len(name.encode())}. Shorten them."
-        )
-    if name == "step":
-        raise ValueError(f"Each record has an axis of steps already; {measure!r} has another. Rename it.")
-
-
 def _check_labels(name: str, labels: Sequence[Any]) -> None:
     try:
         found = np.asarray(labels)
@@ -78,17 +59,9 @@ def _check_labels(name: str, labels: Sequence[Any]) -> None:
             "Write them as text."
         )
     for label in labels if found.dtype.kind == "U" else ():
-        if not _is_text(str(label)) or "\0" in str(label):
+        if not is_text(str(label)) or "\0" in str(label):
             raise ValueError(f"Labels of an axis are text without NUL; {name!r:.80} has {label!r:.80}. Escape it.")
 
 
 def _some(labels: Sequence[Any]) -> str:
     return ", ".join(f"{label!r:.40}" for label in list(labels)[:3])
-
-
-def _is_text(text: Any) -> bool:
-    """Whether it can be written as UTF-8."""
-    try:
-        return isinstance(text, str) and bool(text.encode() or True)
-    except UnicodeEncodeError:
-        return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lightning_emerge.records import Axis, Measurement
+from lightning_emerge.records import Axis, Measurement, Record
 from lightning_emerge.sinks.arrays import ArraySink, open_run
 from lightning_emerge.sinks.checks import check_measurement
 
@@ -93,3 +93,18 @@ def test_what_can_be_read_again_passes(measurement, tmp_path):
     np.testing.assert_array_equal(records[measurement.name].sel(step=1).values, measurement.values)
     labels = records[measurement.axes[0].name].values.tolist()
     assert labels == list(measurement.axes[0].labels)
+
+
+def test_the_range_and_the_scale_are_recorded_with_the_unit(tmp_path):
+    share = Record("share_of", ("layer",), "share", range=(0, 1), about="Of what")
+    size = Record("size", (), "L2 norm", range=(0, None), scale="log")
+    matrix = Record("far", ("layer", "layer_b"), range=(0, 2), distance="square")
+    sink = ArraySink(tmp_path / "records.zarr", None)
+    other = Axis("layer_b", LAYER.labels)
+    sink.write(0, [share.of(np.ones(2), LAYER), size.of(np.ones(())), matrix.of(np.ones((2, 2)), LAYER, other)])
+    sink.close()
+    run = open_run(tmp_path)
+    names = ("units", "valid_min", "valid_max", "scale", "distance")
+    assert [run.share_of.attrs.get(name) for name in names] == ["share", 0, 1, "linear", None]
+    assert [run.size.attrs.get(name) for name in names] == ["L2 norm", 0, None, "log", None]
+    assert [run.far.attrs.get(name) for name in names] == ["1", 0, 2, "linear", "square"]
