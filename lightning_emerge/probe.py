@@ -18,7 +18,7 @@ from lightning_utilities.core.rank_zero import rank_zero_warn
 from matplotlib.figure import Figure
 from torch import nn
 
-from lightning_emerge import capture as looking
+from lightning_emerge.capture import find_convolution, find_leaves, find_weights, match_layers
 from lightning_emerge.engine.conductor import PAST
 from lightning_emerge.engine.endings import attend
 from lightning_emerge.engine.session import UNWRITTEN, Session, find_bank, refuse_sharding
@@ -91,14 +91,14 @@ class Probe(Callback, ABC):
         """
         layers = self.find_layers(module)
         if self.needs.of_weights:
-            looking.find_weights(module, layers)
+            find_weights(module, layers)
         named = () if self.layers is None else layers  # of the others, those that do not fit are left out
         if self.needs.inputs:
             for layer in named:
-                looking.find_convolution(module, layer)
+                find_convolution(module, layer)
         if self.needs.gradient_squares:
             for layer in named:
-                looking.find_leaves(module, layer)
+                find_leaves(module, layer)
         return layers
 
     def choose(self, module: nn.Module, layers: tuple[str, ...]) -> tuple[str, ...]:
@@ -113,7 +113,7 @@ class Probe(Callback, ABC):
 
     def find_layers(self, module: nn.Module) -> tuple[str, ...]:
         """Finds the layers that are named, or else those of the network."""
-        return looking.match_layers(module, self.layers)
+        return match_layers(module, self.layers)
 
     def describe(self) -> str:
         """This probe's class path and arguments, as JSON; what JSON has no words for is named by its class."""

@@ -8,7 +8,7 @@ from typing import final
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
 
-from lightning_emerge import capture
+from lightning_emerge.capture import find_layers, match_layers
 
 
 @final
@@ -46,8 +46,8 @@ class FrozenLayers(Callback):
         Raises:
             ValueError: if a pattern matches no layer, or nothing is left to learn.
         """
-        modules = capture.find_layers(module)
-        layers = [modules[layer] for layer in capture.match_layers(module, self.layers)]
+        modules = find_layers(module)
+        layers = [modules[layer] for layer in match_layers(module, self.layers)]
         frozen = {id(parameter) for layer in layers for parameter in layer.parameters()}
         if frozen.issuperset(id(parameter) for parameter in module.parameters()):
             raise ValueError(

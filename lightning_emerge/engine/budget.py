@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from lightning_emerge import capture as looking
+from lightning_emerge.capture import find_weights, run_bank
 from lightning_emerge.records import Measurement, Needs, StimulusBank
 
 MOST_NAMED = 32
@@ -81,7 +81,7 @@ def plan_look(module: nn.Module, asked: Sequence[Asked], bank: StimulusBank, pro
     inputs = layers(a for a in asked if a.needs.inputs)
     # Looked at as a bank of one: each process passes its share of it, and those without one know the shapes too.
     one = StimulusBank(bank.images[:1], bank.labels[:1] * 0, bank.ids[:1], bank.tokens[:1])
-    seen = looking.run_bank(module, one, whole, inputs=inputs)
+    seen = run_bank(module, one, whole, inputs=inputs)
     floats = [rows[0:1].shape[1:].numel() for rows in (*seen.activations.values(), *seen.inputs.values())]
     stimuli, tokens = len(bank), len(bank.tokens)
     shared = 1 + 1 / processes if processes > 1 else 1
@@ -100,7 +100,7 @@ def plan_look(module: nn.Module, asked: Sequence[Asked], bank: StimulusBank, pro
 
 
 def _weight(module: nn.Module, layer: str) -> int:
-    return looking.find_weights(module, [layer])[layer].read().numel()
+    return find_weights(module, [layer])[layer].read().numel()
 
 
 def refuse(budget: Budget, room: float) -> None:

@@ -18,7 +18,17 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
-from lightning_emerge import capture as looking
+from lightning_emerge.capture import (
+    Firing,
+    add_up,
+    agree,
+    find_layers,
+    find_weights,
+    gather,
+    is_process_zero,
+    open_network,
+)
+from lightning_emerge.capture.weights import Weight
 from lightning_emerge.engine.budget import drawable
 from lightning_emerge.engine.costs import CAPTURE, WAIT, Costs
 from lightning_emerge.engine.device import full_precision, settle
@@ -30,7 +40,6 @@ from lightning_emerge.schedules import Schedule
 from lightning_emerge.sinks.arrays import ArraySink
 from lightning_emerge.sinks.checks import axis_names, check_measurement
 from lightning_emerge.sinks.tensorboard import TensorBoardSink
-from lightning_emerge.weights import Weight
 
 PAST = "lightning_emerge_probes"
 """Where a checkpoint has what `Conductor.remember` gave."""
@@ -161,15 +170,15 @@ class Conductor:
         self.members = [_enlist(probe, probes, module, steps_per_epoch) for probe in probes]
         for probe in probes:
             probe.failed_at = None
-        self.order = tuple(looking.find_layers(module))
-        self.weights = looking.find_weights(module, self._union([m for m in self.members if m.probe.needs.of_weights]))
+        self.order = tuple(find_layers(module))
+        self.weights = find_weights(module, self._union([m for m in self.members if m.probe.needs.of_weights]))
         self.refused, self.unfiltered = dict[str, str](), dict[str, str]()
         self.told: set[str] = set()
         self._leave_out((past or {}).get(LAYERS, {}))
         self._recall(past or {})
         self.began, self.step = step, step - 1
         self.recorded = {done for sink in sinks.records for done in sink.steps}
-        self.firing: looking.Firing | None = None
+        self.firing: Firing | None = None
         self.before: _Before | None = None
         self.held: _Held | None = None
         self.owners: dict[str, _Member] = {}
@@ -177,9 +186,7 @@ class Conductor:
         self.finite = True
         self.costs = Costs()
         strict = any(probe.on_error == "raise" for probe in probes)
-        self.writer = (
-            Writer(sinks.records, sinks.boards, self.costs, strict=strict) if looking.is_process_zero() else None
-        )
+        self.writer = Writer(sinks.records, sinks.boards, self.costs, strict=strict) if is_process_zero() else None
 
     def _leave_out(self, before: Mapping[str, Sequence[str]]) -> None:
         """Tries the layers on some stimuli: what a probe cannot measure is left out, or refused if it was named.
@@ -241,7 +248,7 @@ class Conductor:
             step: where the run stands.
             again: names of probes whose look at this step was not written yet when the run was saved.
         """
-        known = looking.agree([step in self.recorded], self.device)[0]
+        known = agree([step in self.recorded], self.device)[0]
         if known:
             self.step = step
         else:
@@ -269,7 +276,7 @@ class Conductor:
         """Watches which units fire in the batches that the next update is made from, if a probe is due then."""
         due = self._training(step)
         if due and self.firing is None:
-            self.firing = looking.Firing(self.module, self._union(due))
+            self.firing = Firing(self.module, self._union(due))
 
     def before_update(
         self, step: int, optimizer: Optimizer | None = None, optimizers: Sequence[Optimizer] = ()
@@ -391,10 +398,10 @@ class Conductor:
         failed = {number: error for number, one in enumerate(asked) if (error := trouble_of(one, troubles))}
 
         def gathered(rows: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor | None]:
-            return {layer: looking.gather(own, total) for layer, own in rows.items()}
+            return {layer: gather(own, total) for layer, own in rows.items()}
 
         def added(shares: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor | None]:
-            return {layer: looking.add_up(share) for layer, share in shares.items()}
+            return {layer: add_up(share) for layer, share in shares.items()}
 
         found: dict[str, Any] = {
             "activations": gathered(seen.activations),
@@ -405,11 +412,11 @@ class Conductor:
             "token_gradients": added(seen.token_gradients),
             "gradient_squares": added(seen.squares),
         }
-        outputs = None if trouble_of({"outputs": ("",)}, troubles) else looking.gather(seen.outputs, total)
-        if not looking.agree([seen.features is None], self.device)[0]:
+        outputs = None if trouble_of({"outputs": ("",)}, troubles) else gather(seen.outputs, total)
+        if not agree([seen.features is None], self.device)[0]:
             assert seen.features is not None
-            found["features"], found["readout"] = looking.gather(seen.features, total), seen.readout
-        if not looking.is_process_zero():
+            found["features"], found["readout"] = gather(seen.features, total), seen.readout
+        if not is_process_zero():
             return capture, failed
         return replace(capture, outputs=outputs, **found), failed
 
@@ -490,7 +497,7 @@ class Conductor:
     def _agree_on(self, failed: Sequence[bool]) -> list[bool]:
         """Tells all processes what failed on one of them, and stops them all if the writer met what is to stop them."""
         late = self.writer.error if self.writer is not None else None
-        *agreed, stop = looking.agree([*failed, late is not None], self.device)
+        *agreed, stop = agree([*failed, late is not None], self.device)
         if stop:
             raise late or RuntimeError("process zero could not write what the probes found")
         return agreed
@@ -500,7 +507,7 @@ class Conductor:
         own = _own(member, capture)
         with ExitStack() as stack:
             if member.probe.needs.network:
-                opened = looking.open_network(self.module, member.layers, self.refused)
+                opened = open_network(self.module, member.layers, self.refused)
                 own = replace(own, network=stack.enter_context(opened))
             stack.enter_context(unchanged(self.module, own, backup if is_foreign(member.probe.measure) else None))
             measurements = [self._stamp(member, found, own.step) for found in member.probe.measure(own)]

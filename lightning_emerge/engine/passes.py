@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import nn
 
-from lightning_emerge import capture as looking
+from lightning_emerge.capture import Pass, agree, describe_convolution, first_stimuli, refuse_filters, run_bank
 from lightning_emerge.engine.device import full_precision
 from lightning_emerge.records import Convolution, Needs, StimulusBank
 
@@ -63,7 +63,7 @@ def trouble_of(asked: Kinds, troubles: Mapping[tuple[str, str], Exception]) -> E
 
 def pass_bank(
     module: nn.Module, bank: StimulusBank, asked: Kinds, device: torch.device, *, shared: bool = True
-) -> tuple[looking.Pass, dict[str, Convolution], Troubles]:
+) -> tuple[Pass, dict[str, Convolution], Troubles]:
     """Runs stimuli through the network once; or twice if it runs, but not so that it can be differentiated.
 
     Every process calls it. Nothing is raised.
@@ -87,7 +87,7 @@ def pass_bank(
     convolutions = dict[str, Convolution]()
     for layer in seen.inputs:
         try:
-            convolutions[layer] = looking.describe_convolution(module, layer)
+            convolutions[layer] = describe_convolution(module, layer)
         except Exception as error:
             troubles["inputs", layer] = error
     troubles = _share(asked, troubles, seen.unmoved, device)
@@ -100,18 +100,18 @@ def pass_bank(
 
 def _try_pass(
     module: nn.Module, bank: StimulusBank, asked: Kinds, device: torch.device, *, shared: bool
-) -> tuple[looking.Pass, Troubles]:
+) -> tuple[Pass, Troubles]:
     layers: dict[str, Any] = {kind: asked[kind] for kind in _NEEDS if kind != "activations"}
-    seen, troubles = looking.Pass(), Troubles()
+    seen, troubles = Pass(), Troubles()
     try:
         features = bool(asked.get("features"))
-        seen = looking.run_bank(module, bank, asked["activations"], **layers, features=features, shared=shared)
+        seen = run_bank(module, bank, asked["activations"], **layers, features=features, shared=shared)
         troubles |= seen.troubles
     except Exception as error:
         troubles["", ""] = error
-    if not looking.agree([("", "") in troubles], device)[0]:
+    if not agree([("", "") in troubles], device)[0]:
         return seen, troubles
-    return looking.Pass(), {("", ""): troubles.get(("", ""), RuntimeError(_ELSEWHERE))}
+    return Pass(), {("", ""): troubles.get(("", ""), RuntimeError(_ELSEWHERE))}
 
 
 def _share(
@@ -119,8 +119,8 @@ def _share(
 ) -> Troubles:
     """Makes what fails in one process fail in all; what no stimulus moves in one is missing if none does in any."""
     keys = [("", ""), *_keys(asked)]
-    failed = looking.agree([key in troubles and key not in unmoved for key in keys], device)
-    moved = looking.agree([key not in troubles and key not in unmoved for key in keys], device)
+    failed = agree([key in troubles and key not in unmoved for key in keys], device)
+    moved = agree([key not in troubles and key not in unmoved for key in keys], device)
     error, rows = RuntimeError(_ELSEWHERE), zip(keys, failed, moved, strict=True)
     return {key: troubles.get(key, error) for key, missing, had in rows if missing or not had}
 
@@ -147,11 +147,11 @@ def try_layers(module: nn.Module, bank: StimulusBank, asked: Kinds, device: torc
     seen = asked["activations"]
     if not any(asked[kind] for kind in _NEEDS):
         return {}
-    with isolate_rng(), full_precision(), looking.refuse_filters(module, seen) as unfiltered:
-        *_, troubles = pass_bank(module, looking.first_stimuli(bank, _FEW), asked, device, shared=False)
+    with isolate_rng(), full_precision(), refuse_filters(module, seen) as unfiltered:
+        *_, troubles = pass_bank(module, first_stimuli(bank, _FEW), asked, device, shared=False)
     if ("", "") in troubles:
         return {("filters", layer): _UNTRIED.format(layer, troubles["", ""]) for layer in seen}
-    elsewhere = looking.agree([layer in unfiltered for layer in seen], device)
+    elsewhere = agree([layer in unfiltered for layer in seen], device)
     found = {
         ("filters", layer): unfiltered.get(layer, _ELSEWHERE) for layer, one in zip(seen, elsewhere, strict=True) if one
     }

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
-from lightning_emerge import capture as looking
+from lightning_emerge.capture import agree
 from lightning_emerge.data.stimuli import Stimuli
 from lightning_emerge.engine import budget
 from lightning_emerge.engine.conductor import PAST, Conductor, Looker, Sinks
@@ -223,7 +223,7 @@ def _check_budget(trainer: Trainer, conductor: Conductor) -> None:
             failure = error
         for line in budget.warn(found, room) if failure is None else ():
             rank_zero_warn(line)
-    if looking.agree([failure is not None], conductor.device)[0]:
+    if agree([failure is not None], conductor.device)[0]:
         raise failure or ValueError("process zero has not enough memory for a look")
 
 
@@ -272,7 +272,7 @@ def _open_sinks(trainer: Trainer, module: LightningModule) -> Sinks:
             rank_zero_warn(f"No records are kept, as their store could not be opened; training goes on. {error}")
         except ValueError as error:
             failure = error
-    if looking.agree([failure is not None], module.device)[0]:
+    if agree([failure is not None], module.device)[0]:
         raise failure or ValueError("process zero could not open the records of this run")
     for board in sinks.boards:
         board.go_on(trainer.global_step)

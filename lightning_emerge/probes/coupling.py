@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from lightning_emerge import capture as looking
+from lightning_emerge.capture import find_convolution, find_weights, is_convolution
 from lightning_emerge.figures.coupling import Graph, draw_graph
 from lightning_emerge.measures.coupling import KINDS, count_edges, coupling_strengths, spread_stimuli
 from lightning_emerge.measures.selectivity import preferred_tokens
@@ -87,10 +87,10 @@ class CouplingProbe(Probe):
 
     def check(self, module: nn.Module) -> tuple[str, ...]:
         named, chosen = self.find_layers(module), self.layers is not None
-        layers = tuple(layer for layer in named if looking.is_convolution(module, layer, grouped=chosen))
+        layers = tuple(layer for layer in named if is_convolution(module, layer, grouped=chosen))
         for layer in layers if chosen else ():  # of the others, those that do not fit are left out
-            looking.find_convolution(module, layer)
-        weights = looking.find_weights(module, layers)
+            find_convolution(module, layer)
+        weights = find_weights(module, layers)
         self._pairs = _pairs(named, {layer: weight.read().shape for layer, weight in weights.items()})
         if not self._pairs:
             raise ValueError(_NONE.format(", ".join(named)))

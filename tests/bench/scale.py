@@ -31,8 +31,9 @@ import torch.distributed as dist
 from lightning.pytorch import seed_everything
 
 import lightning_emerge as le
-from lightning_emerge import capture as looking
+from lightning_emerge.capture import gather, run_bank
 from lightning_emerge.data.tokens import Grammar
+from lightning_emerge.engine import passes
 from lightning_emerge.engine.conductor import Conductor, Sinks
 from lightning_emerge.engine.session import find_budget
 from lightning_emerge.figures.canvas import TOKEN_COLOURS, TOKEN_MARKERS, new_figure, to_png
@@ -111,11 +112,13 @@ class Traffic:
 
         return run
 
-    def time(self, room: Any) -> None:
+    def time(self, *rooms: Any) -> None:
         """Times the pass in seconds of the processor, and what gathers in seconds of the clock."""
-        room.run_bank = self._timed(room.run_bank, "pass", time.process_time, meet=True)
-        for name in ("gather", "add_up", "agree"):
-            setattr(room, name, self._timed(getattr(room, name), "gather", time.perf_counter))
+        for room in rooms:
+            if hasattr(room, "run_bank"):
+                room.run_bank = self._timed(room.run_bank, "pass", time.process_time, meet=True)
+            for name in {"gather", "add_up", "agree"} & vars(room).keys():
+                setattr(room, name, self._timed(getattr(room, name), "gather", time.perf_counter))
 
     def _timed(self, work: Callable[..., Any], part: str, clock: Callable[[], float], *, meet: bool = False) -> Any:
         def run(*arguments: Any, **keywords: Any) -> Any:
@@ -144,7 +147,7 @@ def work_as(rank: int, world: int, port: int, out: Path, rounds: int) -> None:
     bank = data.stimulus_bank()
     probes = [probe(on_error="raise") for probe in (*DEFAULT, le.EmbeddingProbe) if not probe.needs.training]
     traffic, found = Traffic(), []
-    traffic.time(looking)
+    traffic.time(sys.modules[Conductor.__module__], passes)
     for number in range(rounds + 1):
         conductor = Conductor(model, probes, bank, Sinks(), step=0)
         dist.barrier()
@@ -175,7 +178,7 @@ def _latency(rounds: int) -> float:
         dist.barrier()
         began = time.perf_counter()
         for _ in range(50):
-            looking.gather(tensor, 4)
+            gather(tensor, 4)
         found.append((time.perf_counter() - began) / 50)
     return min(found)
 
@@ -303,7 +306,7 @@ def bank_pass(model: le.TokenClassifier, bank: le.StimulusBank) -> Figures:
     """The pass of the bank alone, which nothing is kept of but the outputs."""
     began = time.process_time()
     with peak() as grown:
-        looking.run_bank(model, bank, [])
+        run_bank(model, bank, [])
         memory = grown()
     return {"seconds": time.process_time() - began, "mib": memory, "bytes": 0}
 

@@ -170,7 +170,7 @@ def test_a_block_that_cannot_be_described_is_refused_before_training_and_what_co
     def fail(*_: object) -> None:
         raise ValueError("planted")
 
-    monkeypatch.setattr("lightning_emerge.capture.describe_convolution", fail)
+    monkeypatch.setattr("lightning_emerge.engine.passes.describe_convolution", fail)
     trainer = make_trainer([le.CouplingProbe(layers=["conv*"])], max_steps=1)
     with pytest.warns(UserWarning, match="CouplingProbe failed at step 0 and is switched off.*planted"):
         trainer.fit(make_model(), datamodule=make_data())

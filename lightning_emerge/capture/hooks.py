@@ -1,0 +1,162 @@
+"""What is kept of the calls of modules, by hooks that are removed whatever happens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from lightning_emerge.capture.weights import Weight
+
+UNREACHED = (
+    "A probe looks at layers that the images pass; {!r} was not reached: it is not called in evaluation mode, or "
+    "another module uses its weight without calling it. Name other layers."
+)
+
+
+@contextmanager
+def hooked(layers: Mapping[str, nn.Module], hook: Callable[[str, nn.Module, Any, Any], Any]) -> Iterator[None]:
+    """Calls a hook with each layer's name after the layer, and removes it whatever happens."""
+    handles = [layer.register_forward_hook(partial(hook, name)) for name, layer in layers.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@dataclass
+class Seen:
+    """What a layer gave or got when it was called last, how often that had been written to, and the calls so far."""
+
+    tensor: Any
+    version: int
+    calls: int
+
+
+@contextmanager
+def watch_outputs(layers: Mapping[str, nn.Module], *, copy: bool) -> Iterator[dict[str, Seen]]:
+    """Keeps each layer's output; a copy where a module works in place."""
+    seen: dict[str, Seen] = {}
+
+    def keep(name: str, _module: nn.Module, _given: Any, output: Any) -> None:
+        _keep(seen, name, output, copy=copy)
+
+    with hooked(layers, keep):
+        yield seen
+
+
+@contextmanager
+def watch_inputs(layers: Mapping[str, nn.Module], *, copy: bool) -> Iterator[dict[str, Seen]]:
+    """Keeps what each layer got, as `watch_outputs` keeps what it gave."""
+    seen: dict[str, Seen] = {}
+
+    def keep(name: str, _module: nn.Module, given: Any, _output: Any) -> None:
+        _keep(seen, name, given[0] if given else None, copy=copy)  # whoever calls by keyword gives none
+
+    with hooked(layers, keep):
+        yield seen
+
+
+def _keep(seen: dict[str, Seen], name: str, value: Any, *, copy: bool) -> None:
+    kept = value.clone() if copy and isinstance(value, torch.Tensor) else value
+    calls = seen[name].calls + 1 if name in seen else 1
+    seen[name] = Seen(kept, getattr(kept, "_version", 0), calls)
+
+
+class Call(NamedTuple):
+    """One call of a linear map or convolution: what it got, and what it gave."""
+
+    leaf: nn.Module
+    given: Any
+    output: torch.Tensor
+
+
+@contextmanager
+def watch_calls(leaves: Mapping[str, nn.Module], *, copy: bool) -> Iterator[dict[str, list[Call]]]:
+    """Keeps each call of some leaves; what works in place on what they gave gets a copy, so as to lead back."""
+    seen: dict[str, list[Call]] = {}
+
+    def keep(name: str, leaf: nn.Module, given: Any, output: torch.Tensor) -> torch.Tensor:
+        seen.setdefault(name, []).append(Call(leaf, given[0] if given else None, output))
+        return output.clone() if copy else output
+
+    with hooked(leaves, keep):
+        yield seen
+
+
+class Map(NamedTuple):
+    """The last call of a linear map, with how often what it got and gave had been written to."""
+
+    given: Any
+    output: Any
+    versions: tuple[int, ...]
+
+
+def _versions(*tensors: Any) -> tuple[int, ...]:
+    return tuple(getattr(tensor, "_version", 0) for tensor in tensors)
+
+
+@contextmanager
+def watch_maps(maps: Mapping[str, nn.Module]) -> Iterator[dict[str, Map]]:
+    """Keeps the last call of each linear map."""
+    seen: dict[str, Map] = {}
+
+    def keep(name: str, _map: nn.Module, given: Any, output: Any) -> None:
+        first = given[0] if given else None
+        seen.pop(name, None)  # so that they stay in the order of their calls
+        seen[name] = Map(first, output, (*_versions(first), *_versions(output)))
+
+    with hooked(maps, keep):
+        yield seen
+
+
+def find_last(seen: Mapping[str, Map], result: torch.Tensor) -> str | None:
+    """The linear map of stimuli whose output a network returned, as it is or in another type of number."""
+    for name, (given, output, versions) in reversed(list(seen.items())):
+        same = output is result or (output.shape == result.shape and torch.equal(output.to(result), result))
+        if same and given is not None and given.dim() == 2 and versions == _versions(given, output):
+            return name
+    return None
+
+
+def readout_of(last: nn.Module) -> torch.Tensor:
+    """A copy of a linear map's weight."""
+    return Weight(last, "weight").read().clone()
+
+
+def tensor_of(whose: str, output: Any) -> torch.Tensor:
+    """An output as float32, without a gradient."""
+    if not isinstance(output, torch.Tensor):
+        raise ValueError(f"A probe looks at outputs that are one tensor; {whose} gives a {type(output).__name__}.")
+    return output.detach().float()
+
+
+def rows_of(whose: str, output: Any, count: int) -> torch.Tensor:
+    """An output with one row for each of so many stimuli."""
+    if isinstance(output, torch.Tensor) and (output.is_complex() or output.is_nested or output.is_sparse):
+        raise ValueError(f"A probe looks at outputs that are dense and real; {whose} gives others. Name other layers.")
+    rows = tensor_of(whose, output)
+    if not rows.dim() or len(rows) != count:
+        raise ValueError(
+            f"A probe looks at outputs with a row for each stimulus; {whose} gives {tuple(rows.shape)} for {count} "
+            "stimuli. Name other layers."
+        )
+    return rows
+
+
+def reached(layer: str, seen: Mapping[str, Seen]) -> Any:
+    """What was seen of a layer."""
+    if layer not in seen:
+        raise ValueError(UNREACHED.format(layer))
+    own = seen[layer]
+    if own.calls > 1:
+        raise ValueError(f"A probe looks at layers that are called once a pass; {layer!r} is called {own.calls} times.")
+    if getattr(own.tensor, "_version", own.version) != own.version:
+        raise ValueError(f"A probe looks at outputs that are not overwritten; {layer!r}'s is, in place.")
+    return own.tensor

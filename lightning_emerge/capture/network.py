@@ -1,0 +1,166 @@
+"""The network of a look, for probes that differentiate it or run it on images of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import torch
+from torch import nn
+
+from lightning_emerge.capture.hooks import UNREACHED, hooked
+from lightning_emerge.capture.layers import WHOLE, device_of, dtype_of, find_layers
+from lightning_emerge.capture.state import looking_at
+from lightning_emerge.capture.weights import all_weights
+from lightning_emerge.records import ReceptiveField
+
+
+class LiveNetwork:
+    """The network of a look, for probes that differentiate it or run it on images of their own.
+
+    Args:
+        module: what `open_network` has made ready.
+        modules: layer -> module, what `find_layers` finds.
+        weights: layer -> what it computes with.
+        refused: layer -> why its outputs cannot be looked at.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        modules: Mapping[str, nn.Module],
+        weights: Mapping[str, torch.Tensor],
+        refused: Mapping[str, str] | None = None,
+    ) -> None:
+        self._module, self._modules, self._weights, self._refused = module, modules, weights, refused or {}
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        return self._module(images.to(device_of(self._module), dtype_of(self._module)))
+
+    def respond(self, layer: str, images: torch.Tensor) -> torch.Tensor:
+        if not layer:
+            return self(images)
+        self._check(layer)
+        found: list[torch.Tensor] = []
+
+        def stop(_name: str, _module: nn.Module, _given: Any, output: Any) -> None:
+            if not isinstance(output, torch.Tensor):
+                raise ValueError(f"A probe looks at outputs that are one tensor; layer {layer!r} gives another thing.")
+            found.append(output)
+            raise _DeepEnough
+
+        with suppress(_DeepEnough), hooked({layer: self._modules[layer]}, stop):
+            self(images)
+        if found:
+            return found[0]
+        raise ValueError(UNREACHED.format(layer))
+
+    def intervene(
+        self, layer: str, change: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor
+    ) -> torch.Tensor:
+        self._check(layer)
+        reached: list[bool] = []
+
+        def put(_name: str, _module: nn.Module, _given: Any, output: Any) -> torch.Tensor:
+            if not isinstance(output, torch.Tensor):
+                raise ValueError(f"A probe changes outputs that are one tensor; layer {layer!r} gives another thing.")
+            if reached:
+                raise ValueError(f"A probe looks at layers that are called once a pass; {layer!r} is called again.")
+            changed = change(output)
+            if changed.shape != output.shape:
+                raise ValueError(
+                    f"What is put in place of a layer's output has its shape; {layer!r} gives {tuple(output.shape)}, "
+                    f"got {tuple(changed.shape)}."
+                )
+            reached.append(True)
+            return changed.to(output.dtype)
+
+        with hooked({layer: self._modules[layer]}, put):
+            outputs = self(images)
+        if not reached:
+            raise ValueError(UNREACHED.format(layer))
+        return outputs
+
+    def _check(self, layer: str) -> None:
+        if layer in self._refused:
+            raise ValueError(self._refused[layer])
+
+    def parameters(self, layers: Sequence[str]) -> dict[str, torch.Tensor]:
+        for layer in layers:
+            if layer not in self._weights:
+                raise ValueError(WHOLE.format(layer))
+        return {layer: self._weights[layer] for layer in layers}
+
+    def receptive_fields(self, layers: Sequence[str], image: torch.Tensor) -> dict[str, ReceptiveField | None]:
+        fields: dict[int, ReceptiveField] = {}
+        found: dict[str, ReceptiveField | None] = dict.fromkeys(layers)
+        called: set[str] = set()
+        kept: list[Any] = []  # so that no other tensor gets the identity of one that was seen
+
+        def follow(name: str, module: nn.Module, given: Any, output: Any) -> None:
+            tensors = all(isinstance(one, torch.Tensor) for one in (*given[:1], output))
+            if not list(module.children()) and given and tensors:
+                if given[0].shape == images.shape and torch.equal(given[0], images):
+                    fields[id(given[0])] = whole  # the images as they are, or in another layout of memory
+                    kept.append(given[0])
+                _follow(module, given[0], output, fields)
+            if name in found:
+                found[name] = fields.get(id(output)) if name not in called else None
+                called.add(name)
+            kept.append(output)
+
+        images = image[None].to(device_of(self._module), dtype_of(self._module))
+        whole = ReceptiveField(1, 1, 0)
+        with torch.no_grad(), hooked(self._modules, follow):
+            self._module(images)
+        side = min(image.shape[-2:])
+        return {name: one if one and one.size < side else None for name, one in found.items()}
+
+
+class _DeepEnough(Exception):  # noqa: N818 - no error: it ends a pass
+    """The layer that was asked for has given its output."""
+
+
+def _follow(module: nn.Module, given: torch.Tensor, output: torch.Tensor, fields: dict[int, ReceptiveField]) -> None:
+    """Notes what units of a module's output see, if what those of its input see is known."""
+    before = fields.get(id(given))
+    if before is None or output.dim() != 4:
+        return
+    if isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
+        settings = [_square(getattr(module, name, 1)) for name in _GEOMETRY]
+        if None not in settings:
+            size, stride, padding, dilation = (setting or 0 for setting in settings)
+            seen = before.size + (size - 1) * dilation * before.stride
+            fields[id(output)] = ReceptiveField(seen, before.stride * stride, before.start - padding * before.stride)
+    elif output.shape == given.shape:
+        fields[id(output)] = before
+
+
+_GEOMETRY = ("kernel_size", "stride", "padding", "dilation")
+
+
+def _square(value: Any) -> int | None:
+    """A setting that is the same on both axes, as a number."""
+    if isinstance(value, tuple):
+        return value[0] if len(set(value)) == 1 else None
+    return value if isinstance(value, int) else None
+
+
+@contextmanager
+def open_network(
+    module: nn.Module, layers: Sequence[str], refused: Mapping[str, str] | None = None
+) -> Iterator[LiveNetwork]:
+    """Makes a network ready for a probe to run and to differentiate, and puts everything back.
+
+    Args:
+        module: the network.
+        layers: those with respect to whose weights it may be differentiated, where they hold one, of floating-point
+            numbers.
+        refused: layer -> why its outputs cannot be looked at.
+    """
+    modules = find_layers(module)
+    found = {layer: all_weights(modules[layer]) for layer in layers}
+    weights = {layer: own[0] for layer, own in found.items() if len(own) == 1 and own[0].differentiable}
+    with looking_at(module, list(weights.values())) as tensors, torch.enable_grad():
+        yield LiveNetwork(module, modules, dict(zip(weights, tensors, strict=True)), refused)
