@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import torch
 import xarray as xr
 
+from lightning_emerge.measures.chance import middle_range, p_value
 from lightning_emerge.measures.rivals import relabel_sets
 from lightning_emerge.sinks.arrays import open_run
 
@@ -132,8 +134,9 @@ def _compare(observed: float, among: npt.NDArray[np.float64]) -> dict[str, float
     """Where a difference stands among others, itself counted in; NaN if there are none."""
     if not len(among):
         return dict.fromkeys(("low", "high", "p"), np.nan)
-    low, high = np.quantile(among, [0.025, 0.975])
-    return {"low": float(low), "high": float(high), "p": float((among >= observed - 1e-12).mean())}
+    others = torch.from_numpy(among)
+    low, high = middle_range(others)
+    return {"low": float(low), "high": float(high), "p": float(p_value(others.new_tensor(observed), others))}
 
 
 def _row(

@@ -21,7 +21,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from lightning_emerge.figures.embedding import Journey, Panel, draw_journeys
-from lightning_emerge.measures.embedding import laid_over, principal_scores, trustworthiness
+from lightning_emerge.measures.embedding import laid_over, principal_scores
 from lightning_emerge.records import Axis, FloatArray, Label, Measurement
 from lightning_emerge.sinks.arrays import STORE, ArraySink, open_run
 
@@ -198,8 +198,13 @@ def _start(squared: torch.Tensor) -> torch.Tensor:
 
 
 def _trust(squared: torch.Tensor, points: torch.Tensor, neighbours: int) -> float:
+    """How far neighbours in a picture are neighbours in the layer, 0 to 1 (Venna & Kaski 2001); NaN below 3 stimuli."""
+    from sklearn.manifold import trustworthiness
+
     fewer = min(neighbours, (len(squared) - 1) // 2)
-    return float(trustworthiness(squared, points, fewer)) if fewer else np.nan
+    if not fewer:
+        return np.nan
+    return float(trustworthiness(squared.numpy(), points.numpy(), n_neighbors=fewer, metric="precomputed"))
 
 
 def _umap(squared: torch.Tensor, start: torch.Tensor, neighbours: int, epochs: int, rate: float) -> torch.Tensor:

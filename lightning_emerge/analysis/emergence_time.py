@@ -9,8 +9,10 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from lightning_emerge.analysis.ramps import crossings, fit_ramp, null_gains
+from lightning_emerge.measures.chance import exceedance
 
 SHARE = 0.15
 """Share of its way from baseline to final level at which a series has left its baseline.
@@ -237,7 +239,8 @@ def _change(series: _Series, seed: int) -> float:
     total = float(centred @ centred)
     own = _neighbours(means - baseline - (level - baseline) * _ways(len(means), first, last)[0])
     nulls = null_gains(len(means), own, _NULLS, seed)
-    return float((1 + (nulls >= (total - rest) / max(rest, 1e-12 * total)).sum()) / (1 + len(nulls)))
+    gain = torch.tensor([(total - rest) / max(rest, 1e-12 * total)], dtype=torch.float64)
+    return float(exceedance(gain, torch.from_numpy(nulls)))
 
 
 def _clean(steps: Sequence[int] | npt.ArrayLike, values: npt.ArrayLike) -> _Looks:

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
+
+from lightning_emerge.measures.chance import middle_range, p_value
 
 _SHUFFLES = 9999
 
@@ -64,12 +67,11 @@ def compare_order(runs: Sequence[Mapping[str, Sequence[float | None]]], order: S
         )
     rng = np.random.default_rng(seed)
     found = sum(table.agreeing(table.groups) for table in tables) / pairs
-    shuffled = np.array([_shuffled(tables, rng) / pairs for _ in range(_SHUFFLES)])
-    low, high = np.quantile(shuffled, [0.025, 0.975])
-    p_value = (1 + int((shuffled >= found - 1e-12).sum())) / (1 + _SHUFFLES)
+    agreements = torch.tensor([found, *(_shuffled(tables, rng) / pairs for _ in range(_SHUFFLES))], dtype=torch.float64)
+    low, high = middle_range(agreements[1:])
     times = [time for run in runs for name in order for time in run.get(name, ())]
     seen = sum(time is not None for time in times)
-    return Order(float(found), float(low), float(high), p_value, pairs, seen, len(times))
+    return Order(found, float(low), float(high), float(p_value(agreements[0], agreements)), pairs, seen, len(times))
 
 
 def _shuffled(tables: Sequence[_Table], rng: np.random.Generator) -> float:

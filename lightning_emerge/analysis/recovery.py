@@ -14,12 +14,13 @@ import torch
 import xarray as xr
 
 from lightning_emerge.measures.auc import auc
+from lightning_emerge.measures.chance import middle_range, p_value
 from lightning_emerge.measures.coupling import KINDS
+from lightning_emerge.measures.detectors import best_detectors, detector_count
 from lightning_emerge.measures.parts import JOINT
 from lightning_emerge.measures.rivals import relabel_sets
 from lightning_emerge.sinks.arrays import open_run
 
-_SHARE = 0.05
 _MOST = 5040
 _RELABELLINGS = 999
 
@@ -172,10 +173,8 @@ def _couple(couplings: xr.DataArray, sets: _Sets) -> npt.NDArray[np.floating]:
 
 def _detectors(areas: npt.NDArray[np.floating]) -> list[npt.NDArray[np.integer]]:
     """The filters that tell each set of tokens best, of areas (filter, set)."""
-    filters = np.isfinite(areas).any(axis=1).sum()
-    count = max(1, round(_SHARE * filters))
-    order = np.argsort(-np.nan_to_num(areas, nan=-1.0), axis=0, kind="stable")[:count]
-    return list(order.T)
+    count = detector_count(int(np.isfinite(areas).any(axis=1).sum()))
+    return list(best_detectors(torch.from_numpy(areas), count).T.numpy())
 
 
 def _score(strengths: npt.NDArray[np.floating], belongs: npt.NDArray[np.bool_]) -> tuple[float, float, float, float]:
@@ -183,9 +182,9 @@ def _score(strengths: npt.NDArray[np.floating], belongs: npt.NDArray[np.bool_]) 
     if not np.isfinite(strengths).all() or belongs.all() or not belongs.any():
         return np.nan, np.nan, np.nan, np.nan
     ways = np.stack([belongs[list(order)].ravel() for order in _orders(len(belongs))], axis=1)
-    areas = auc(torch.from_numpy(strengths.reshape(-1, 1).copy()), torch.from_numpy(ways))[0].numpy()
-    low, high = np.quantile(areas, [0.025, 0.975])
-    return float(areas[0]), float(low), float(high), float((areas >= areas[0] - 1e-12).mean())
+    areas = auc(torch.from_numpy(strengths.reshape(-1, 1).copy()), torch.from_numpy(ways))[0]
+    low, high = middle_range(areas)
+    return float(areas[0]), float(low), float(high), float(p_value(areas[0], areas))
 
 
 def _compare(strengths: npt.NDArray[np.floating], has: npt.NDArray[np.bool_], sets: _Sets) -> tuple[float, float]:
@@ -204,8 +203,8 @@ def _compare(strengths: npt.NDArray[np.floating], has: npt.NDArray[np.bool_], se
     pairs = np.array([one @ met @ ~one for one in labels])
     if not pairs[0] or not np.isfinite(strengths).all():
         return np.nan, np.nan
-    shares = np.array([one @ won @ ~one for one in labels])[pairs > 0] / pairs[pairs > 0]
-    return float(shares[0]), float((shares >= shares[0] - 1e-12).mean())
+    shares = torch.from_numpy(np.array([one @ won @ ~one for one in labels])[pairs > 0] / pairs[pairs > 0])
+    return float(shares[0]), float(p_value(shares[0], shares))
 
 
 def _orders(count: int) -> list[tuple[int, ...]]:

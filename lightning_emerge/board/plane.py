@@ -90,11 +90,12 @@ class Scaling:
 
 def lay_over(points: Numbers, before: Numbers) -> Numbers:
     """Turns and mirrors points (stimulus, 2) about the origin so that they lie nearest to where they were."""
+    from scipy.linalg import orthogonal_procrustes
+
     both = np.isfinite(points).all(axis=1) & np.isfinite(before).all(axis=1)
     if not both.any():
         return points
-    left, _, right = np.linalg.svd(points[both].T @ before[both])
-    return points @ (left @ right)
+    return points @ orthogonal_procrustes(points[both], before[both])[0]
 
 
 def _largest(found: tuple[Numbers, Numbers]) -> tuple[Numbers, Numbers]:

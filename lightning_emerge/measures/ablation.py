@@ -11,16 +11,9 @@ from torch import Tensor
 
 from lightning_emerge.measures.auc import auc_interval
 from lightning_emerge.measures.category import confidence_by_token
-
-SHARE = 0.05
-"""Share of a layer's filters that is silenced at once; one filter at least."""
+from lightning_emerge.measures.detectors import best_detectors, detector_count
 
 _ERROR = 0.05
-
-
-def silenced_count(filters: int) -> int:
-    """How many of a layer's filters are silenced at once."""
-    return max(1, round(SHARE * filters))
 
 
 def find_detectors(
@@ -36,10 +29,10 @@ def find_detectors(
         Numbers of filters for each feature, the best first; None where fewer than that many detect it: where the lower
         end of an interval of the AUC, at 95% for all filters of the layer together, is 0.5 or below.
     """
-    filters, count = len(areas), silenced_count(len(areas))
+    filters, count = len(areas), detector_count(len(areas))
     ones = held.sum(dim=0).to(areas).expand_as(areas)
     low, _ = auc_interval(areas, ones, len(held) - ones, 1 - _ERROR / filters)
-    order = areas.nan_to_num(-1).sort(dim=0, descending=True, stable=True).indices[:count]
+    order = best_detectors(areas, count)
     enough = (low.gather(0, order) > 0.5).all(dim=0)
     return [order[:, feature] if bool(enough[feature]) else None for feature in range(held.shape[1])]
 
@@ -53,7 +46,7 @@ def deal_controls(scores: Float[Tensor, "stimulus filter"], draws: int) -> list[
         scores: each filter's largest output.
         draws: how many groups; fewer if there are not so many whose filters all respond.
     """
-    count = silenced_count(scores.shape[1])
+    count = detector_count(scores.shape[1])
     alive = scores.amax(dim=0) > scores.amin(dim=0)
     drawn: Tensor = torch.randperm(scores.shape[1], generator=torch.Generator().manual_seed(0))
     groups = drawn.to(scores.device).split(count)

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lightning_emerge.measures.linear import wide
+from lightning_emerge.measures.ranks import mean_ranks
 
 _HALVINGS = 60
 
@@ -30,7 +31,7 @@ def auc(
     """
     inside = wide(held)
     ones, zeros = inside.sum(dim=0), wide(~held).sum(dim=0)
-    above = _ranks(scores).T @ inside - ones * (ones + 1) / 2
+    above = mean_ranks(scores.T) @ inside - ones * (ones + 1) / 2
     found = above / (ones * zeros)
     return found.masked_fill(scores.isnan().any(dim=0)[:, None], torch.nan)
 
@@ -68,15 +69,6 @@ def auc_interval(
             inner, outer = torch.where(within, middle, inner), torch.where(within, outer, middle)
         ends.append((inner + outer) / 2)
     return ends[0], ends[1]
-
-
-def _ranks(scores: Tensor) -> Tensor:
-    """Ranks from 1 along the first axis, the mean of theirs for those that are equal."""
-    rows = scores.T.contiguous()
-    ordered = rows.sort(dim=1).values
-    below = torch.searchsorted(ordered, rows)
-    up_to = torch.searchsorted(ordered, rows, right=True)
-    return (wide(below + up_to) + 1).T / 2
 
 
 def _standard_error(area: Tensor, ones: Tensor, zeros: Tensor) -> Tensor:

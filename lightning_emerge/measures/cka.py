@@ -7,8 +7,6 @@ compared with.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -16,20 +14,6 @@ from torch import Tensor
 from lightning_emerge.measures.linear import wide
 
 _NOTHING = 1e-24  # of a gram's largest entry, squared: what is left of products that are constant but for rounding
-
-
-def linear_cka(grams: Float[Tensor, "layer stimulus stimulus"]) -> Float[Tensor, "layer layer"]:
-    """Computes the linear CKA of each pair of layers (Kornblith et al. 2019, equation 4).
-
-    With more features than stimuli it is near 1 even for unrelated layers; `debiased_cka` is not.
-
-    Args:
-        grams: inner products of responses about their mean over stimuli.
-
-    Returns:
-        Symmetric matrix, 0 to 1, 1 on its diagonal; NaN for a layer that answers all stimuli alike.
-    """
-    return _normalised(_inner(wide(grams)), grams)
 
 
 def debiased_cka(grams: Float[Tensor, "layer stimulus stimulus"]) -> Float[Tensor, "layer layer"]:
@@ -61,27 +45,6 @@ def debiased_hsic(grams: Float[Tensor, "layer stimulus stimulus"]) -> Float[Tens
     return _inner((hollow - rows - rows.transpose(-1, -2) + middle) * apart) / (count * (count - 3))
 
 
-def minibatch_cka(batches: Iterable[Float[Tensor, "layer stimulus stimulus"]]) -> Float[Tensor, "layer layer"]:
-    """Computes the debiased CKA over more stimuli than fit at once, from the grams of batches of 4 or more.
-
-    Nguyen, Raghu & Kornblith (2021), *Do wide and deep networks learn the same things?*, equation 2: batches' unbiased
-    alignments are averaged before they are normalised, so the size of batches does not bias it.
-
-    Args:
-        batches: the grams of all layers, batch after batch, at least one.
-
-    Raises:
-        ValueError: if there is no batch.
-    """
-    total: Tensor | None = None
-    for grams in batches:
-        found = debiased_hsic(grams)
-        total = found if total is None else total + found
-    if total is None:
-        raise ValueError("CKA is computed over one batch of stimuli or more; got none.")
-    return _over_own(total, total.diagonal() > 0)
-
-
 def _inner(grams: Tensor) -> Tensor:
     flat = grams.flatten(1)
     return flat @ flat.T
@@ -89,9 +52,6 @@ def _inner(grams: Tensor) -> Tensor:
 
 def _normalised(alignment: Tensor, grams: Tensor) -> Tensor:
     largest = wide(grams).flatten(1).abs().amax(dim=1)
-    return _over_own(alignment, alignment.diagonal() > _NOTHING * largest.square())
-
-
-def _over_own(alignment: Tensor, some: Tensor) -> Tensor:
+    some = alignment.diagonal() > _NOTHING * largest.square()
     own = torch.where(some, alignment.diagonal(), torch.nan).sqrt()
     return (alignment / own[:, None] / own[None, :]).clamp(max=1)

@@ -11,31 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lightning_emerge.measures.geometry import Geometry, token_weights
-from lightning_emerge.measures.linear import eigenvectors
 from lightning_emerge.measures.readout import nearest_mean
-
-_RANK = 1e-6  # of the largest: means that vary by less in a direction do not vary in it
-
-
-def variability_collapse(geometry: Geometry, labels: Int[Tensor, " stimulus"]) -> Float[Tensor, ""]:
-    """Computes NC1: variation within tokens over that between, trace(within @ pinv(between)) / tokens.
-
-    Args:
-        geometry: of the layer.
-        labels: token of each stimulus, the same number of each.
-
-    Returns:
-        0 (collapsed) and above; NaN if the tokens' means are all alike.
-    """
-    means, apart = _means(labels, geometry), _apart(labels, geometry)
-    gram = geometry.gram
-    values, vectors = eigenvectors(means @ gram @ means.T)
-    kept = values > values[-1].clamp(min=0) * _RANK
-    if not bool(kept.any()):
-        return gram.new_tensor(torch.nan)
-    # The pseudo-inverse of the means' covariance, applied to residuals: both are combinations of the stimuli.
-    cross = (vectors[:, kept].T @ means @ gram @ apart.T) / values[kept][:, None]
-    return cross.square().sum() / len(geometry)
 
 
 def variability_ratio(geometry: Geometry, labels: Int[Tensor, " stimulus"]) -> Float[Tensor, ""]:
@@ -118,12 +94,6 @@ def _means(labels: Tensor, geometry: Geometry) -> Tensor:
     weights = token_weights(labels, int(labels.max()) + 1).to(geometry.patterns)
     weights = weights[~weights.isnan().any(dim=1)]
     return weights - weights.mean(dim=0)
-
-
-def _apart(labels: Tensor, geometry: Geometry) -> Tensor:
-    """Each stimulus less its token's mean, as weights of the stimuli."""
-    weights = token_weights(labels, int(labels.max()) + 1).to(geometry.patterns)
-    return torch.eye(len(labels), dtype=weights.dtype, device=weights.device) - weights[labels]
 
 
 def _inner(geometry: Geometry, labels: Tensor) -> Tensor:

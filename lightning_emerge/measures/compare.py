@@ -19,6 +19,7 @@ from torch import Tensor
 
 from lightning_emerge.measures.geometry import centred_gram
 from lightning_emerge.measures.linear import eigenvectors, singular_values, wide
+from lightning_emerge.measures.ranks import mean_ranks
 
 Comparison: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
@@ -45,7 +46,7 @@ def spearman(
 ) -> Float[Tensor, "*batch a b"]:
     """Computes Spearman's rank correlation over pairs of stimuli, -1 to 1; tied distances share their mean rank."""
     one, other = _paired(first, second)
-    return _correlation(_ranks(one), _ranks(other))
+    return _correlation(mean_ranks(one), mean_ranks(other))
 
 
 def kendall_tau_a(
@@ -61,7 +62,7 @@ def kendall_tau_a(
     """
     one, other = _paired(first, second)
     one, other = one + 0 * other, other + 0 * one
-    known, x, y = ~one.isnan(), _ranks(one), _ranks(other)
+    known, x, y = ~one.isnan(), mean_ranks(one), mean_ranks(other)
     count = known.sum(dim=-1)
     order = y.nan_to_num(torch.inf).argsort(dim=-1, stable=True)
     order = order.gather(-1, x.gather(-1, order).nan_to_num(torch.inf).argsort(dim=-1, stable=True))
@@ -206,14 +207,6 @@ def _unit(values: Tensor, whole: Tensor) -> Tensor:
     length = values.square().sum(dim=-1, keepdim=True).sqrt()
     least = whole.nan_to_num().abs().amax(dim=-1, keepdim=True) * _CONSTANT
     return values / torch.where(length > least, length, torch.nan)
-
-
-def _ranks(values: Tensor) -> Tensor:
-    """Ranks from 1 along the last axis, ties at their mean rank, NaN where the value is."""
-    filled = values.nan_to_num(torch.inf).contiguous()
-    ordered = filled.sort(dim=-1).values
-    ends = torch.searchsorted(ordered, filled) + torch.searchsorted(ordered, filled, right=True)
-    return torch.where(values.isnan(), torch.nan, wide(ends + 1) / 2)
 
 
 def _ties(values: Tensor) -> Tensor:

@@ -29,6 +29,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, conv2d, pad
 from torch.nn.grad import conv2d_weight
 
+from lightning_emerge.measures.chance import benjamini_hochberg, exceedance
 from lightning_emerge.measures.linear import wide
 from lightning_emerge.records import Convolution
 
@@ -288,23 +289,6 @@ def _judge(values: Tensor, null: Tensor, mean: Tensor, spread: Tensor, *, signed
     tested = sizes.isfinite()
     chosen = benjamini_hochberg(exceedance(sizes[tested], chances[chances.isfinite()]), RATE)
     return strengths, sizes[tested][chosen].min() if bool(chosen.any()) else torch.full_like(sizes[0, 0], torch.nan)
-
-
-def exceedance(values: Float[Tensor, " n"], null: Float[Tensor, " m"]) -> Float[Tensor, " n"]:
-    """Computes p-values: (1 + numbers of the null as large or larger) / (1 + numbers of the null).
-
-    Phipson & Smyth (2010), *Permutation p-values should never be zero*, equation 2.
-    """
-    below = torch.searchsorted(null.sort().values, values)
-    return wide(1 + len(null) - below) / (1 + len(null))
-
-
-def benjamini_hochberg(p: Float[Tensor, " n"], rate: float) -> Bool[Tensor, " n"]:
-    """Chooses what is discovered at a false-discovery rate (Benjamini & Hochberg 1995)."""
-    ordered = p.sort().values
-    ranks = torch.arange(1, len(p) + 1, device=p.device)
-    below = ordered * len(p) <= rate * ranks
-    return p <= ordered[below].max() if bool(below.any()) else torch.zeros_like(p, dtype=torch.bool)
 
 
 def count_edges(

@@ -1,4 +1,8 @@
-"""Stimuli as points in a plane: principal components, one picture laid over another, and how far to trust them."""
+"""Stimuli as points in a plane: principal components, and one picture laid over another."""
+
+# SciPy has no types.
+# pyright: reportMissingTypeStubs=false, reportUnknownVariableType=false
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
 
 from __future__ import annotations
 
@@ -38,39 +42,8 @@ def laid_over(
 
     Schönemann (1966), *A generalized solution of the orthogonal Procrustes problem*, Psychometrika 31. Distances stay.
     """
+    from scipy.linalg import orthogonal_procrustes
+
     about, middle = points - points.mean(dim=0), target.mean(dim=0)
-    cross = about.T @ (target - middle)
-    # The nearest rotation of cross = U S V' is U V' = (cross cross')^-1/2 cross, here from eigenvectors.
-    values, left = eigenvectors(cross @ cross.T)
-    if not bool(values[0] > 0):
-        return about + middle
-    turn = left @ (left / values.sqrt()).T @ cross
-    return about @ turn + middle
-
-
-def trustworthiness(
-    squared: Float[Tensor, "stimulus stimulus"], points: Float[Tensor, "stimulus axis"], neighbours: int
-) -> Float[Tensor, ""]:
-    """Computes how far the neighbours that a picture shows are neighbours in the layer.
-
-    Venna & Kaski (2001), *Neighborhood preservation in nonlinear projection methods*.
-
-    Args:
-        squared: squared distances in the layer, or anything that grows with the distance.
-        points: the picture.
-        neighbours: how many of each point count, fewer than half the stimuli.
-
-    Returns:
-        0 to 1, 1 if all neighbours in the picture are neighbours in the layer, about 0.5 for points at random.
-    """
-    count = len(squared)
-    ranks = _ranks_from(squared)
-    near = _ranks_from(torch.cdist(wide(points), wide(points))) <= neighbours
-    intruders = wide((ranks - neighbours).clamp(min=0) * near).sum()
-    return 1 - intruders * 2 / (count * neighbours * (2 * count - 3 * neighbours - 1))
-
-
-def _ranks_from(distances: Tensor) -> Tensor:
-    """The rank of each other stimulus by its distance, from 1; 0 for the stimulus itself."""
-    apart = wide(distances).clone().fill_diagonal_(-torch.inf)
-    return apart.argsort(dim=1, stable=True).argsort(dim=1)
+    turn, _ = orthogonal_procrustes(about.cpu().numpy(), (target - middle).cpu().numpy())
+    return about @ torch.from_numpy(turn).to(about) + middle

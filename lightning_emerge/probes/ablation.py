@@ -18,9 +18,9 @@ from lightning_emerge.measures.ablation import (
     find_detectors,
     mean_output,
     silence,
-    silenced_count,
 )
 from lightning_emerge.measures.auc import auc
+from lightning_emerge.measures.detectors import detector_count
 from lightning_emerge.measures.filters import stack_layers
 from lightning_emerge.measures.parts import JOINT, features_of, filter_scores, owners
 from lightning_emerge.measures.rivals import rival_sets
@@ -89,7 +89,7 @@ class AblationProbe(Probe):
             lose = partial(_lose, capture, layer, mean_output(rows), labels)
             drops.append(torch.stack([lose(filters) for filters in detectors]))
             controls.append(torch.stack([lose(filters) for filters in drawn_or_none]))
-            none = torch.full((silenced_count(rows.shape[1]),), torch.nan)
+            none = torch.full((detector_count(rows.shape[1]),), torch.nan)
             which.append(torch.stack([none if own is None else own.float().cpu() for own in detectors[:count]], dim=1))
         stacked = torch.stack(drops)
         layer, token = Axis("layer", capture.layers), Axis("token", bank.tokens)

@@ -12,7 +12,6 @@ from lightning_emerge.measures.ablation import (
     find_detectors,
     mean_output,
     silence,
-    silenced_count,
 )
 from lightning_emerge.measures.auc import auc
 
@@ -22,10 +21,6 @@ HELD = torch.stack([LABELS < 2, LABELS == 4], dim=1)
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(seed).normal(size=shape))
-
-
-def test_a_twentieth_of_the_filters_is_silenced_and_one_at_least():
-    assert [silenced_count(n) for n in (3, 16, 64, 128)] == [1, 1, 3, 6]
 
 
 def test_planted_detectors_are_found_the_best_first_and_what_none_detects_has_none():

@@ -9,20 +9,18 @@ import numpy as np
 import pytest
 import torch
 from couplings import INPUTS, SIGNS, Scenario, plant, rates
-from scipy.stats import false_discovery_control
 from torch import nn
 from torch.nn.functional import avg_pool2d, conv2d, pad
 
 import lightning_emerge as le
 from lightning_emerge.capture import describe_convolution, run_bank
+from lightning_emerge.measures.chance import benjamini_hochberg, exceedance
 from lightning_emerge.measures.coupling import (
     KINDS,
     RATE,
-    benjamini_hochberg,
     count_edges,
     couple,
     coupling_strengths,
-    exceedance,
     kernel_strengths,
     shuffle_kernels,
     spread_stimuli,
@@ -125,25 +123,6 @@ def test_each_filter_keeps_its_weights_in_another_order():
         assert (draw == weight).float().mean() < 0.2
     assert torch.equal(drawn, shuffle_kernels(weight, 5, seeded(0)))
     assert not torch.equal(drawn, shuffle_kernels(weight, 5, seeded(1)))
-
-
-def test_p_values_count_what_is_as_large():
-    p = exceedance(torch.tensor([0.5, 2.0, 9.0]), torch.tensor([3.0, 1.0, 2.0]))
-    assert p.tolist() == [1, 0.75, 0.25]
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_discoveries_are_those_of_scipy(seed):
-    random = np.random.default_rng(seed)
-    p = np.concatenate([random.random(80), random.random(20) ** 6])
-    expected = false_discovery_control(p) <= 0.05
-    assert expected.any()
-    assert benjamini_hochberg(torch.from_numpy(p), 0.05).tolist() == expected.tolist()
-
-
-def test_nothing_is_discovered_where_nothing_is_small():
-    assert not benjamini_hochberg(torch.full((5,), 0.2), 0.05).any()
-    assert benjamini_hochberg(torch.zeros(0), 0.05).tolist() == []
 
 
 def test_stimuli_are_chosen_evenly_from_each_token():

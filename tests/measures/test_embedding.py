@@ -6,11 +6,9 @@ import numpy as np
 import pytest
 import torch
 from scipy.spatial import procrustes
-from scipy.spatial.distance import cdist
 from sklearn.decomposition import PCA
-from sklearn.manifold import trustworthiness as sklearns
 
-from lightning_emerge.measures.embedding import laid_over, principal_scores, trustworthiness
+from lightning_emerge.measures.embedding import laid_over, principal_scores
 from lightning_emerge.measures.geometry import layer_geometry
 
 
@@ -55,17 +53,3 @@ def test_what_is_laid_over_keeps_its_distances_and_comes_as_near_as_scipys():
 def test_points_on_one_spot_are_laid_over_the_middle():
     target = draw(4, 5, 2)
     torch.testing.assert_close(laid_over(torch.ones(5, 2).double(), target), target.mean(dim=0).expand(5, 2))
-
-
-@pytest.mark.parametrize("neighbours", [1, 5, 12])
-def test_trustworthiness_is_scikit_learns(neighbours):
-    rows, points = draw(5, 40, 8), draw(6, 40, 2)
-    for plane in (points, rows[:, :2]):
-        expected = sklearns(rows.numpy(), plane.numpy(), n_neighbors=neighbours)
-        squared = torch.from_numpy(cdist(rows.numpy(), rows.numpy()) ** 2)
-        assert trustworthiness(squared, plane, neighbours).item() == pytest.approx(expected)
-
-
-def test_a_picture_that_is_the_layer_is_to_be_trusted():
-    rows = draw(7, 30, 2)
-    assert trustworthiness(torch.cdist(rows, rows) ** 2, rows, 7) == 1
