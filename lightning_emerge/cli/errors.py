@@ -180,6 +180,7 @@ _RULES: tuple[tuple[str, _Say], ...] = (
     (r"Key '([^']+)' is not expected", _unknown_key),
     (r"Option '([^']+)' is not accepted", _unknown_argument),
     (r"module '([\w.]+)' has no attribute '(\w+)'", _unknown_attribute),
+    (r"No ([\w.]+) attribute (\w+)", _unknown_attribute),
     (r"No module named '([\w.]+)'", _unknown_module),
     (r"invalid choice: '(\w*)' \(choose from .*\)", _unknown_command),
     (r"arguments are required: (.*)", _missing),

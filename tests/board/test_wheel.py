@@ -27,6 +27,7 @@ def test_the_wheel_holds_the_tab(tmp_path):
         names = content.namelist()
         entry = next(name for name in names if name.endswith("entry_points.txt"))
         said = content.read(entry).decode()
+    assert "lightning_emerge/__init__.pyi" in names, "the public names are read from it"
     home = "lightning_emerge/board/web/"
     assert {name.removeprefix(home) for name in names if name.startswith(home)} == {path.name for path in WEB.iterdir()}
     assert "[tensorboard_plugins]\nemerge = lightning_emerge.board.loader:EmergeLoader" in said

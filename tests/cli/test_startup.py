@@ -21,6 +21,10 @@ def _imports(*lines: str) -> set[str]:
     return set(done.stdout.rsplit("imported", 1)[1].split())
 
 
+def test_the_package_imports_what_is_asked_for():
+    assert not _imports("import lightning_emerge") & {"torch", "lightning", "numpy", "lightning_emerge.records"}
+
+
 @pytest.mark.parametrize("words", [["--help"], ["board", "--help"]], ids=" ".join)
 def test_help_does_not_import_torch(words):
     run = f"try: main({words})\nexcept SystemExit: pass"
