@@ -11,13 +11,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from lightning_emerge.analysis.ablation import ALL, ablation_table
 from lightning_emerge.analysis.construction import construction_leads, construction_order
 from lightning_emerge.analysis.recovery import Recovery, grammar_recovery
 from lightning_emerge.analysis.timeline import Event, draw_timeline, run_timeline, tell_time
 from lightning_emerge.figures.canvas import to_png
-from lightning_emerge.figures.recovery import draw_recovery
+from lightning_emerge.figures.curves import Band, Chart, Curve, Level, Line, draw_charts
 from lightning_emerge.sinks.arrays import open_run
 
 PICTURES = Path(__file__).parent / "pictures"
@@ -98,6 +99,18 @@ def tell_measures(runs: dict[str, str]) -> None:
     table("At the last look, best layer", ["", *MEASURES, "largest sum of shares of edges"], rows)
 
 
+def draw_recovery(runs: dict[str, list[Recovery]]) -> Figure:
+    """Draws how surely couplings tell which parts make up which wholes, with the chance of the first run."""
+    first = next(iter(runs.values()))
+    steps, low, high = ([getattr(one, name) for one in first] for name in ("step", "low", "high"))
+    curves = [
+        Curve(name, Line([one.step for one in own], np.array([one.auc for one in own]))) for name, own in runs.items()
+    ]
+    band = Band("95% of shuffled grammars", steps, low, high)
+    chart = Chart("", "AUC, parts and wholes that have them", curves, (0.0, 1.0), level=Level(0.5), band=band)
+    return draw_charts([chart], "Do couplings follow the grammar?", marked=True)
+
+
 def main() -> None:
     runs = dict(one.split("=", 1) for one in sys.argv[1:])
     first = next(iter(runs.values()))
@@ -110,10 +123,7 @@ def main() -> None:
     tell_ablation(runs)
     tell_measures(runs)
     timeline = draw_timeline(first, next(iter(times.values())))
-    curves = {name: ([one.step for one in own], [one.auc for one in own]) for name, own in recoveries.items()}
-    band = next(iter(recoveries.values()))
-    chance = [one.step for one in band], [one.low for one in band], [one.high for one in band]
-    for name, figure in {"timeline": timeline, "recovery": draw_recovery(curves, chance)}.items():
+    for name, figure in {"timeline": timeline, "recovery": draw_recovery(recoveries)}.items():
         if figure is not None:
             (PICTURES / f"{name}.png").write_bytes(to_png(figure))
 

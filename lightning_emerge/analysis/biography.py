@@ -10,18 +10,19 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from lightning_emerge.figures.biography import Biography, Curve
+from lightning_emerge.figures.biography import Biography
 from lightning_emerge.figures.canvas import to_rgb
+from lightning_emerge.figures.curves import Chart, Curve, Line, Range
 from lightning_emerge.figures.exemplars import frame_block
 from lightning_emerge.figures.kernels import kernel_colours
 from lightning_emerge.sinks.arrays import open_run
 
 _COLUMNS = 10
-_CURVES = {
-    "filter_response": ("mean\nactivation\nby token", None),
-    "filter_norm": ("norm of\nweights", None),
-    "filter_gradient_norm": ("norm of\ngradient", None),
-    "filter_cosine_start": ("cosine with\nits start", (-1.05, 1.05)),
+_CHARTS: dict[str, tuple[str, Range]] = {
+    "filter_response": ("mean\nactivation\nby token", (None, None)),
+    "filter_norm": ("norm of\nweights", (0.0, None)),
+    "filter_gradient_norm": ("norm of\ngradient", (0.0, None)),
+    "filter_cosine_start": ("cosine with\nits start", (-1.0, 1.0)),
 }
 
 
@@ -38,9 +39,9 @@ def read_biography(run: str | Path, layer: str, number: int) -> Biography:
         ValueError: if no probe has looked at such a filter.
     """
     records = open_run(run)
-    wanted = (*_CURVES, "top_crop", "top_token", "maximising_image")
-    series = {name: _series(records, name, layer, number) for name in wanted}
-    found = {name: values for name, values in series.items() if values is not None}
+    wanted = (*_CHARTS, "top_crop", "top_token", "maximising_image")
+    values = {name: _values(records, name, layer, number) for name in wanted}
+    found = {name: own for name, own in values.items() if own is not None}
     kernels = records.get("kernels")
     if kernels is not None and kernels.attrs.get("long_name") == layer and number < kernels.shape[1]:
         found["kernels"] = kernels[:, number].dropna("step", how="all").load()
@@ -54,17 +55,23 @@ def read_biography(run: str | Path, layer: str, number: int) -> Biography:
         "maximising\nimage": _maximising(found, columns),
         "top\nexemplars": tops,
     }
-    curves = [
-        Curve(title, found[name].step.values.tolist(), found[name].values, span)
-        for name, (title, span) in _CURVES.items()
-        if name in found
-    ]
+    charts = [_chart(found[name], title, span, tokens) for name, (title, span) in _CHARTS.items() if name in found]
     dead = [step for step, top in zip(columns, tops, strict=True) if top is None and _looked(found, step)]
     shown = {name: pictures for name, pictures in strips.items() if any(picture is not None for picture in pictures)}
-    return Biography(f"filter {number} of {layer}", columns, shown, curves, tokens, dead)
+    return Biography(f"filter {number} of {layer}", columns, shown, charts, dead)
 
 
-def _series(records: xr.Dataset, name: str, layer: str, number: int) -> xr.DataArray | None:
+def _chart(values: xr.DataArray, title: str, span: Range, tokens: Sequence[str]) -> Chart:
+    """A curve of values (step,), or one for each token of values (step, token)."""
+    steps, rows = values.step.values.tolist(), np.atleast_2d(values.values.T)
+    if span[0] is None and not (rows < 0).any():
+        span = (0.0, span[1])
+    labels = tokens if values.ndim > 1 else [""]
+    curves = [Curve(label, Line(steps, own)) for label, own in zip(labels, rows, strict=True)]
+    return Chart(title, str(values.attrs.get("units", "")), curves, span)
+
+
+def _values(records: xr.Dataset, name: str, layer: str, number: int) -> xr.DataArray | None:
     """Values (step, ...) of a measure of (layer, filter, ...) at the steps at which it was taken."""
     if name not in records:
         return None

@@ -14,11 +14,22 @@ import torch
 import xarray as xr
 from matplotlib.figure import Figure
 
-from lightning_emerge.figures.coupling import Curves, Graph, draw_graph, draw_statistics
+from lightning_emerge.figures.coupling import Graph, draw_graph
+from lightning_emerge.figures.curves import Chart, Curve, Line, Range, draw_charts
 from lightning_emerge.measures.coupling import KINDS, count_edges
 from lightning_emerge.sinks.arrays import open_run
 
 _SEED = 0  # of the search for communities
+_COUNT: Range = (0.0, None)
+_STATISTICS: dict[str, tuple[str, Range]] = {
+    "edges": ("edges that count", _COUNT),
+    "births": ("edges new since the look before", _COUNT),
+    "deaths": ("edges gone since the look before", _COUNT),
+    "giant_component": ("share of filters in the\nlargest component", (0.0, 1.0)),
+    "modularity": ("modularity", (-0.5, 1.0)),
+    "communities": ("communities of 2 filters or more", _COUNT),
+    "token_assortativity": ("assortativity by token", (-1.0, 1.0)),
+}
 _Filters = Mapping[str, list[dict[str, Any]]]
 
 
@@ -133,24 +144,16 @@ def draw_run_couplings(folder: str | Path) -> Figure:
         ValueError: if they hold no couplings.
     """
     found = coupling_statistics(folder)
-    kinds = [str(kind) for kind in found.kind.values]
-    panels = [
-        Curves(title, {kind: found[name].sel(kind=kind).values for kind in kinds}, span)
-        for name, title, span in (
-            ("edges", "edges that count", None),
-            ("births", "edges new since the look before", None),
-            ("deaths", "edges gone since the look before", None),
-            ("giant_component", "share of filters in the\nlargest component", (0.0, 1.0)),
-            ("modularity", "modularity", (-0.5, 1.0)),
-            ("communities", "communities of 2 filters or more", None),
-            ("token_assortativity", "assortativity by token", (-1.0, 1.0)),
-        )
+    steps, kinds = found.step.values.tolist(), [str(kind) for kind in found.kind.values]
+    charts = [
+        Chart(title, "", [Curve(kind, Line(steps, found[name].sel(kind=kind).values)) for kind in kinds], span)
+        for name, (title, span) in _STATISTICS.items()
     ]
     if "token" in found.coords:
         own = found.token_edges.sel(kind="effective")
-        lines = {str(token): own.sel(token=token).values for token in found.token.values}
-        panels.append(Curves("effective edges between filters\nof the same token", lines))
-    return draw_statistics(found.step.values.tolist(), panels, "Couplings of filters over steps")
+        curves = [Curve(str(token), Line(steps, own.sel(token=token).values)) for token in found.token.values]
+        charts.append(Chart("effective edges between filters\nof the same token", "", curves, _COUNT))
+    return draw_charts(charts, "Couplings of filters over steps", columns=4, marked=True)
 
 
 def draw_run_graph(folder: str | Path, step: int, kind: str = "effective") -> Figure:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from lightning_emerge.figures.curves import draw_emergence
+from lightning_emerge.figures.curves import Chart, Curve, Level, Line, draw_charts
+from lightning_emerge.records import FloatArray
 from lightning_emerge.sinks.arrays import STORE, open_run
 
 
@@ -34,3 +36,27 @@ def summarise_run(folder: str | Path) -> tuple[list[str], Figure | None]:
     mean = known.mean() if len(known) else np.nan
     bank = f"Bank      accuracy {mean:.3f} (chance {1 / len(tokens):.3f})"
     return [*lines, bank], draw_emergence(steps, accuracy, confidence, tokens)
+
+
+def draw_emergence(steps: Sequence[int], accuracy: FloatArray, confidence: FloatArray, tokens: Sequence[str]) -> Figure:
+    """Draws how the tokens emerge on the stimulus bank over optimizer steps, and their mean.
+
+    Args:
+        steps: optimizer steps of the looks, ascending.
+        accuracy: (step, token) share of each token's stimuli that were classified correctly, 0 to 1; NaN where there
+            are none.
+        confidence: (step, token) mean probability given to the right token, 0 to 1.
+        tokens: names of the tokens.
+    """
+    charts = [
+        _chart(steps, accuracy, tokens, "share of stimuli classified correctly"),
+        _chart(steps, confidence, tokens, "probability of the right token"),
+    ]
+    return draw_charts(charts, "Emergence of the tokens on the stimulus bank", columns=1, marked=True)
+
+
+def _chart(steps: Sequence[int], values: FloatArray, tokens: Sequence[str], unit: str) -> Chart:
+    mean = np.ma.filled(np.ma.masked_invalid(values).mean(axis=1), np.nan)
+    curves = [Curve(token, Line(steps, values[:, k])) for k, token in enumerate(tokens)]
+    curves.append(Curve("mean", Line(steps, mean), summary=True))
+    return Chart("", unit, curves, (0.0, 1.0), level=Level(1 / len(tokens), "chance"))

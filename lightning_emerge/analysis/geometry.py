@@ -10,7 +10,7 @@ import torch
 import xarray as xr
 from matplotlib.figure import Figure
 
-from lightning_emerge.figures.fits import draw_fits
+from lightning_emerge.figures.curves import Chart, Curve, Level, Line, draw_charts
 from lightning_emerge.measures.cka import debiased_cka
 from lightning_emerge.measures.geometry import centred_gram
 from lightning_emerge.sinks.arrays import open_run
@@ -65,7 +65,12 @@ def draw_run_fits(folder: str | Path) -> Figure | None:
         return None
     layers, models = (_words(fits[str(axis)]).tolist() for axis in fits.dims[1:])
     title = "How alike the RDM of each layer is to that of a model of one thing alone"
-    return draw_fits(fits.step.values.tolist(), fits.values, layers, models, fits.attrs["units"], title)
+    steps, unit = fits.step.values.tolist(), str(fits.attrs["units"])
+    charts = [
+        Chart(layer, unit, [Curve(model, Line(steps, own[:, k])) for k, model in enumerate(models)], level=Level(0.0))
+        for layer, own in zip(layers, fits.values.swapaxes(0, 1), strict=True)
+    ]
+    return draw_charts(charts, title, columns=4, sharey=True)
 
 
 def to_rsatoolbox(folder: str | Path, record: str = "rdm", **chosen: Any) -> Any:

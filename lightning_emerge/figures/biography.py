@@ -11,27 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lightning_emerge.figures.canvas import EMPTY, TOKEN_COLOURS, TOKEN_MARKERS, add_legend
+from lightning_emerge.figures.curves import Chart, limit_values
 from lightning_emerge.figures.words import PlainFigure
-from lightning_emerge.records import FloatArray
 
 _CELL = 0.9  # inches
-
-
-@dataclass(frozen=True)
-class Curve:
-    """One or several series.
-
-    Attributes:
-        title: what they are, with the unit.
-        steps: of the looks, ascending.
-        values: (step,), or (step, token).
-        span: the fixed range of the values, or None for their own from zero.
-    """
-
-    title: str
-    steps: Sequence[int]
-    values: FloatArray
-    span: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -42,26 +25,24 @@ class Biography:
         name: of the filter, with its layer.
         columns: optimizer steps of the pictures.
         strips: name -> a picture (y, x, 3) from 0 to 1 for each column, or None where there is none.
-        curves: what was measured.
-        tokens: names of the tokens.
+        charts: what was measured; a chart of several curves has one for each token.
         dead: the columns at which no stimulus drove the filter.
     """
 
     name: str
     columns: Sequence[int]
     strips: Mapping[str, Sequence[npt.NDArray[np.floating] | None]]
-    curves: Sequence[Curve]
-    tokens: Sequence[str]
+    charts: Sequence[Chart]
     dead: Sequence[int] = field(default_factory=list[int])
 
 
 def draw_biography(biography: Biography) -> Figure:
-    """Draws a filter's biography: a row of pictures for each strip, a panel for each curve, one axis of steps.
+    """Draws a filter's biography: a row of pictures for each strip, a panel for each chart, one axis of steps.
 
     The axis is even from column to column, and linear in steps between two of them.
     """
-    columns, strips, curves = biography.columns, biography.strips, biography.curves
-    heights = [_CELL] * len(strips) + [1.15] * len(curves)
+    columns, strips, charts = biography.columns, biography.strips, biography.charts
+    heights = [_CELL] * len(strips) + [1.15] * len(charts)
     figure = PlainFigure(figsize=(_CELL * len(columns) + 3.0, sum(heights) + 1.2), dpi=100)
     width, height = figure.get_size_inches()
     panels = figure.subplots(
@@ -79,8 +60,8 @@ def draw_biography(biography: Biography) -> Figure:
     )[:, 0]
     for axes, (name, pictures) in zip(panels, strips.items(), strict=False):
         _draw_strip(axes, name, pictures, [step in biography.dead for step in columns])
-    for axes, curve in zip(panels[len(strips) :], curves, strict=True):
-        _draw_curve(axes, curve, biography)
+    for axes, chart in zip(panels[len(strips) :], charts, strict=True):
+        _draw_chart(axes, chart, columns)
     panels[-1].set_xlim(-0.5, len(columns) - 0.5)
     panels[-1].set_xticks(range(len(columns)), [str(step) for step in columns])
     panels[-1].set_xlabel("optimizer steps, even from picture to picture")
@@ -105,19 +86,16 @@ def _draw_strip(
     axes.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
 
 
-def _draw_curve(axes: Axes, curve: Curve, biography: Biography) -> None:
-    at = np.interp(curve.steps, biography.columns, np.arange(len(biography.columns)))
-    values = curve.values if curve.values.ndim == 2 else curve.values[:, None]
-    several = values.shape[1] > 1
-    for k, series in enumerate(values.T):
+def _draw_chart(axes: Axes, chart: Chart, columns: Sequence[int]) -> None:
+    several = len(chart.curves) > 1
+    for k, curve in enumerate(chart.curves):
+        at = np.interp(curve.line.steps, columns, np.arange(len(columns)))
         colour = TOKEN_COLOURS[k % len(TOKEN_COLOURS)] if several else "black"
         marker = TOKEN_MARKERS[k % len(TOKEN_MARKERS)] if several else "."
-        label = biography.tokens[k] if several else None
-        axes.plot(at, series, color=colour, marker=marker, markersize=3, linewidth=1, label=label)
+        axes.plot(at, curve.line.values, color=colour, marker=marker, markersize=3, linewidth=1, label=curve.label)
     if several:
         add_legend(axes, axes.lines, frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1.01, 0.5))
-    top = float(np.nanmax(values)) if np.isfinite(values).any() else 1.0
-    axes.set_ylim(curve.span or (min(0.0, 1.1 * float(np.nanmin(values, initial=0.0))), 1.1 * top or 1.0))
-    axes.set_ylabel(curve.title, rotation=0, ha="right", va="center", fontsize=8)
+    limit_values(axes, *(chart.span or (None, None)))
+    axes.set_ylabel(chart.title, rotation=0, ha="right", va="center", fontsize=8)
     axes.tick_params(labelsize=7)
     axes.spines[["top", "right"]].set_visible(False)

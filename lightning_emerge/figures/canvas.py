@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from io import BytesIO
 from typing import Any
 
@@ -20,12 +20,6 @@ TOKEN_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9
 
 TOKEN_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
-STEP_TICKS = (0, 5, 10, 30, 100, 300, 1000, 3000, 10000)
-"""Optimizer steps to name on a wide axis."""
-
-DECADES = (0, 10, 100, 1000, 10000, 100000)
-"""Optimizer steps to name on a narrow one."""
-
 EMPTY = 0.85
 """Grey level of what could not be measured."""
 
@@ -33,19 +27,6 @@ EMPTY = 0.85
 def new_figure(width: float, height: float) -> Figure:
     """Makes an empty figure of a size in inches."""
     return PlainFigure(figsize=(width, height), dpi=100, layout="constrained")
-
-
-def scale_steps(axes: Axes, last: int, ticks: Sequence[int] = STEP_TICKS) -> None:
-    """Makes an axis of optimizer steps: linear to 10, then logarithmic, as looks are spaced.
-
-    Args:
-        axes: what was drawn over steps.
-        last: the last step.
-        ticks: steps to name, as far as they are no later.
-    """
-    axes.set_xscale("symlog", linthresh=10)
-    axes.set_xticks([tick for tick in ticks if tick <= last])
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
 
 
 def add_legend(to: Axes | Figure, handles: Iterable[Any], **style: Any) -> None:

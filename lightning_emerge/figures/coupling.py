@@ -1,4 +1,4 @@
-"""Graphs of coupled filters, layer by layer, and what they are like over steps."""
+"""Graphs of coupled filters, layer by layer."""
 
 from __future__ import annotations
 
@@ -12,15 +12,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from lightning_emerge.figures.canvas import (
-    DECADES,
-    EMPTY,
-    TOKEN_COLOURS,
-    TOKEN_MARKERS,
-    add_legend,
-    new_figure,
-    scale_steps,
-)
+from lightning_emerge.figures.canvas import EMPTY, TOKEN_COLOURS, TOKEN_MARKERS, add_legend, new_figure
 from lightning_emerge.records import FloatArray
 
 STRONGEST = 300
@@ -28,8 +20,6 @@ STRONGEST = 300
 
 _FULL = 15.0  # standard deviations at which a line is as wide as it gets
 _MORE, _LESS = "#404040", "#8E44AD"
-_KIND_COLOURS = ("#0072B2", "#E69F00", "#009E73")
-_KIND_LINES = ("-", "--", "-.")
 
 
 @dataclass(frozen=True)
@@ -113,11 +103,11 @@ def _draw_filters(axes: Axes, points: npt.NDArray[np.float64], preferred: FloatA
     area = 30.0 if len(points) <= 32 else 12.0
     for label in range(-1, tokens):
         own = points[labels == label]
-        colour, marker = _look(label)
+        colour, marker = _appearance(label)
         axes.scatter(own[:, 0], own[:, 1], s=area, color=colour, marker=marker, linewidths=0, zorder=2)
 
 
-def _look(label: int) -> tuple[str, str]:
+def _appearance(label: int) -> tuple[str, str]:
     if label < 0:
         return str(EMPTY), "o"
     return TOKEN_COLOURS[label % len(TOKEN_COLOURS)], TOKEN_MARKERS[label % len(TOKEN_MARKERS)]
@@ -125,63 +115,12 @@ def _look(label: int) -> tuple[str, str]:
 
 def _legend(tokens: Sequence[str]) -> list[Line2D]:
     names = {**dict(enumerate(tokens)), -1: "none (silent)"}
-    looks = [(name, *_look(label)) for label, name in names.items()]
+    appearances = [(name, *_appearance(label)) for label, name in names.items()]
     return [
-        *(Line2D([], [], linestyle="", marker=marker, color=colour, label=name) for name, colour, marker in looks),
+        *(
+            Line2D([], [], linestyle="", marker=marker, color=colour, label=name)
+            for name, colour, marker in appearances
+        ),
         Line2D([], [], color=_MORE, label="more than\nby chance"),
         Line2D([], [], color=_LESS, linestyle="dashed", label="less than\nby chance"),
     ]
-
-
-@dataclass(frozen=True)
-class Curves:
-    """One panel of `draw_statistics`.
-
-    Attributes:
-        title: of the panel, with the unit.
-        lines: name -> (step,) values; NaN where there is none.
-        span: lowest and highest value that there can be; None for counts, from 0 on.
-    """
-
-    title: str
-    lines: Mapping[str, FloatArray]
-    span: tuple[float, float] | None = None
-
-
-def draw_statistics(steps: Sequence[int], panels: Sequence[Curves], title: str) -> Figure:
-    """Draws what graphs are like over optimizer steps, a panel for each statistic.
-
-    Args:
-        steps: optimizer steps of the looks, ascending.
-        panels: what to draw; a line has the same colour and name in each that has no tokens.
-        title: of the figure.
-    """
-    columns = min(4, len(panels))
-    rows = -(-len(panels) // columns)
-    figure = new_figure(3.0 * columns + 0.4, 2.5 * rows + 0.6)
-    grid = list(figure.subplots(rows, columns, squeeze=False, sharex=True).flat)
-    for axes, panel in zip(grid, panels, strict=False):
-        _draw_curves(axes, steps, panel)
-    for axes in grid[len(panels) :]:
-        axes.set_axis_off()
-    for axes in grid[max(0, len(panels) - columns) : len(panels)]:
-        axes.set_xlabel("optimizer steps", fontsize=9)
-        axes.tick_params(labelbottom=True)
-    figure.suptitle(title, fontsize=11)
-    return figure
-
-
-def _draw_curves(axes: Axes, steps: Sequence[int], panel: Curves) -> None:
-    colours = _KIND_COLOURS if len(panel.lines) <= len(_KIND_COLOURS) else TOKEN_COLOURS
-    for k, (name, values) in enumerate(panel.lines.items()):
-        colour, style = colours[k % len(colours)], _KIND_LINES[k % len(_KIND_LINES)]
-        axes.plot(steps, values, style, color=colour, marker="o", markersize=2.5, linewidth=1.3, label=name)
-    scale_steps(axes, max(steps), DECADES)
-    if panel.span:
-        margin = 0.03 * (panel.span[1] - panel.span[0])
-        axes.set_ylim(panel.span[0] - margin, panel.span[1] + margin)
-    else:
-        axes.set_ylim(bottom=0, top=None if axes.get_ylim()[1] > 1 else 1)
-    axes.set_title(panel.title, fontsize=9)
-    add_legend(axes, axes.lines, frameon=False, fontsize=7)
-    axes.spines[["top", "right"]].set_visible(False)

@@ -101,8 +101,8 @@ def _make_plane(axes: Axes, tokens: Sequence[str]) -> None:
     axes.set(xlim=(-1.08, 1.08), ylim=(-1.08, 1.08))
     _bare(axes, "title")
     axes.set_aspect("equal")
-    looks = zip(cycle(TOKEN_COLOURS), cycle(TOKEN_MARKERS), dict.fromkeys(tokens), strict=False)
-    for colour, marker, name in looks:
+    appearances = zip(cycle(TOKEN_COLOURS), cycle(TOKEN_MARKERS), dict.fromkeys(tokens), strict=False)
+    for colour, marker, name in appearances:
         axes.scatter([], [], s=7, color=colour, marker=marker, linewidths=0, alpha=0.8, label=name)
 
 

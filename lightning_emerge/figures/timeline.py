@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
-from lightning_emerge.figures.canvas import TOKEN_COLOURS, TOKEN_MARKERS, new_figure, scale_steps
+from lightning_emerge.figures.canvas import TOKEN_COLOURS, TOKEN_MARKERS, new_figure
+from lightning_emerge.figures.steps import STEPS, scale_steps
 
 _TITLES = {
     "token": "tokens\n(probability of the right one)",
@@ -56,8 +57,8 @@ def draw_rows(rows: Sequence[Row], last: int) -> Figure:
         axes.grid(axis="x", color="0.9")
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
-    scale_steps(grid[-1], last)
-    grid[-1].set_xlim(-0.3, last * 1.05 + 1)
-    grid[-1].set_xlabel("optimizer steps (linear to 10, then logarithmic); bars are 95% intervals")
+    scale_steps(grid[-1], last, named=False)
+    grid[-1].set_xlabel(f"{STEPS}; bars are 95% intervals", fontsize=9)
+    grid[-1].tick_params(axis="x", labelsize=8)
     figure.suptitle("When each left its baseline for good", fontsize=11)
     return figure

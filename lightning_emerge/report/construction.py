@@ -10,7 +10,7 @@ from lightning_emerge.analysis.ablation import ALL, ablation_table
 from lightning_emerge.analysis.construction import construction_leads, construction_order
 from lightning_emerge.analysis.coupling import draw_run_graph
 from lightning_emerge.analysis.recovery import grammar_recovery
-from lightning_emerge.figures.series import Chart, draw_charts
+from lightning_emerge.figures.curves import Chart, draw_charts
 from lightning_emerge.measures.coupling import KINDS
 from lightning_emerge.report.content import Picture, Section, Table
 from lightning_emerge.report.overlay import (
@@ -172,7 +172,7 @@ def _add(
     kinds: dict[tuple[str, ...], list[Chart]] = {}
     for chart in charts:
         if chart is not None:
-            kinds.setdefault(tuple(series.label for series in chart.series), []).append(chart)
+            kinds.setdefault(tuple(series.label for series in chart.curves), []).append(chart)
     for number, alike in enumerate(kinds.values()):
         figure = draw_charts(alike, title, ordered=ordered)
         section.pictures.append(Picture(f"{name}_{number}", figure, f"{title}: curves over steps", caption))

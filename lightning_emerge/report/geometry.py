@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 
 from lightning_emerge.analysis.embedding import align_components, draw_embedding
 from lightning_emerge.analysis.geometry import draw_run_fits
+from lightning_emerge.figures.curves import draw_charts
 from lightning_emerge.figures.embedding import Panel, draw_planes
 from lightning_emerge.figures.rdm import draw_rdm_steps
-from lightning_emerge.figures.series import draw_charts
 from lightning_emerge.report.content import Picture, Section
 from lightning_emerge.report.overlay import (
     MOST_LAYERS,

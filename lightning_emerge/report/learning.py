@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
+from lightning_emerge.analysis.emergence import draw_emergence
 from lightning_emerge.analysis.timeline import Event, draw_timeline, run_timeline, tell_time
-from lightning_emerge.figures.curves import draw_emergence
-from lightning_emerge.figures.series import draw_charts
+from lightning_emerge.figures.curves import draw_charts
 from lightning_emerge.report.content import Picture, Section, Table
 from lightning_emerge.report.overlay import (
     Found,

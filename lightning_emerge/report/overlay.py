@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from lightning_emerge.figures.series import Chart, Line, Series
+from lightning_emerge.figures.curves import Chart, Curve, Level, Line, Range
 from lightning_emerge.report.content import Section
 from lightning_emerge.report.runs import Run, words
 
@@ -92,7 +92,7 @@ def to_chart(
     found: Found,
     title: str,
     *,
-    span: tuple[float, float] | None = None,
+    span: Range | None = None,
     log: bool = False,
     level: float | None = None,
     most: int = MOST_LAYERS,
@@ -116,12 +116,12 @@ def to_chart(
     labels = words(first[str(first.dims[1])]) if first.ndim > 1 else [""]
     groups = by_group(found)
     most = min(most, MOST_LAYERS) if len(groups) > 1 else most  # each curve has a colour, as lines tell groups apart
-    series = [
-        _series(group, own, number, labels[number])
+    curves = [
+        _curve(group, own, number, labels[number])
         for number in evenly(len(labels), most)
         for group, own in groups.items()
     ]
-    return Chart(title, unit_of(first), series, span, log, level)
+    return Chart(title, unit_of(first), curves, span, log, None if level is None else Level(level))
 
 
 def unit_of(values: xr.DataArray) -> str:
@@ -156,16 +156,16 @@ def tell_change(found: Found, what: str, section: Section, *, most: bool = False
         )
 
 
-def _series(group: str, found: Sequence[xr.DataArray], number: int, label: str) -> Series:
+def _curve(group: str, found: Sequence[xr.DataArray], number: int, label: str) -> Curve:
     lines = [
         Line(values.step.values.tolist(), values.values if values.ndim == 1 else values.values[:, number])
         for values in found
     ]
     if len(lines) == 1:
-        return Series(label, lines[0], group=group)
+        return Curve(label, lines[0], group=group)
     shared = sorted(set.intersection(*(set(line.steps) for line in lines)))
     rows = [line.values[np.isin(line.steps, shared)] for line in lines]
-    return Series(label, Line(shared, mean_of(rows)), lines, group)
+    return Curve(label, Line(shared, mean_of(rows)), lines, group)
 
 
 def evenly(count: int, most: int) -> list[int]:

@@ -60,10 +60,12 @@ def run(tmp_path) -> Path:
 
 def test_pictures_and_curves_are_those_of_the_filter(run):
     biography = read_biography(run, "conv2", 1)
-    curves = {curve.title.replace("\n", " "): curve for curve in biography.curves}
-    assert curves["norm of weights"].values.tolist() == list(STEPS)
-    assert list(curves["mean activation by token"].steps) == list(PICTURED)
-    assert curves["mean activation by token"].values.shape == (3, 2)
+    curves = {chart.title.replace("\n", " "): chart.curves for chart in biography.charts}
+    assert curves["norm of weights"][0].line.values.tolist() == list(STEPS)
+    by_token = curves["mean activation by token"]
+    assert [curve.label for curve in by_token] == list(TOKENS)
+    assert [list(curve.line.steps) for curve in by_token] == [list(PICTURED)] * 2
+    assert by_token[1].line.values.tolist() == [0.5, 0.0, 0.5]
     assert biography.columns == list(PICTURED)
     assert [picture is None for picture in biography.strips["top\nexemplars"]] == [False, True, False]
     assert biography.dead == [DEAD_AT]

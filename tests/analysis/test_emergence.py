@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-from lightning_emerge.analysis.emergence import summarise_run
-from lightning_emerge.figures.canvas import to_pixels
+from lightning_emerge.analysis.emergence import draw_emergence, summarise_run
 from lightning_emerge.records import Axis, Measurement
 from lightning_emerge.sinks.arrays import ArraySink
 
@@ -35,7 +35,6 @@ def test_a_run_is_summed_up_and_drawn(tmp_path):
     assert "4 looks, 3 measures" in records
     assert str(tmp_path / "records.zarr") in records
     assert bank == "Bank      accuracy 0.750 (chance 0.500)"
-    assert len(np.unique(to_pixels(picture).reshape(-1, 3), axis=0)) > 20
     upper = {line.get_label(): line for line in picture.axes[0].get_lines()}
     np.testing.assert_allclose(upper["wug"].get_ydata(), [0, 0, 0, 0.5])
 
@@ -81,3 +80,34 @@ def test_a_run_that_ended_before_its_first_look_can_be_summed_up(tmp_path):
     ArraySink(tmp_path / "records.zarr", 0)
     _, picture = summarise_run(tmp_path)
     assert picture is None
+
+
+@pytest.mark.parametrize(("steps", "tokens"), [([0, 3, 10, 200], 4), ([0], 5), ([7], 1), ([0, 5, 20, 50_000], 12)])
+def test_each_token_has_its_curve_and_chance_is_one_over_the_tokens(steps, tokens):
+    accuracy, confidence = np.random.default_rng(0).uniform(size=(2, len(steps), tokens))
+    names = [f"token{k}" for k in range(tokens)]
+    figure = draw_emergence(steps, accuracy, confidence, names)
+    for axes, values in zip(figure.axes, (accuracy, confidence), strict=True):
+        drawn = {str(line.get_label()): line for line in axes.get_lines()}
+        assert list(drawn) == [*names, "mean", "chance"]
+        for k, name in enumerate(names):
+            np.testing.assert_array_equal(drawn[name].get_xdata(), steps)
+            np.testing.assert_array_equal(drawn[name].get_ydata(), values[:, k])
+        np.testing.assert_allclose(drawn["mean"].get_ydata(), [np.mean(row) for row in values])
+        assert list(drawn["chance"].get_ydata()) == [1 / tokens] * 2
+        (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+        assert left < 0 <= max(steps) < right
+        assert low < 0
+        assert high > 1
+    upper, lower = figure.axes
+    assert upper.get_ylabel() == "share of stimuli classified correctly"
+    assert lower.get_ylabel() == "probability of the right token"
+    assert "optimizer steps" in lower.get_xlabel()
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [*names, "mean", "chance"]
+
+
+def test_the_mean_is_of_the_tokens_that_were_measured():
+    values = np.array([[NAN, NAN], [0.5, NAN], [1, 0.5]])
+    (upper, _) = draw_emergence([0, 1, 2], values, values, ["a", "b"]).axes
+    mean = next(line for line in upper.get_lines() if line.get_label() == "mean")
+    np.testing.assert_array_equal(mean.get_ydata(), [NAN, 0.5, 0.75])

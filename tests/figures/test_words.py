@@ -19,21 +19,18 @@ from matplotlib.figure import Figure
 import lightning_emerge as le
 from lightning_emerge import figures
 from lightning_emerge.figures.ablation import draw_drops
-from lightning_emerge.figures.biography import Biography, Curve, draw_biography
+from lightning_emerge.figures.biography import Biography, draw_biography
 from lightning_emerge.figures.canvas import new_figure, to_pixels
 from lightning_emerge.figures.confusion import draw_confusion
-from lightning_emerge.figures.coupling import Curves, Graph, draw_graph, draw_statistics
-from lightning_emerge.figures.curves import draw_emergence
+from lightning_emerge.figures.coupling import Graph, draw_graph
+from lightning_emerge.figures.curves import Chart, Curve, Line, draw_charts
 from lightning_emerge.figures.embedding import Journey, Panel, draw_journeys, draw_planes
 from lightning_emerge.figures.exemplars import draw_top_exemplars
-from lightning_emerge.figures.fits import draw_fits
 from lightning_emerge.figures.frames import Frame, give_back
 from lightning_emerge.figures.kernels import draw_kernels
 from lightning_emerge.figures.matrix import draw_alignment, draw_told
 from lightning_emerge.figures.maximised import draw_maximised, draw_maximised_steps
 from lightning_emerge.figures.rdm import draw_rdm_steps, draw_rdms
-from lightning_emerge.figures.recovery import draw_recovery
-from lightning_emerge.figures.series import Chart, Line, Series, draw_charts
 from lightning_emerge.figures.sheet import Sheet, Span, draw_sheet
 from lightning_emerge.figures.timeline import Row, draw_rows
 from lightning_emerge.figures.token_gradients import draw_token_cosines
@@ -72,8 +69,8 @@ def drops(names: Sequence[str]) -> Figure:
 
 
 def biography(names: Sequence[str]) -> Figure:
-    curves = [Curve(names[0], STEPS, uniform(2, 4)), Curve("one", STEPS, uniform(2))]
-    return draw_biography(Biography(names[1], STEPS, {names[2]: [uniform(4, 4, 3), None]}, curves, names))
+    charts = [Chart(names[0], "", [Curve(name, Line(STEPS, uniform(2))) for name in own]) for own in (names, ["one"])]
+    return draw_biography(Biography(names[1], STEPS, {names[2]: [uniform(4, 4, 3), None]}, charts))
 
 
 def graph(names: Sequence[str]) -> Figure:
@@ -119,8 +116,8 @@ def rdms(names: Sequence[str]) -> Figure:
 
 
 def charts(names: Sequence[str]) -> Figure:
-    series = [Series(name, Line(STEPS, uniform(2)), [Line(STEPS, uniform(2))]) for name in names]
-    return draw_charts([Chart(name, name, series, log=name == names[0]) for name in names], names[0])
+    curves = [Curve(name, Line(STEPS, uniform(2)), [Line(STEPS, uniform(2))]) for name in names]
+    return draw_charts([Chart(name, name, curves, log=name == names[0]) for name in names], names[0])
 
 
 def sheet(names: Sequence[str]) -> Figure:
@@ -143,14 +140,9 @@ DRAW: dict[str, Draw] = {
     "draw_biography": biography,
     "draw_confusion": lambda names: draw_confusion(measure(("token", names), ("predicted", names))),
     "draw_graph": graph,
-    "draw_statistics": lambda names: draw_statistics(
-        STEPS, [Curves(names[0], {name: uniform(2) for name in names})], names[1]
-    ),
-    "draw_emergence": lambda names: draw_emergence(STEPS, uniform(2, 4), uniform(2, 4), names),
     "draw_planes": planes,
     "draw_journeys": journeys,
     "draw_top_exemplars": top_exemplars,
-    "draw_fits": lambda names: draw_fits(STEPS, uniform(2, 4, 4), names, names, names[0], names[1]),
     "draw_kernels": lambda names: draw_kernels(
         measure(("filter", names), *((n, range(k)) for n, k in zip("cyx", (3, 3, 3), strict=True)))
     ),
@@ -160,9 +152,6 @@ DRAW: dict[str, Draw] = {
     "draw_maximised_steps": lambda names: draw_maximised_steps(uniform(2, 2, 3, 4, 4), STEPS, names[0]),
     "draw_rdms": rdms,
     "draw_rdm_steps": lambda names: draw_rdm_steps(uniform(2, 4, 4, 4), STEPS, names, names, names[0]),
-    "draw_recovery": lambda names: draw_recovery(
-        {name: (STEPS, [0.5, 0.6]) for name in names}, (STEPS, [0.4, 0.4], [0.6, 0.6])
-    ),
     "draw_charts": charts,
     "draw_sheet": sheet,
     "draw_rows": timeline,
@@ -175,8 +164,7 @@ OF_ONE = {"draw_kernels", "draw_maximised_steps"}
 """Name a layer alone."""
 
 LEGENDS = {
-    *("draw_biography", "draw_graph", "draw_statistics", "draw_emergence", "draw_planes", "draw_journeys"),
-    *("draw_top_exemplars", "draw_fits", "draw_recovery", "draw_charts"),
+    *("draw_biography", "draw_graph", "draw_planes", "draw_journeys", "draw_top_exemplars", "draw_charts"),
 }
 
 

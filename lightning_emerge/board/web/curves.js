@@ -3,7 +3,7 @@
 import { drawAxes, drawLines, isLit, linesOf, spanOf } from "./chart.js";
 import { clip, digits } from "./dom.js";
 import { countOf, sizeOf } from "./runs.js";
-import { nearest } from "./steps.js";
+import { nameOf, nearest } from "./steps.js";
 
 const LEFT = 52;
 const RIGHT = 92;
@@ -39,7 +39,7 @@ export const curvesView = {
 		const range = measure.known ?? span ?? [0, 1];
 		const wide = width - LEFT - RIGHT;
 		const places = drawAxes(pen, scene, [LEFT, TOP, wide, PLOT], range, 4);
-		pen.text(LEFT + wide, TOP + PLOT + 29, "optimizer steps", { fill: scene.soft, align: "right" });
+		pen.text(LEFT + wide, TOP + PLOT + 29, nameOf(scene.state.scale), { fill: scene.soft, align: "right" });
 		const plot = { lines, steps: got.steps, wide, ...places };
 		scene.hit([LEFT, TOP, wide, PLOT], "Curves", {}, undefined, (x, y) => near(scene, plot, x, y));
 		if (!span) scene.sayNothing(pen, LEFT + 8, TOP + 20);

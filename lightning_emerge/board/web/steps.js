@@ -1,9 +1,15 @@
 // Steps and where they lie on an axis. Numbers only.
 
-/** Where a step lies on an axis that ends at `last`: 0 to 1. Log is of 1 + step, so that step 0 has a place. */
+// As in figures/steps.py: linear to here, and as wide as each decade beyond.
+const KNEE = 10;
+const along = (step) => (step < KNEE ? step / KNEE : Math.log10(step));
+
+export const nameOf = (scale) => `optimizer steps${scale === "log" ? ` (log beyond ${KNEE})` : ""}`;
+
+/** Where a step lies on an axis that ends at `last`: 0 to 1. */
 export function place(step, last, scale) {
 	if (last <= 0) return 0;
-	return scale === "log" ? Math.log1p(step) / Math.log1p(last) : step / last;
+	return scale === "log" ? along(step) / along(last) : step / last;
 }
 
 /** The look whose place is nearest to one of 0 to 1. */
@@ -42,11 +48,11 @@ export function union(lists) {
 /** Round steps for an axis. */
 export function ticks(last, scale) {
 	if (last <= 0) return [0];
-	const found = [0];
 	const power = 10 ** Math.floor(Math.log10(last / 4));
-	const width = Math.max(1, [1, 2, 5, 10].find((k) => k * power >= last / 4) * power);
-	const next = (tick) => (scale === "log" ? tick * 10 : tick + width);
-	for (let tick = scale === "log" ? 1 : width; place(tick, last, scale) < 0.92; tick = next(tick)) found.push(tick);
+	const log = scale === "log" && last > KNEE;
+	const width = log ? 5 : Math.max(1, [1, 2, 5, 10].find((k) => k * power >= last / 4) * power);
+	const found = [0];
+	for (let tick = width; place(tick, last, scale) < 0.92; tick = log && tick >= KNEE ? tick * 10 : tick + width) found.push(tick);
 	return [...found, last];
 }
 

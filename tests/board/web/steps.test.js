@@ -1,8 +1,10 @@
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
-import { around, countTo, latest, lookAt, moved, nearest, place, ticks, union } from "../../../lightning_emerge/board/web/steps.js";
+import { around, countTo, latest, lookAt, moved, nameOf, nearest, place, ticks, union } from "../../../lightning_emerge/board/web/steps.js";
 
+const AXES = JSON.parse(readFileSync(new URL("../../figures/steps.json", import.meta.url), "utf8"));
 const STEPS = [0, 1, 3, 10, 30, 100, 624];
 
 test("places run from 0 to 1, in order, on both scales", () => {
@@ -61,6 +63,14 @@ test("ticks begin at 0, end at the last step and do not crowd", () => {
 			assert.deepEqual(found, [...new Set(found)]);
 		}
 	}
-	assert.deepEqual(ticks(624, "log"), [0, 1, 10, 100, 624]);
 	assert.deepEqual(ticks(1000, "linear"), [0, 500, 1000]);
+});
+
+test("places and names are those of the package's pictures, whose tests read the same file", () => {
+	for (const { last, ticks: named, places } of AXES) {
+		assert.deepEqual(ticks(last, "log"), named);
+		for (const [step, expected] of places) assert.ok(Math.abs(place(step, last, "log") - expected) < 1e-5, `${step} of ${last}`);
+	}
+	assert.equal(nameOf("log"), "optimizer steps (log beyond 10)");
+	assert.equal(nameOf("linear"), "optimizer steps");
 });
