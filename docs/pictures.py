@@ -33,10 +33,11 @@ from lightning_emerge.board.launch import tensorboard_command
 from lightning_emerge.callbacks.contact import contact_sheet
 from lightning_emerge.figures.ablation import draw_drops
 from lightning_emerge.figures.biography import draw_biography
+from lightning_emerge.figures.cka import draw_alignment
 from lightning_emerge.figures.exemplars import draw_top_exemplars
-from lightning_emerge.figures.kernels import draw_kernels
-from lightning_emerge.figures.matrix import draw_alignment, draw_told
-from lightning_emerge.figures.maximised import draw_maximised, draw_maximised_steps
+from lightning_emerge.figures.filters import draw_kernels
+from lightning_emerge.figures.maximisation import draw_maximised, draw_maximised_steps
+from lightning_emerge.figures.parts import draw_told
 from lightning_emerge.figures.rdm import draw_rdm_steps, draw_rdms
 from lightning_emerge.figures.tree import draw_trees
 from lightning_emerge.measures.tree import average_linkage

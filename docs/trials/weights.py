@@ -12,7 +12,7 @@ from scipy.stats import chi, norm
 from torch import Tensor
 
 import lightning_emerge as le
-from lightning_emerge.measures.gradients import BIN_EDGES
+from lightning_emerge.measures.gradient import BIN_EDGES
 from lightning_emerge.records import Past
 from trials.common import (
     LABELS,

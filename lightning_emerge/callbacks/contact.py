@@ -11,7 +11,7 @@ from lightning_emerge.data.datamodule import ExemplarDataModule
 from lightning_emerge.data.nuisances import LIMITS, Nuisances
 from lightning_emerge.data.synthetic import TokenDataModule
 from lightning_emerge.engine.pictures import harmless, keep_picture
-from lightning_emerge.figures.sheet import Sheet, Span, draw_sheet
+from lightning_emerge.figures.contact import Sheet, Span, draw_sheet
 
 _COLUMNS = 10
 

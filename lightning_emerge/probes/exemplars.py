@@ -10,7 +10,8 @@ import torch
 from matplotlib.figure import Figure
 
 from lightning_emerge.figures.exemplars import draw_top_exemplars
-from lightning_emerge.measures.filters import crop, mean_responses, pixel_range, stack_layers, top_stimuli
+from lightning_emerge.measures.exemplars import crop, mean_responses, pixel_range, top_stimuli
+from lightning_emerge.measures.filters import stack_layers
 from lightning_emerge.probe import Probe
 from lightning_emerge.records import (
     Axis,

@@ -8,7 +8,7 @@ from typing import ClassVar, final
 import torch
 from matplotlib.figure import Figure
 
-from lightning_emerge.figures.kernels import draw_kernels
+from lightning_emerge.figures.filters import draw_kernels
 from lightning_emerge.measures.filters import filter_cosines, filter_norms, stack_layers
 from lightning_emerge.probe import Probe
 from lightning_emerge.records import Axis, Capture, Measurement, Needs, Past, to_array

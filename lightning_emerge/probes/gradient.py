@@ -8,7 +8,7 @@ from typing import ClassVar, final
 import torch
 
 from lightning_emerge.measures.filters import filter_norms, stack_layers
-from lightning_emerge.measures.gradients import BIN_EDGES, cosine, distance, magnitude_histogram, norm, update_ratio
+from lightning_emerge.measures.gradient import BIN_EDGES, cosine, distance, magnitude_histogram, norm, update_ratio
 from lightning_emerge.probe import Probe
 from lightning_emerge.records import Axis, Capture, Measurement, Needs, to_array
 

@@ -9,9 +9,9 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from lightning_emerge.figures.maximised import draw_maximised
+from lightning_emerge.figures.maximisation import draw_maximised
 from lightning_emerge.measures.filters import stack_layers
-from lightning_emerge.measures.maximise import Palette, find_palette, maximise
+from lightning_emerge.measures.maximisation import Palette, find_palette, maximise
 from lightning_emerge.probe import Probe
 from lightning_emerge.records import Axis, Capture, Measurement, Needs, StimulusBank, check_pictured, pool, to_array
 from lightning_emerge.schedules import LogSpaced, Schedule

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lightning_emerge.data.latents import scenes_of
 from lightning_emerge.data.render import part_masks
-from lightning_emerge.figures.matrix import draw_told
+from lightning_emerge.figures.parts import draw_told
 from lightning_emerge.measures.attribution import enrichment, grad_cam, integrated_gradients
 from lightning_emerge.measures.auc import auc
 from lightning_emerge.measures.filters import stack_layers

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn.functional import pad
 
-from lightning_emerge.figures.matrix import draw_alignment
+from lightning_emerge.figures.cka import draw_alignment
 from lightning_emerge.figures.rdm import draw_rdms
 from lightning_emerge.figures.tree import draw_trees
 from lightning_emerge.measures.cka import debiased_cka

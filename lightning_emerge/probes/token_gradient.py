@@ -8,8 +8,8 @@ from typing import ClassVar, final
 import torch
 from matplotlib.figure import Figure
 
-from lightning_emerge.figures.token_gradients import draw_token_cosines
-from lightning_emerge.measures.token_gradients import conflict_share, token_cosines, token_norms
+from lightning_emerge.figures.token_gradient import draw_token_cosines
+from lightning_emerge.measures.token_gradient import conflict_share, token_cosines, token_norms
 from lightning_emerge.probe import Probe
 from lightning_emerge.records import Axis, Capture, Measurement, Needs, to_array
 

@@ -11,7 +11,7 @@ from lightning_emerge.analysis.biography import read_biography
 from lightning_emerge.figures.biography import draw_biography
 from lightning_emerge.figures.curves import draw_charts
 from lightning_emerge.figures.exemplars import draw_top_exemplars
-from lightning_emerge.figures.kernels import draw_kernels
+from lightning_emerge.figures.filters import draw_kernels
 from lightning_emerge.records import Axis, Measurement
 from lightning_emerge.report.content import Picture, Section, Table
 from lightning_emerge.report.overlay import MOST_LAYERS, collect, tell_change, tell_missing, to_chart

@@ -15,7 +15,7 @@ from table import Row, compared
 import lightning_emerge as le
 from lightning_emerge.capture import open_network
 from lightning_emerge.data.dataset import Visit
-from lightning_emerge.measures.maximise import find_palette, maximise
+from lightning_emerge.measures.maximisation import find_palette, maximise
 
 
 def bench_maximising(rounds: int) -> Iterator[Row]:

@@ -15,12 +15,12 @@ from PIL import Image
 import lightning_emerge as le
 from lightning_emerge.figures import frames
 from lightning_emerge.figures.canvas import to_pixels, to_png
+from lightning_emerge.figures.cka import draw_alignment
 from lightning_emerge.figures.confusion import draw_confusion
 from lightning_emerge.figures.embedding import Panel, draw_planes
 from lightning_emerge.figures.exemplars import draw_top_exemplars
+from lightning_emerge.figures.filters import draw_kernels
 from lightning_emerge.figures.frames import Frame, give_back, reused
-from lightning_emerge.figures.kernels import draw_kernels
-from lightning_emerge.figures.matrix import draw_alignment
 from lightning_emerge.figures.rdm import draw_rdms
 from lightning_emerge.figures.tree import draw_trees
 from lightning_emerge.measures.tree import average_linkage

@@ -21,19 +21,20 @@ from lightning_emerge import figures
 from lightning_emerge.figures.ablation import draw_drops
 from lightning_emerge.figures.biography import Biography, draw_biography
 from lightning_emerge.figures.canvas import new_figure, to_pixels
+from lightning_emerge.figures.cka import draw_alignment
 from lightning_emerge.figures.confusion import draw_confusion
+from lightning_emerge.figures.contact import Sheet, Span, draw_sheet
 from lightning_emerge.figures.coupling import Graph, draw_graph
 from lightning_emerge.figures.curves import Chart, Curve, Line, draw_charts
 from lightning_emerge.figures.embedding import Journey, Panel, draw_journeys, draw_planes
 from lightning_emerge.figures.exemplars import draw_top_exemplars
+from lightning_emerge.figures.filters import draw_kernels
 from lightning_emerge.figures.frames import Frame, give_back
-from lightning_emerge.figures.kernels import draw_kernels
-from lightning_emerge.figures.matrix import draw_alignment, draw_told
-from lightning_emerge.figures.maximised import draw_maximised, draw_maximised_steps
+from lightning_emerge.figures.maximisation import draw_maximised, draw_maximised_steps
+from lightning_emerge.figures.parts import draw_told
 from lightning_emerge.figures.rdm import draw_rdm_steps, draw_rdms
-from lightning_emerge.figures.sheet import Sheet, Span, draw_sheet
 from lightning_emerge.figures.timeline import Row, draw_rows
-from lightning_emerge.figures.token_gradients import draw_token_cosines
+from lightning_emerge.figures.token_gradient import draw_token_cosines
 from lightning_emerge.figures.tree import draw_trees
 from lightning_emerge.figures.words import NAME, printable
 from lightning_emerge.measures.tree import average_linkage

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_emerge.measures.token_gradients import conflict_share, token_cosines, token_norms
+from lightning_emerge.measures.token_gradient import conflict_share, token_cosines, token_norms
 
 NAN = float("nan")
 

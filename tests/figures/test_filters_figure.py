@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from lightning_emerge.figures.canvas import to_pixels
-from lightning_emerge.figures.kernels import draw_kernels
+from lightning_emerge.figures.filters import draw_kernels
 from lightning_emerge.records import Axis, Measurement
 
 

@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import conv2d, unfold
 
 from lightning_emerge.measures import maximise as maximising
-from lightning_emerge.measures.maximise import find_palette, maximise
+from lightning_emerge.measures.maximisation import find_palette, maximise
 
 SIDE = 24
 

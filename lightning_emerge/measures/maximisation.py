@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
-from lightning_emerge.measures.filters import pixel_range
+from lightning_emerge.measures.exemplars import pixel_range
 
 Objective: TypeAlias = Callable[[Tensor], Tensor]
 """Maps images (image, channel, y, x) to the activations (image, filter) that are to become large; differentiable."""

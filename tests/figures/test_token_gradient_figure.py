@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from lightning_emerge.figures.canvas import to_pixels
-from lightning_emerge.figures.token_gradients import draw_token_cosines
+from lightning_emerge.figures.token_gradient import draw_token_cosines
 from lightning_emerge.records import Axis, Measurement
 
 GREY = pytest.approx([0.85 * 255] * 3, abs=1)

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from lightning_emerge.figures.canvas import to_pixels
-from lightning_emerge.figures.maximised import draw_maximised, draw_maximised_steps
+from lightning_emerge.figures.maximisation import draw_maximised, draw_maximised_steps
 from lightning_emerge.records import Axis, Measurement
 
 

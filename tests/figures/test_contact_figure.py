@@ -9,7 +9,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
 from lightning_emerge.figures.canvas import to_pixels
-from lightning_emerge.figures.sheet import Sheet, Span, draw_sheet
+from lightning_emerge.figures.contact import Sheet, Span, draw_sheet
 
 
 def texts(figure: Figure) -> list[str]:

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_emerge.measures.gradients import (
+from lightning_emerge.measures.gradient import (
     BIN_EDGES,
     cosine,
     distance,
