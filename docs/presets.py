@@ -22,7 +22,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import lightning_emerge as le
-from lightning_emerge.data.shapes import SHAPES
+from lightning_emerge.data.grammar.shapes import SHAPES
 from lightning_emerge.figures.canvas import TOKEN_COLOURS, new_figure
 
 PICTURE = Path(__file__).parent / "pictures" / "presets.png"

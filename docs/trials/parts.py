@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 import lightning_emerge as le
-from lightning_emerge.data.latents import scenes_of
-from lightning_emerge.data.render import part_masks
+from lightning_emerge.data.rendering.latents import scenes_of
+from lightning_emerge.data.rendering.render import part_masks
 from lightning_emerge.measures.parts import JOINT, Features, features_of
 from lightning_emerge.measures.rivals import rival_sets
 from trials.common import LABELS, OWN, STIMULI, TOKENS, Array, Row, Trial, mean, random, rendered

@@ -218,7 +218,7 @@ def _umap(squared: torch.Tensor, start: torch.Tensor, neighbours: int, epochs: i
         from umap.layouts import optimize_layout_euclidean
         from umap.umap_ import find_ab_params, fuzzy_simplicial_set, make_epochs_per_sample
 
-        import lightning_emerge.compiled  # noqa: F401  # says where UMAP's functions are kept, too
+        import lightning_emerge.data.rendering.compiled  # noqa: F401  # says where UMAP's functions are kept, too
 
         a, b = find_ab_params(_SPREAD, _LEAST)
         distances = squared.sqrt().numpy().astype(np.float32)

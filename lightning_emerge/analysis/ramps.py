@@ -12,7 +12,7 @@ from math import cos, log, pi, sqrt
 import numpy as np
 import numpy.typing as npt
 
-from lightning_emerge.compiled import compiled
+from lightning_emerge.data.rendering.compiled import compiled, random_bits
 
 _COARSE = 32
 """Looks, evenly spaced, at which a way is first tried to begin and end."""
@@ -107,23 +107,13 @@ def _best(series, sums, products):
 
 
 @compiled
-def _next(state):
-    """The next of a stream of random numbers (Steele, Lea & Flood 2014, SplitMix64)."""
-    state = state + np.uint64(0x9E3779B97F4A7C15)
-    z = state
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return state, z ^ (z >> np.uint64(31))
-
-
-@compiled
-def _resample(source, base, block, out, state):
-    """Adds blocks of a series, drawn with replacement from its circle, to another."""
+def _resample(source, base, block, out, seed, sampled):
+    """Adds blocks of a series, sampled with replacement from its circle, to another; how many numbers were sampled."""
     count = len(source)
     k = 0
     while k < count:
-        state, draw = _next(state)
-        at = np.int64(draw % np.uint64(count))
+        at = np.int64(random_bits(seed, sampled) % np.uint64(count))
+        sampled += np.uint64(1)
         for _ in range(block):
             if k == count:
                 break
@@ -132,34 +122,34 @@ def _resample(source, base, block, out, state):
             at += 1
             if at == count:
                 at = 0
-    return state
+    return sampled
 
 
 @compiled
-def crossings(fitted, residuals, block, draws, seed, share):
+def crossings(fitted, residuals, block, samples, seed, share):
     """Where, in looks, a fitted series has gone a share of its way in each resample of its residuals."""
     count = len(fitted)
     sums, products, series = np.empty(count + 1), np.empty(count + 1), np.empty(count)
-    found = np.empty(draws)
-    state = np.uint64(seed)
-    for k in range(draws):
-        state = _resample(residuals, fitted, block, series, state)
+    found = np.empty(samples)
+    start, sampled = np.uint64(seed), np.uint64(0)
+    for k in range(samples):
+        sampled = _resample(residuals, fitted, block, series, start, sampled)
         first, last, _ = _best(series, sums, products)
         found[k] = first + share * (last - first)
     return found
 
 
 @compiled
-def null_gains(count, own, draws, seed):
+def null_gains(count, own, samples, seed):
     """How much better than no change a ramp fits normal noise whose neighbours have a correlation of `own`."""
     sums, products, series = np.empty(count + 1), np.empty(count + 1), np.empty(count)
-    found = np.empty(draws)
-    state = np.uint64(seed) ^ np.uint64(0x5851F42D4C957F2D)
-    for k in range(draws):
+    found = np.empty(samples)
+    start, sampled = np.uint64(seed) ^ np.uint64(0x5851F42D4C957F2D), np.uint64(0)
+    for k in range(samples):
         value, fresh = 0.0, 1.0
         for i in range(count):
-            state, first = _next(state)
-            state, second = _next(state)
+            first, second = random_bits(start, sampled), random_bits(start, sampled + np.uint64(1))
+            sampled += np.uint64(2)
             # Box & Muller 1958, from 53 bits each; the first is above zero.
             radius = sqrt(-2 * log((float(first >> np.uint64(11)) + 1) * 2.0**-53))
             value = own * value + fresh * radius * cos(2 * pi * float(second >> np.uint64(11)) * 2.0**-53)

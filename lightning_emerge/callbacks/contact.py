@@ -8,7 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from matplotlib.figure import Figure
 
 from lightning_emerge.data.datamodule import ExemplarDataModule
-from lightning_emerge.data.nuisances import LIMITS, Nuisances
+from lightning_emerge.data.rendering.nuisances import LIMITS, Nuisances
 from lightning_emerge.data.synthetic import TokenDataModule
 from lightning_emerge.engine.pictures import harmless, keep_picture
 from lightning_emerge.figures.contact import Sheet, Span, draw_sheet

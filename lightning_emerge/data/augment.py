@@ -19,7 +19,7 @@ class Augmentations:
 
     What an image becomes depends on the seed, the epoch, its position in the split and the transforms, and not on the
     batch, the order, or how many processes there are. Afterwards PyTorch's random numbers go on as if nothing had been
-    drawn. Transforms that draw from another source of random numbers have none of this.
+    sampled. Transforms that sample from another source of random numbers have none of this.
 
     Args:
         transforms: of `torchvision.transforms.v2`, in their order.
@@ -54,7 +54,7 @@ class Augmentations:
         """
         with _random_state_kept():
             try:
-                changed = self._draw(image, 0, 0)
+                changed = self._transform(image, 0, 0)
             except Exception as error:  # what a user's transform may raise is not known
                 raise ValueError(
                     f"data.augmentations change uint8 tensors (channel, y, x), here {tuple(image.shape)}; got "
@@ -63,11 +63,11 @@ class Augmentations:
         _check(image, changed)
 
     def _change(self, image: torch.Tensor, epoch: int, position: int) -> torch.Tensor:
-        changed = self._draw(image, epoch, position)
+        changed = self._transform(image, epoch, position)
         _check(image, changed)
         return changed
 
-    def _draw(self, image: torch.Tensor, epoch: int, position: int) -> torch.Tensor:
+    def _transform(self, image: torch.Tensor, epoch: int, position: int) -> torch.Tensor:
         key = np.random.SeedSequence((self.seed, epoch, position)).generate_state(1, np.uint64)
         # torch.manual_seed would reach for the GPU, which worker processes must not touch.
         torch.default_generator.manual_seed(int(key[0]))

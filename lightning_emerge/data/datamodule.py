@@ -115,8 +115,8 @@ class ExemplarDataModule(LightningDataModule, ABC):
         exemplars = replace(self._splits[split], raw=on_gpu)
         rank, world_size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         order = self._order(split, rank, world_size)
-        # The order gives whole batches of indices, so that each batch is one look-up. A loader draws a random number
-        # for its workers; with a generator it is not one of those that training draws.
+        # The order gives whole batches of indices, so that each batch is one look-up. A loader samples a random number
+        # for its workers; with a generator it is not one of those that training samples.
         settings: dict[str, Any] = {
             "sampler": order,
             "batch_size": None,

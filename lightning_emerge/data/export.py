@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import yaml
 from PIL import Image
 
-from lightning_emerge.data.grammars import write_grammar
+from lightning_emerge.data.grammar.files import write_grammar
 from lightning_emerge.data.synthetic import TokenDataModule
 
 _BLOCK = 256
@@ -50,8 +50,8 @@ def export(data: TokenDataModule, folder: Path, advance: Callable[[int], object]
     """Writes all exemplars as `<folder>/<split>/<token>/<index>.png`.
 
     Beside them lie `grammar.yaml`, `data.yaml` (what the exemplars were made with) and, written last,
-    `latents.parquet` (see `lightning_emerge.data.latents.latents_table`). Files appear whole or not at all. A folder
-    that an earlier, interrupted call left is completed; what is there is not written again.
+    `latents.parquet` (see `lightning_emerge.data.rendering.latents.latents_table`). Files appear whole or not at all. A
+    folder that an earlier, interrupted call left is completed; what is there is not written again.
 
     Args:
         data: what to write.

@@ -1,10 +1,13 @@
-"""Names of tokens and of files: what may be written where the run and its tables need text."""
+"""Names of splits, tokens and files: what may be written where the run and its tables need text."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 from unicodedata import category
+
+SPLITS = ("train", "val", "test", "bank")
+"""Names of the splits; a split's position keys its exemplars, so that no two splits share one."""
 
 MOST = 200
 """Bytes of a token's name; folders are called by it, whose names have 255 at most on most disks."""

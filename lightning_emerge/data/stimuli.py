@@ -10,9 +10,9 @@ import torch
 from lightning.pytorch import Callback, LightningDataModule
 
 from lightning_emerge.data.dataset import normalise
-from lightning_emerge.data.decoding import collect, decode
-from lightning_emerge.data.folders import list_tokens
 from lightning_emerge.data.names import check_token, file_id
+from lightning_emerge.data.photographs.decoding import collect, decode
+from lightning_emerge.data.photographs.listing import list_tokens
 from lightning_emerge.records import StimulusBank
 
 

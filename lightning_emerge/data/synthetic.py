@@ -13,12 +13,13 @@ import torch
 
 from lightning_emerge.data.datamodule import ExemplarDataModule, check_lowest
 from lightning_emerge.data.dataset import Exemplars
-from lightning_emerge.data.grammars import read_grammar
-from lightning_emerge.data.latents import latents_table
-from lightning_emerge.data.nuisances import Nuisances
-from lightning_emerge.data.render import paint, part_masks, render
-from lightning_emerge.data.scenes import SPLITS, Scenes, draw_scenes
-from lightning_emerge.data.tokens import DEFAULT_GRAMMAR, Grammar, Token
+from lightning_emerge.data.grammar.files import read_grammar
+from lightning_emerge.data.grammar.tokens import DEFAULT_GRAMMAR, Grammar, Token
+from lightning_emerge.data.names import SPLITS
+from lightning_emerge.data.rendering.latents import latents_table
+from lightning_emerge.data.rendering.nuisances import Nuisances
+from lightning_emerge.data.rendering.render import paint, part_masks, render
+from lightning_emerge.data.rendering.scenes import Scenes, sample_scenes
 from lightning_emerge.records import StimulusBank
 
 _MOST = 1_000_000
@@ -28,7 +29,7 @@ class TokenDataModule(ExemplarDataModule):
     """Tokens made of parts that they share, so that only a conjunction of parts tells which token it is.
 
     An image is a function of (grammar, nuisances, seed, split, token, index) alone. Without a grammar of your own there
-    are the five tokens of `lightning_emerge.data.tokens.DEFAULT_GRAMMAR`.
+    are the five tokens of `lightning_emerge.data.grammar.tokens.DEFAULT_GRAMMAR`.
 
     Args:
         exemplars: training exemplars of each token, `min_exemplars` to 1,000,000.
@@ -38,7 +39,7 @@ class TokenDataModule(ExemplarDataModule):
         image_size: side of the square images in pixels, at least 8.
         batch_size: exemplars in a batch, over all processes.
         seed: of the exemplars and of their order.
-        grammar: the tokens, or a YAML file of them (see `lightning_emerge.data.grammars.read_grammar`).
+        grammar: the tokens, or a YAML file of them (see `lightning_emerge.data.grammar.files.read_grammar`).
         nuisances: how far exemplars vary.
         min_exemplars: the fewest training exemplars of a token; 500 makes a dense sample.
         cache_mib: memory, in MiB in each process, that rendered images may take. A split that does not fit is rendered
@@ -113,7 +114,7 @@ class TokenDataModule(ExemplarDataModule):
     def latents(self, split: str, token: str, indices: Sequence[int]) -> pd.DataFrame:
         """What made each of a token's exemplars, one row an exemplar.
 
-        Columns are described in `lightning_emerge.data.latents.latents_table`.
+        Columns are described in `lightning_emerge.data.rendering.latents.latents_table`.
         """
         scenes = self._scenes(split, token, indices)
         return latents_table(scenes, split, token, indices, self.grammar, self.image_size)
@@ -129,7 +130,7 @@ class TokenDataModule(ExemplarDataModule):
 
     def _scenes(self, split: str, token: str, indices: Sequence[int]) -> Scenes:
         label = self._label(split, token)
-        return draw_scenes(
+        return sample_scenes(
             self.grammar.tokens[label], label, indices, split=split, seed=self.seed, nuisances=self.nuisances
         )
 

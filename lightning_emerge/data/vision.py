@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
@@ -12,18 +13,15 @@ import numpy as np
 import torch
 from PIL import Image
 from torchvision.datasets import VisionDataset
-from torchvision.transforms.v2 import Transform
 from torchvision.transforms.v2.functional import to_pil_image
 
-from lightning_emerge.data.augment import augmented
-from lightning_emerge.data.datamodule import ExemplarDataModule
 from lightning_emerge.data.dataset import Exemplars
-from lightning_emerge.data.dealing import Deal, hold
-from lightning_emerge.data.decoding import Pixels, UnsuitableError, collect, fit, to_rgb
 from lightning_emerge.data.names import check_token
+from lightning_emerge.data.photographs.dealt import DealtDataModule
+from lightning_emerge.data.photographs.decoding import Pixels, UnsuitableError, collect, fit, to_rgb
 
 
-class VisionDataModule(ExemplarDataModule):
+class VisionDataModule(DealtDataModule):
     """Some classes of a torchvision data set as tokens, such as cats and ships of CIFAR-10.
 
     Each image is treated as `FolderDataModule` treats a photograph. The seed and the images' pixels decide which split
@@ -39,17 +37,7 @@ class VisionDataModule(ExemplarDataModule):
             The names are the data set's `classes`, or what its `class_to_idx` says, or else its labels' numbers.
         exemplars: training exemplars of each token at most, at least `min_exemplars`; all that are left if none is
             given. More of them leave the first ones, and the other splits, as they were.
-        image_size: side of the square images in pixels, at least 8.
-        batch_size: exemplars in a batch, over all processes.
-        min_exemplars: images that each token must have; 500 makes a dense sample.
-        val_share: share of each token's images in the validation split, above 0 and below 0.5.
-        test_share: share in the test split, above 0 and below 0.5.
-        bank_exemplars: stimuli of each token that probes look at, at least 2.
-        seed: of the split, the order and the augmentations.
-        augmentations: what changes training images at each visit, as uint8 tensors, in this order; none by default. An
-            image's change is a function of (seed, epoch, position in the split) and the transforms alone.
-        num_workers: processes that prepare batches beside the training process.
-        shuffle_labels: whether training exemplars are told wrong tokens, as a control (see `ExemplarDataModule`).
+        **shared: image_size, batch_size, min_exemplars and others, as for any `DealtDataModule`.
 
     Raises:
         ValueError: if an argument is out of its range, a class is not known, the data set's labels are no classes, or
@@ -61,20 +49,11 @@ class VisionDataModule(ExemplarDataModule):
         dataset: VisionDataset,
         classes: list[str] | None = None,
         exemplars: int | None = None,
-        image_size: int = 64,
-        batch_size: int = 32,
-        min_exemplars: int = 500,
-        val_share: float = 0.1,
-        test_share: float = 0.1,
-        bank_exemplars: int = 50,
-        seed: int = 0,
-        augmentations: list[Transform] | None = None,
-        num_workers: int = 0,
-        shuffle_labels: bool = False,
+        **shared: Any,
     ) -> None:
-        super().__init__(image_size, batch_size, seed, num_workers, shuffle_labels=shuffle_labels)
-        self.dataset, self.augmentations = dataset, augmentations
-        self._deal = Deal(seed, min_exemplars, val_share, test_share, bank_exemplars, exemplars)
+        super().__init__(**shared)
+        self.dataset = dataset
+        self._deal = replace(self._deal, exemplars=exemplars)
         positions = _positions(dataset)
         self._positions = {token: positions[token] for token in _choose(tuple(positions), classes)}
         counts = {token: len(found) for token, found in self._positions.items()}
@@ -90,15 +69,14 @@ class VisionDataModule(ExemplarDataModule):
         read = collect([_Place(token, at) for token, found in self._positions.items() for at in found], self._read)
         if not torch.equal(before, torch.get_rng_state()):
             raise ValueError(
-                "data.dataset gives the same image at every visit; its transform draws random numbers. "
+                "data.dataset gives the same image at every visit; its transform samples random numbers. "
                 "Give random transforms as data.augmentations."
             )
         contents: dict[str, dict[_Place, bytes]] = {token: {} for token in self.tokens}
         for place, image in read.items():
             contents[place.token][place] = image.digest
         pixels = {place: image.pixels for place, image in read.items()}
-        splits = hold(self._deal(contents), pixels, lambda row: str(row.key))
-        return {**splits, "train": augmented(splits["train"], self.augmentations, self.seed)}
+        return self.hold(self._deal(contents), pixels, lambda row: str(row.key))
 
     def _read(self, place: _Place) -> _Image:
         image = to_rgb(_to_pil(self.dataset[place.position][0]))

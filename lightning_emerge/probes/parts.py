@@ -10,8 +10,8 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from lightning_emerge.data.latents import scenes_of
-from lightning_emerge.data.render import part_masks
+from lightning_emerge.data.rendering.latents import scenes_of
+from lightning_emerge.data.rendering.render import part_masks
 from lightning_emerge.figures.parts import draw_told
 from lightning_emerge.measures.attribution import enrichment, grad_cam, integrated_gradients
 from lightning_emerge.measures.auc import auc

@@ -32,7 +32,7 @@ from lightning.pytorch import seed_everything
 
 import lightning_emerge as le
 from lightning_emerge.capture import gather, run_bank
-from lightning_emerge.data.tokens import Grammar
+from lightning_emerge.data.grammar.tokens import Grammar
 from lightning_emerge.engine import passes
 from lightning_emerge.engine.conductor import Conductor, Sinks
 from lightning_emerge.engine.session import find_budget

@@ -32,7 +32,10 @@ def load(path):
 EVIL = [
     *("os.system", "posix.system", "subprocess.Popen", "builtins.exec", "functools.partial", "strange.load"),
     *("torch.os.system", "torch.utils.data.dataloader.os.system", "torchvision.datasets.folder.os.system"),
-    *("lightning_emerge.data.cache.os.system", "lightning.pytorch.callbacks.model_checkpoint.shutil.rmtree"),
+    *(
+        "lightning_emerge.data.photographs.cache.os.system",
+        "lightning.pytorch.callbacks.model_checkpoint.shutil.rmtree",
+    ),
     *(
         "torch.hub.load",
         "torch.utils.cpp_extension.load",

@@ -13,8 +13,8 @@ from children import started
 
 import lightning_emerge as le
 from lightning_emerge.data.export import claim, export
-from lightning_emerge.data.latents import scenes_of
-from lightning_emerge.data.render import paint
+from lightning_emerge.data.rendering.latents import scenes_of
+from lightning_emerge.data.rendering.render import paint
 
 SMALL = {"exemplars": 12, "val_exemplars": 4, "test_exemplars": 4, "bank_exemplars": 3, "image_size": 16}
 

@@ -17,9 +17,9 @@ from children import run_group
 from torchvision.datasets import VisionDataset
 
 import lightning_emerge as le
-from lightning_emerge.data.grammars import write_grammar
+from lightning_emerge.data.grammar.files import write_grammar
+from lightning_emerge.data.grammar.tokens import DEFAULT_GRAMMAR
 from lightning_emerge.data.names import MOST, check_token, file_id
-from lightning_emerge.data.tokens import DEFAULT_GRAMMAR
 from lightning_emerge.records import StimulusBank
 from lightning_emerge.sinks.predictions import write_predictions
 

@@ -11,13 +11,13 @@ import torch
 
 from lightning_emerge.data import synthetic
 from lightning_emerge.data.dataset import Exemplars, normalise
-from lightning_emerge.data.grammars import write_grammar
-from lightning_emerge.data.latents import scenes_of
-from lightning_emerge.data.nuisances import Nuisances
-from lightning_emerge.data.render import paint, render
-from lightning_emerge.data.scenes import SPLITS
+from lightning_emerge.data.grammar.files import write_grammar
+from lightning_emerge.data.grammar.tokens import DEFAULT_GRAMMAR, Grammar, Part, Token
+from lightning_emerge.data.names import SPLITS
+from lightning_emerge.data.rendering.latents import scenes_of
+from lightning_emerge.data.rendering.nuisances import Nuisances
+from lightning_emerge.data.rendering.render import paint, render
 from lightning_emerge.data.synthetic import TokenDataModule
-from lightning_emerge.data.tokens import DEFAULT_GRAMMAR, Grammar, Part, Token
 
 SMALL = {"val_exemplars": 6, "test_exemplars": 5, "bank_exemplars": 4, "image_size": 12}
 FEW = {"exemplars": 20, "min_exemplars": 20, "batch_size": 8}

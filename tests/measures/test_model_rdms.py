@@ -11,7 +11,7 @@ from scipy.spatial.distance import pdist, squareform
 from scipy.stats import binomtest
 
 import lightning_emerge as le
-from lightning_emerge.data.tokens import DEFAULT_GRAMMAR
+from lightning_emerge.data.grammar.tokens import DEFAULT_GRAMMAR
 from lightning_emerge.measures.compare import pearson, spearman
 from lightning_emerge.measures.model_rdms import conjunctions_model, distance_model, model_rdms, parts_held, parts_model
 from lightning_emerge.measures.rdm import correlation_rdm

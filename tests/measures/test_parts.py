@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import lightning_emerge as le
-from lightning_emerge.data.tokens import DEFAULT_GRAMMAR
+from lightning_emerge.data.grammar.tokens import DEFAULT_GRAMMAR
 from lightning_emerge.measures.auc import auc
 from lightning_emerge.measures.geometry import deal_folds, layer_geometry
 from lightning_emerge.measures.part_names import conjunction_names

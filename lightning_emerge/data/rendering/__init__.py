@@ -1,0 +1,1 @@
+"""Rendering: what exemplars of tokens show, and their images, masks and latents."""
