@@ -9,6 +9,7 @@ from scipy.stats import kurtosis, skew
 
 from lightning_emerge.data.grammar.shapes import SHAPES
 from lightning_emerge.data.rendering import raster
+from lightning_emerge.data.rendering.compiled import random_bits
 from lightning_emerge.data.rendering.raster import signed_distance
 
 PROPERTY = settings(max_examples=40, deadline=None, derandomize=True, database=None)
@@ -103,7 +104,7 @@ def split_mix(seed: int, count: int) -> list[int]:
 
 
 def bits(seed: int, count: int) -> list[int]:
-    return [int(raster._random_bits(np.uint64(seed), np.uint64(position))) for position in range(count)]
+    return [int(random_bits(np.uint64(seed), np.uint64(position))) for position in range(count)]
 
 
 class TestRandomBits:
