@@ -10,7 +10,7 @@ from lightning_utilities.core.rank_zero import rank_zero_warn
 from matplotlib.figure import Figure
 
 from lightning_emerge.figures.canvas import to_pixels
-from lightning_emerge.sinks.png import to_png
+from lightning_emerge.sinks.png import encode_png
 from lightning_emerge.sinks.storage import Folder
 from lightning_emerge.sinks.tensorboard import tensorboard_sinks
 
@@ -43,6 +43,6 @@ def keep_picture(trainer: Trainer, folder: str, name: str, picture: Figure) -> N
         OSError: if the folder cannot be written.
     """
     pixels = to_pixels(picture)
-    Folder(folder).put(f"{name}.png", to_png(pixels))
+    Folder(folder).put(f"{name}.png", encode_png(pixels))
     for sink in tensorboard_sinks(trainer.loggers):
         sink.write(trainer.global_step, [], {name: pixels})

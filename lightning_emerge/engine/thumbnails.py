@@ -11,7 +11,7 @@ from torch.nn.functional import interpolate
 from lightning_emerge.figures.canvas import mosaic, to_rgb
 from lightning_emerge.records import StimulusBank
 from lightning_emerge.sinks.layout import THUMBNAIL_TABLE, THUMBNAILS
-from lightning_emerge.sinks.png import to_png
+from lightning_emerge.sinks.png import encode_png
 from lightning_emerge.sinks.storage import Folder
 
 _SIDE = 64
@@ -45,5 +45,5 @@ def keep_thumbnails(folder: str, bank: StimulusBank) -> None:
     tiles = to_rgb(pictures.permute(0, 2, 3, 1).numpy())
     columns = ceil(sqrt(len(tiles)))
     table = {"columns": columns, "width": tiles.shape[2], "height": tiles.shape[1], "stimuli": list(bank.ids)}
-    Folder(folder).put(THUMBNAILS, to_png(mosaic(tiles, columns, 0)[0]))
+    Folder(folder).put(THUMBNAILS, encode_png(mosaic(tiles, columns, 0)[0]))
     Folder(folder).put(THUMBNAIL_TABLE, json.dumps(table).encode())

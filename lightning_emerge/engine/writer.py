@@ -18,7 +18,7 @@ from lightning_emerge.engine.artist import Artist, TooSlowError
 from lightning_emerge.engine.costs import WAIT, WRITE, Costs
 from lightning_emerge.figures.canvas import to_pixels
 from lightning_emerge.figures.frames import give_back
-from lightning_emerge.records import Measurement, Picture
+from lightning_emerge.records import Measurement, Pixels
 from lightning_emerge.sinks.arrays import ArraySink
 from lightning_emerge.sinks.tensorboard import TensorBoardSink
 
@@ -169,8 +169,8 @@ class Writer:
                 f"as it is, and training goes on. {type(error).__name__}: {error}"
             )
 
-    def _draw(self, step: int, found: Findings) -> dict[str, Picture]:
-        pictures: dict[str, Picture] = {}
+    def _draw(self, step: int, found: Findings) -> dict[str, Pixels]:
+        pictures: dict[str, Pixels] = {}
         if found.probe in self._undrawn or self.artist.stuck:
             return pictures
         name = ""
@@ -188,7 +188,7 @@ class Writer:
         return pictures
 
 
-def _draw_pixels(draw: Callable[[], Figure | None]) -> Picture | None:
+def _draw_pixels(draw: Callable[[], Figure | None]) -> Pixels | None:
     figure = draw()
     if figure is None:
         return None

@@ -25,8 +25,8 @@ from matplotlib.image import AxesImage
 from matplotlib.text import Text
 
 from lightning_emerge.figures.words import PlainFigure, take_literally, take_text
+from lightning_emerge.records import Pixels
 
-Pixels = npt.NDArray[np.uint8]
 _Given = ParamSpec("_Given")
 
 DRAWING = Lock()
@@ -61,7 +61,7 @@ class Frame(PlainFigure):
         self._still: Pixels | None = None
         self._changed = False
 
-    def settle(self, made_as: Hashable) -> None:
+    def fix(self, made_as: Hashable) -> None:
         """Fixes the layout, so that it does not depend on what moves, and notes what the figure was made from."""
         FigureCanvasAgg(self)
         take_literally(self)
@@ -127,7 +127,7 @@ def reused(make: Callable[_Given, Frame]) -> Callable[_Given, Frame]:
                     del _FREE[place]
                     return frame
         frame = make(*args, **kwargs)
-        frame.settle(made_as)
+        frame.fix(made_as)
         return frame
 
     return take

@@ -15,7 +15,7 @@ Range: TypeAlias = tuple[float | None, float | None]
 """Low and high, which no value leaves; None for an open end."""
 Scale: TypeAlias = Literal["linear", "log", "diverging"]
 Distance: TypeAlias = Literal["", "length", "square"]
-Picture: TypeAlias = npt.NDArray[np.uint8]
+Pixels: TypeAlias = npt.NDArray[np.uint8]
 """RGB pixels (y, x, channel)."""
 
 

@@ -16,7 +16,7 @@ from lightning_emerge.report.content import Picture, Section, Table
 from lightning_emerge.report.overlay import (
     Reduce,
     by_group,
-    collect,
+    read_all,
     tell_change,
     tell_missing,
     to_chart,
@@ -42,7 +42,7 @@ def how_filters_couple(runs: Sequence[Run]) -> Section:
         return section
     charts: list[Chart | None] = []
     for kind in KINDS:
-        found = collect(runs, "coupling_edges", section, _at_kind(kind))
+        found = read_all(runs, "coupling_edges", section, _at_kind(kind))
         if any(float(edges.max()) > 0 for _, edges in found):
             tell_change(found, f"The share of {kind} edges", section, most=True)
             charts.append(to_chart(found, f"{kind} edges"))
@@ -65,7 +65,7 @@ def how_features_are_built(runs: Sequence[Run]) -> Section:
     tell_missing(runs, list(_PARTS)[3:], "AblationProbe", section)
     charts: list[Chart | None] = []
     for name, (title, span) in _PARTS.items():
-        found = collect(runs, name, section, _best)
+        found = read_all(runs, name, section, _best)
         tell_change(found, f"What is {title}", section, most=True)
         charts.append(to_chart(found, title, span=span, most=_MOST_FEATURES))
     caption = "Each curve is a part or a conjunction of parts, in the layer that has most of it at that step."

@@ -14,7 +14,7 @@ from lightning_emerge.figures.exemplars import draw_top_exemplars
 from lightning_emerge.figures.filters import draw_kernels
 from lightning_emerge.records import Axis, Measurement
 from lightning_emerge.report.content import Picture, Section, Table
-from lightning_emerge.report.overlay import MOST_LAYERS, collect, tell_change, tell_missing, to_chart
+from lightning_emerge.report.overlay import MOST_LAYERS, read_all, tell_change, tell_missing, to_chart
 from lightning_emerge.report.runs import Run, words
 
 _GRADIENTS = {
@@ -49,7 +49,7 @@ def what_filters_became(runs: Sequence[Run]) -> Section:
 
 
 def _add_selective(runs: Sequence[Run], section: Section) -> None:
-    found = collect(runs, "selective_share", section, lambda values: values.mean(str(values.dims[2]), keep_attrs=True))
+    found = read_all(runs, "selective_share", section, lambda values: values.mean(str(values.dims[2]), keep_attrs=True))
     chart = to_chart(found, "selective filters, mean over tokens", span=(0, 1))
     if chart is None:
         return
@@ -69,7 +69,7 @@ def how_gradients_went(runs: Sequence[Run]) -> Section:
     tell_missing(runs, list(_GRADIENTS), "GradientProbe", section, replay=False)
     charts = []
     for name, (title, log) in _GRADIENTS.items():
-        found = collect(runs, name, section)
+        found = read_all(runs, name, section)
         if name == "gradient_norm":
             tell_change(found, "The norm of the gradient", section)
         charts.append(to_chart(found, title, log=log, span=(0, 1) if name == "dead_share" else None))

@@ -18,8 +18,8 @@ from lightning_emerge.report.content import Picture, Section
 from lightning_emerge.report.overlay import (
     MOST_LAYERS,
     Reduce,
-    collect,
     evenly,
+    read_all,
     tell_change,
     tell_missing,
     tell_runs,
@@ -111,7 +111,7 @@ def _overlay_fits(runs: Sequence[Run], title: str, section: Section) -> Figure |
         return None
     layers = words(first[str(first.dims[1])])
     charts = [
-        to_chart(collect(runs, "model_fit", section, _at_layer(number)), layers[number])
+        to_chart(read_all(runs, "model_fit", section, _at_layer(number)), layers[number])
         for number in sorted({len(layers) // 2, len(layers) - 1})
     ]
     return draw_charts([chart for chart in charts if chart is not None], title)
@@ -130,7 +130,7 @@ def _add_charts(
 ) -> None:
     charts = []
     for record, (heading, span) in records.items():
-        found = collect(runs, record, section)
+        found = read_all(runs, record, section)
         if record in ("distance_ratio", "collapse_variability"):
             tell_change(found, heading, section)
         log = record == "collapse_variability"

@@ -14,7 +14,7 @@ from lightning_emerge.report.content import Picture, Section, Table
 from lightning_emerge.report.overlay import (
     Found,
     by_group,
-    collect,
+    read_all,
     spread,
     tell_missing,
     tell_runs,
@@ -34,11 +34,11 @@ def how_it_learned(runs: Sequence[Run]) -> Section:
     """Shows accuracy and confidence by token, and how well each layer could tell the tokens."""
     section = Section()
     tell_missing(runs, ("bank_accuracy", "bank_confidence", "ridge_accuracy"), "CategoryProbe", section)
-    accuracy, confidence = (collect(runs, name, section) for name in ("bank_accuracy", "bank_confidence"))
+    accuracy, confidence = (read_all(runs, name, section) for name in ("bank_accuracy", "bank_confidence"))
     if accuracy and confidence:
         section.says += [_last(run, values) for run, values in accuracy]
         section.pictures.append(_tokens(accuracy, confidence))
-    readouts = {name: collect(runs, name, section) for name in ("ridge_accuracy", "nearest_mean_accuracy")}
+    readouts = {name: read_all(runs, name, section) for name in ("ridge_accuracy", "nearest_mean_accuracy")}
     chance = 1 / max(1, len(next((run.tokens for run in runs if run.tokens), [])))
     titles = {"ridge_accuracy": "read out by ridge regression", "nearest_mean_accuracy": "read out by the nearest mean"}
     charts = [to_chart(found, titles[name], span=(0, 1), level=chance) for name, found in readouts.items()]

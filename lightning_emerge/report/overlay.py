@@ -58,7 +58,7 @@ def tell_missing(
             )
 
 
-def collect(runs: Sequence[Run], name: str, section: Section, reduce: Reduce | None = None) -> Found:
+def read_all(runs: Sequence[Run], name: str, section: Section, reduce: Reduce | None = None) -> Found:
     """Reads a record of all runs that have it; those whose axes differ from the first one's are left out, and said.
 
     Args:
@@ -103,7 +103,7 @@ def to_chart(
     last look of each.
 
     Args:
-        found: what `collect` gave.
+        found: what `read_all` gave.
         title: of the chart.
         span: fixed range of the values.
         log: whether their axis is logarithmic.
@@ -134,7 +134,7 @@ def tell_change(found: Found, what: str, section: Section, *, most: bool = False
     """Says where a record (step, label) began and ended at one label, with its unit and the spread over like runs.
 
     Args:
-        found: what `collect` gave.
+        found: what `read_all` gave.
         what: is recorded, as the subject of a sentence.
         section: where it is said.
         most: whether at the label at which it is largest in the end, and not at the last label.

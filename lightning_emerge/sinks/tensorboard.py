@@ -18,10 +18,10 @@ from tensorboard.compat.proto.summary_pb2 import (
 )
 from torch.utils.tensorboard.writer import SummaryWriter
 
-from lightning_emerge.records import Axis, FloatArray, Measurement, Picture
+from lightning_emerge.records import Axis, FloatArray, Measurement, Pixels
 from lightning_emerge.sinks.events import write_values
 from lightning_emerge.sinks.layout import BOARD
-from lightning_emerge.sinks.png import to_png
+from lightning_emerge.sinks.png import encode_png
 
 _POSITIVE = 1e-12 * 1.1 ** np.arange(774)
 _EDGES = np.concatenate([-_POSITIVE[::-1], [0.0], _POSITIVE])
@@ -47,7 +47,7 @@ class TensorBoardSink:
         self._writer = writer
         self._charts: dict[str, list[str]] = {}
 
-    def write(self, step: int, measurements: Sequence[Measurement], pictures: Mapping[str, Picture]) -> None:
+    def write(self, step: int, measurements: Sequence[Measurement], pictures: Mapping[str, Pixels]) -> None:
         """Writes what was measured and drawn at one step."""
         known = len(self._charts)
         values: list[Any] = []
@@ -145,9 +145,9 @@ def _give_counts(axis: Axis, counts: npt.NDArray[np.float64]) -> HistogramProto:
     )
 
 
-def _image(pixels: Picture) -> Any:
+def _image(pixels: Pixels) -> Any:
     height, width = pixels.shape[:2]
-    return Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=to_png(pixels))
+    return Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=encode_png(pixels))
 
 
 def _tags(measurement: Measurement) -> list[str]:

@@ -16,6 +16,7 @@ from geometry import bench_cka, bench_embedding, bench_geometry, bench_rdm
 from images import bench_maximising, bench_rendering
 from looks import bench_guards, bench_look, bench_looks
 from memory import bench_memory
+from pictures import bench_pictures
 from rates import described
 from rivals import bench_cockpit, bench_wandb
 from table import HEAD, Row, conditions, elsewhere, in_json, line, markdown
@@ -60,6 +61,7 @@ BENCHES: tuple[Callable[[int], Iterable[Row]], ...] = (
     bench_embedding,
     bench_maximising,
     bench_rendering,
+    bench_pictures,
     bench_memory,
     bench_board,
 )

@@ -16,7 +16,7 @@ from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from lightning_emerge.records import Axis, Measurement
-from lightning_emerge.sinks.png import to_png
+from lightning_emerge.sinks.png import encode_png
 from lightning_emerge.sinks.tensorboard import TensorBoardSink
 
 NAN, INF = float("nan"), float("inf")
@@ -185,9 +185,9 @@ def test_a_writer_that_was_closed_opens_another_file(writer):
 def test_a_png_has_each_pixel(shape):
     pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     for given in (pixels, pixels[::-1], np.full_like(pixels, 255)):
-        image = Image.open(BytesIO(to_png(given)))
+        image = Image.open(BytesIO(encode_png(given)))
         image.verify()
-        np.testing.assert_array_equal(np.asarray(Image.open(BytesIO(to_png(given)))), given)
+        np.testing.assert_array_equal(np.asarray(Image.open(BytesIO(encode_png(given)))), given)
 
 
 def test_histograms_are_those_that_tensorboard_makes(writer):
