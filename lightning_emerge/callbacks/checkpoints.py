@@ -21,6 +21,7 @@ from lightning_emerge.engine.checkpoints import (
     take_literally,
 )
 from lightning_emerge.engine.endings import attend, saving
+from lightning_emerge.engine.lightning_private import count_logged, restore_logged
 from lightning_emerge.probe import probes_of
 from lightning_emerge.schedules import LogSpaced, Schedule
 from lightning_emerge.sinks.places import is_url, to_local
@@ -114,8 +115,7 @@ class Checkpoints(Checkpoint):
         self._save(trainer, LAST, weights_only=False)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        batches = trainer.fit_loop.epoch_loop._batches_that_stepped
-        checkpoint[_KEY] = {"random": random_states(trainer), "batches_that_stepped": batches}
+        checkpoint[_KEY] = {"random": random_states(trainer), "batches_that_stepped": count_logged(trainer)}
         if self._between:
             # Lightning has drawn the next batch; if it is an epoch's last, who goes on must not take it for done.
             checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"] = False
@@ -128,8 +128,7 @@ class Checkpoints(Checkpoint):
         loaded, self._loaded = self._loaded, None
         if loaded is None:
             return
-        # Lightning adds one for a step that it believes to be unfinished.
-        trainer.fit_loop.epoch_loop._batches_that_stepped = loaded["batches_that_stepped"]
+        restore_logged(trainer, loaded["batches_that_stepped"])
         states = loaded["random"]
         if len(states) != trainer.world_size:
             rank_zero_warn(

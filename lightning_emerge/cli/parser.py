@@ -5,9 +5,19 @@ from __future__ import annotations
 from argparse import Action
 from typing import Any, NoReturn
 
+from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser
 
 from lightning_emerge.cli.errors import UserError, explain
+
+ANY_PARTS: dict[str, Any] = {
+    "model_class": LightningModule,
+    "datamodule_class": LightningDataModule,
+    "subclass_mode_model": True,
+    "subclass_mode_data": True,
+    "auto_configure_optimizers": False,
+}
+"""Arguments of a `LightningCLI` whose configurations name any module and data module by `class_path`."""
 
 
 class Parser(LightningArgumentParser):

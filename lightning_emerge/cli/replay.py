@@ -9,14 +9,15 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch.utils.tensorboard.writer import SummaryWriter
 from tqdm import tqdm
 
 from lightning_emerge.cli.errors import UserError, forgive
-from lightning_emerge.cli.training import hold_messages, silence_warnings
+from lightning_emerge.cli.parser import ANY_PARTS
+from lightning_emerge.cli.quiet import hold_messages, silence_warnings
 from lightning_emerge.cli.trust import HELP, trusting
 from lightning_emerge.engine.conductor import Sinks
 from lightning_emerge.engine.replay import list_checkpoints, load_weights, replay
@@ -43,11 +44,7 @@ def run_replay(arguments: Sequence[str]) -> None:
     held = hold_messages()
     with trusting(arguments) as parser:
         cli = _ReplayCLI(
-            LightningModule,
-            LightningDataModule,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            auto_configure_optimizers=False,
+            **ANY_PARTS,
             save_config_callback=None,
             parser_class=parser,
             parser_kwargs={"prog": "lightning replay", "description": _ABOUT},

@@ -16,7 +16,8 @@ from lightning.pytorch.cli import LightningCLI
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from lightning_emerge.cli.training import hold_messages, silence_warnings
+from lightning_emerge.cli.parser import ANY_PARTS
+from lightning_emerge.cli.quiet import hold_messages, silence_warnings
 
 
 class Clock(Callback):
@@ -64,11 +65,7 @@ def main() -> None:
     silence_warnings()
     hold_messages()
     cli = LightningCLI(
-        LightningModule,
-        LightningDataModule,
-        subclass_mode_model=True,
-        subclass_mode_data=True,
-        auto_configure_optimizers=False,
+        **ANY_PARTS,
         save_config_callback=None,
         run=False,
         args=arguments,

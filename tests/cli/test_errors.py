@@ -66,7 +66,7 @@ def test_an_option(arguments, words, tmp_path, monkeypatch, capfd):
 
 
 def test_a_look_that_does_not_fit_into_memory(tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr("lightning_emerge.cli.training.memory_of", lambda device: 1e6)
+    monkeypatch.setattr("lightning_emerge.cli.checks.memory_of", lambda device: 1e6)
     said = _fails(["fit", "--config", SMOKE], tmp_path, monkeypatch, capfd)
     assert [word for word in ("A look fits into memory", "1 MB", "data.bank_exemplars") if word not in said] == [], said
 

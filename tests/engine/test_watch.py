@@ -15,15 +15,16 @@ import pytest
 from children import run_group
 from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
 
-from lightning_emerge.engine import endings
-from lightning_emerge.engine.endings import Watch, saving, start_watch, stop_watch
+from lightning_emerge.engine import watch as watching
+from lightning_emerge.engine.endings import saving, start_watch, stop_watch
+from lightning_emerge.engine.watch import Watch
 
 
 @pytest.fixture
 def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Watch]]:
     """Starts a watch that notes when it would end the process, in place of ending it."""
     before = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr(endings, "_TICK", 0.05)
+    monkeypatch.setattr(watching, "_TICK", 0.05)
 
     def make(**given: Any) -> Watch:
         one = Watch([signal.SIGTERM], lambda last: "", **given)
@@ -33,7 +34,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Watch]]:
             left.append(time.monotonic())
             one._deadline = float("inf")
 
-        monkeypatch.setattr(one, "_leave", leave)
+        monkeypatch.setattr(one, "_end_at_once", leave)
         start_watch(one)
         one.patient = True
         return one
@@ -52,7 +53,8 @@ def until(what: Callable[[], object], limit: float = 20) -> None:
 
 MANY = """
 import os, resource, signal, time
-from lightning_emerge.engine.endings import Watch, start_watch
+from lightning_emerge.engine.endings import start_watch
+from lightning_emerge.engine.watch import Watch
 
 null = os.open(os.devnull, os.O_RDONLY)
 opened = [os.dup(null) for _ in range(1100)]
@@ -69,7 +71,8 @@ os._exit(0 if watch.asked == signal.SIGTERM else 1)
 
 AGAIN = """
 import os, signal, sys, time
-from lightning_emerge.engine.endings import Watch, start_watch, stop_watch
+from lightning_emerge.engine.endings import start_watch, stop_watch
+from lightning_emerge.engine.watch import Watch
 
 called, own = [], len(sys.argv) > 1
 if own:
@@ -115,8 +118,8 @@ def test_a_handler_that_was_there_before_is_called_as_well(watch):
 
 
 def test_a_checkpoint_that_is_saved_has_more_time_than_a_batch(watch, monkeypatch):
-    monkeypatch.setattr(endings, "LIMIT", 0.2)
-    monkeypatch.setattr(endings, "_SAVING", 0.6)
+    monkeypatch.setattr(watching, "LIMIT", 0.2)
+    monkeypatch.setattr(watching, "_SAVING", 0.6)
     one = watch()
     with saving():
         os.kill(os.getpid(), signal.SIGTERM)
@@ -127,8 +130,8 @@ def test_a_checkpoint_that_is_saved_has_more_time_than_a_batch(watch, monkeypatc
 
 
 def test_without_a_save_the_limit_is_that_of_a_batch(watch, monkeypatch):
-    monkeypatch.setattr(endings, "LIMIT", 0.2)
-    monkeypatch.setattr(endings, "_SAVING", 60.0)
+    monkeypatch.setattr(watching, "LIMIT", 0.2)
+    monkeypatch.setattr(watching, "_SAVING", 60.0)
     one = watch()
     with saving(), saving():
         assert one.saving
