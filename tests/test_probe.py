@@ -242,25 +242,30 @@ class Named(le.Probe):
 
     needs = le.Needs(weights=True)
 
-    def __init__(self, name: str, size: int = 1) -> None:
+    def __init__(self, name: str, size: int = 1, axis: str = "thing") -> None:
         super().__init__(le.EverySteps(1))
-        self.measured, self.size = name, size
+        self.records, self.size = (le.Record(name, (axis,)),), size  # pyright: ignore[reportAttributeAccessIssue]
 
     def measure(self, capture: le.Capture) -> Iterable[le.Measurement]:
         size = self.size if capture.step < 2 else 1
-        yield le.Measurement(self.measured, np.ones(size), (le.Axis("thing", range(size)),), capture.step)
+        yield self.records[0].of(np.ones(size), le.Axis(self.records[0].axes[0], range(size)))
 
 
 class Namesake(Named):
     pass
 
 
+class Undeclared(Named):
+    def measure(self, capture: le.Capture) -> Iterable[le.Measurement]:
+        yield le.Measurement("other", np.ones(()), ())
+
+
 @pytest.mark.parametrize(
     ("second", "step", "words"),
     [
         (Namesake("same"), 0, "'same' comes from Named and from Namesake"),
-        (Namesake("layer/other"), 0, "a word without '/'"),
-        (Namesake("thing"), 0, "not named like an axis"),
+        (Undeclared("others"), 0, "declares others, and measured 'other'.*Did you mean 'others'"),
+        (Namesake("thing", axis="k"), 0, "not named like an axis"),
         (Namesake("changing", size=2), 2, "the same axes at every step"),
     ],
 )
@@ -268,7 +273,7 @@ def test_a_probe_whose_measurements_cannot_be_stored_is_off_and_the_others_are_k
     second, step, words, make_data, make_model, make_trainer, tmp_path
 ):
     trainer = make_trainer([Named("same"), second])
-    with pytest.warns(UserWarning, match=f"Namesake failed at step {step} and is switched off.*{words}"):
+    with pytest.warns(UserWarning, match=f"{type(second).__name__} failed at step {step} and is switched off.*{words}"):
         trainer.fit(make_model(), datamodule=make_data())
     assert le.open_run(tmp_path / "run").same.values.ravel().tolist() == [1.0] * 6
 

@@ -42,8 +42,8 @@ def read_biography(run: str | Path, layer: str, number: int) -> Biography:
     wanted = (*_CHARTS, "top_crop", "top_token", "maximising_image")
     values = {name: _values(records, name, layer, number) for name in wanted}
     found = {name: own for name, own in values.items() if own is not None}
-    kernels = records.get("kernels")
-    if kernels is not None and kernels.attrs.get("long_name") == layer and number < kernels.shape[1]:
+    of, kernels = split_kernels(records["kernels"]) if "kernels" in records else ("", None)
+    if kernels is not None and of == layer and number < kernels.shape[1]:
         found["kernels"] = kernels[:, number].dropna("step", how="all").load()
     if not found:
         raise ValueError(_unknown(records, layer, number))
@@ -69,6 +69,17 @@ def _chart(values: xr.DataArray, title: str, span: Range, tokens: Sequence[str])
     labels = tokens if values.ndim > 1 else [""]
     curves = [Curve(label, Line(steps, own)) for label, own in zip(labels, rows, strict=True)]
     return Chart(title, str(values.attrs.get("units", "")), curves, span)
+
+
+def split_kernels(kernels: xr.DataArray) -> tuple[str, xr.DataArray]:
+    """The layer of a record of kernels, and its values (step, filter, channel, y, x).
+
+    Records of earlier versions have no axis of layers and say in their `long_name` which it is.
+    """
+    if kernels.ndim == 5:
+        return str(kernels.attrs.get("long_name", "")), kernels
+    axis = str(kernels.dims[1])
+    return str(kernels[axis].values[0]), kernels.isel({axis: 0}, drop=True)
 
 
 def _values(records: xr.Dataset, name: str, layer: str, number: int) -> xr.DataArray | None:

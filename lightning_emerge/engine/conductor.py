@@ -35,7 +35,7 @@ from lightning_emerge.engine.device import full_precision, settle
 from lightning_emerge.engine.lent import Backup, ChangedError, is_foreign, same_streams, unchanged
 from lightning_emerge.engine.passes import Kinds, ask, ask_all, pass_bank, trouble_of, try_layers
 from lightning_emerge.engine.writer import Findings, Writer
-from lightning_emerge.records import Capture, Measurement, Needs, Past, StimulusBank
+from lightning_emerge.records import Capture, Measurement, Needs, Past, Record, StimulusBank, check_declared
 from lightning_emerge.schedules import Schedule
 from lightning_emerge.sinks.arrays import ArraySink
 from lightning_emerge.sinks.checks import axis_names, check_measurement
@@ -52,6 +52,7 @@ class Looker(Protocol):
     """A probe, as the conductor sees it."""
 
     needs: ClassVar[Needs]
+    records: ClassVar[tuple[Record, ...]]
     schedule: Schedule
     layers: Sequence[str] | None
     on_error: Literal["report", "raise"]
@@ -527,8 +528,10 @@ class Conductor:
         return Findings(member.name, named, drawings, member.probe.on_error == "raise")
 
     def _stamp(self, member: _Member, found: Measurement, step: int) -> Measurement:
-        """What a probe has measured, with when and by whom."""
-        return replace(found, step=step, source=type(member.probe).__name__, probe=member.settings)
+        """What a probe has measured, with when and by whom, if it has declared it."""
+        source = type(member.probe).__name__
+        check_declared(found, member.probe.records, source)
+        return replace(found, step=step, source=source, probe=member.settings)
 
     def _try_out(
         self, member: _Member, drawings: dict[str, Callable[[], Figure | None]], backup: Backup, writer: Writer

@@ -20,14 +20,17 @@ def draw_kernels(measurement: Measurement) -> Figure:
     initialisation; weights beyond it are cut.
 
     Args:
-        measurement: values (filter, channel, y, x) with 1 or 3 channels.
+        measurement: values (layer, filter, channel, y, x) of one layer, with 1 or 3 channels. Records of earlier
+            versions have no axis of layers and say in `about` which it is.
     """
-    values = measurement.values
-    figure = _frame(values.shape, measurement.about)
+    values = measurement.values.reshape(measurement.values.shape[-4:])
+    first = measurement.axes[0]
+    layer = str(first.labels[0]) if first.name == "layer" else measurement.about
+    figure = _frame(values.shape, layer)
     image, title, *_ = figure.moving
     colours = np.nan_to_num(255 * kernel_colours(values), nan=255)  # a weight that is not a number is white
     image.set_data(_lay_out(colours.round().astype(np.uint8))[0])
-    title.set_text(_title(measurement.about, measurement.step))
+    title.set_text(_title(layer, measurement.step))
     return figure
 
 

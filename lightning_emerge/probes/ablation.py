@@ -22,17 +22,46 @@ from lightning_emerge.measures.ablation import (
 from lightning_emerge.measures.auc import auc
 from lightning_emerge.measures.detectors import detector_count
 from lightning_emerge.measures.filters import stack_layers
-from lightning_emerge.measures.parts import JOINT, features_of, filter_scores, owners
+from lightning_emerge.measures.parts import features_of, filter_scores, owners
 from lightning_emerge.measures.rivals import rival_sets
 from lightning_emerge.probe import Probe
-from lightning_emerge.records import Axis, Capture, Measurement, Needs, check_outputs, to_array
+from lightning_emerge.records import Axis, Capture, Measurement, Needs, Record, check_outputs
+from lightning_emerge.records.names import join_tokens
 from lightning_emerge.schedules import LogSpaced, Schedule
 
 _CHUNK, _DRAWS = 32, 5
-_DROP = "How far the probability of the right token falls if a part's detectors are silenced; NaN without detectors"
-_CONTROL = "The same if as many filters are silenced that were drawn by lot"
-_RIVAL = "How far it falls if the detectors of other tokens are silenced, as many as have some part; NaN without any"
-_WHICH = "Which filters are a part's detectors, the best first"
+_CHANGE = (-1, 1)
+_DROP = Record(
+    "ablation_drop",
+    ("layer", "part", "token"),
+    "probability",
+    _CHANGE,
+    "diverging",
+    "How far the probability of the right token falls if a part's detectors are silenced; NaN without detectors",
+)
+_RIVAL = Record(
+    "ablation_rival",
+    ("layer", "rival", "token"),
+    "probability",
+    _CHANGE,
+    "diverging",
+    "How far it falls if the detectors of other tokens are silenced, as many as have some part; NaN without any",
+)
+_CONTROL = Record(
+    "ablation_control",
+    ("layer", "draw", "token"),
+    "probability",
+    _CHANGE,
+    "diverging",
+    "The same if as many filters are silenced that were drawn by lot",
+)
+_WHICH = Record(
+    "ablation_filter",
+    ("layer", "part", "detector"),
+    "number of the filter",
+    (0, None),
+    about="Which filters are a part's detectors, the best first",
+)
 
 
 @final
@@ -57,6 +86,7 @@ class AblationProbe(Probe):
     """
 
     needs: ClassVar = Needs(activations=True, filters=True, outputs=True, latents=True, network=True)
+    records: ClassVar = (_DROP, _RIVAL, _CONTROL, _WHICH)
 
     def __init__(
         self,
@@ -95,26 +125,20 @@ class AblationProbe(Probe):
         layer, token = Axis("layer", capture.layers), Axis("token", bank.tokens)
         part, draw = Axis("part", parts.names, notes=parts.notes()), Axis("draw", range(_DRAWS))
         rival = Axis(
-            "rival", [JOINT.join(bank.tokens[k] for k in one) for one in sets], notes={"size": [*map(len, sets)]}
+            "rival", [join_tokens(bank.tokens[k] for k in one) for one in sets], notes={"size": [*map(len, sets)]}
         )
         numbers = stack_layers(which).transpose(1, 2)
-        for name, values, axes, unit, about in (
-            ("ablation_drop", stacked[:, :count], (layer, part, token), "probability", _DROP),
-            ("ablation_rival", stacked[:, count:], (layer, rival, token), "probability", _RIVAL),
-            ("ablation_control", torch.stack(controls), (layer, draw, token), "probability", _CONTROL),
-            (
-                "ablation_filter",
-                numbers,
-                (layer, part, Axis("detector", range(numbers.shape[2]))),
-                "number of the filter",
-                _WHICH,
-            ),
+        for record, values, axes in (
+            (_DROP, stacked[:, :count], (layer, part, token)),
+            (_RIVAL, stacked[:, count:], (layer, rival, token)),
+            (_CONTROL, torch.stack(controls), (layer, draw, token)),
+            (_WHICH, numbers, (layer, part, Axis("detector", range(numbers.shape[2])))),
         ):
             if values.shape[1]:  # with few tokens, each set of them may be a part's: then there are no rivals
-                yield Measurement(name, to_array(values.float()), axes, capture.step, unit, type(self).__name__, about)
+                yield record.of(values.float(), *axes)
 
     def draw(self, measurement: Measurement) -> Figure | None:
-        return draw_drops(measurement) if measurement.name == "ablation_drop" else None
+        return draw_drops(measurement) if measurement.name == _DROP.name else None
 
 
 def _lose(capture: Capture, layer: str, values: Tensor, labels: Tensor, filters: Tensor | None) -> Tensor:

@@ -21,10 +21,94 @@ from lightning_emerge.measures.geometry import Geometry, activation_geometry, de
 from lightning_emerge.measures.readout import nearest_mean_accuracy, participation_ratio, ridge_accuracy, silhouette
 from lightning_emerge.measures.selectivity import class_selectivity, preferred_tokens, selective_share
 from lightning_emerge.probe import Probe
-from lightning_emerge.records import Axis, Capture, Measurement, Needs, check_outputs, pool, to_array
+from lightning_emerge.records import Axis, Capture, Measurement, Needs, Record, check_outputs, pool
 from lightning_emerge.schedules import Schedule
 
 _FOLDS = 5
+_SHARE, _ABOVE = (0, 1), (0, None)
+_ACCURACY = Record("bank_accuracy", ("token",), "share", _SHARE, about="Share of a token's stimuli that are told right")
+_MEAN = Record("bank_accuracy_mean", (), "share", _SHARE, about="Mean over tokens of the share told right")
+_CONFIDENCE = Record(
+    "bank_confidence", ("token",), "probability", _SHARE, about="Mean probability given to the right token"
+)
+_NEAREST = Record(
+    "nearest_mean_accuracy",
+    ("layer",),
+    "share",
+    _SHARE,
+    about="Mean over tokens of the share told right by the nearest mean response to a token, taken over other stimuli",
+)
+_RIDGE = Record(
+    "ridge_accuracy",
+    ("layer",),
+    "share",
+    _SHARE,
+    about="Mean over tokens of the share told right by a ridge regression fitted to other stimuli",
+)
+_SILHOUETTE = Record(
+    "silhouette",
+    ("layer",),
+    range=(-1, 1),
+    scale="diverging",
+    about="Mean silhouette of stimuli as clusters of tokens, by one minus the correlation of responses",
+)
+_DIMENSIONS = Record(
+    "participation_ratio", ("layer",), "dimensions", (1, None), about="In how many dimensions responses vary"
+)
+_NC1 = Record(
+    "collapse_variability",
+    ("layer",),
+    range=_ABOVE,
+    scale="log",
+    about="Neural collapse 1: variance within tokens over that between their means; 0 if collapsed",
+)
+_NC2_NORMS = Record(
+    "collapse_norms",
+    ("layer",),
+    range=_ABOVE,
+    about="Neural collapse 2: variation of the lengths of the tokens' means; 0 if equally long",
+)
+_NC2_ANGLES = Record(
+    "collapse_angles",
+    ("layer",),
+    range=_ABOVE,
+    about="Neural collapse 2: how far the angles between tokens' means are from a simplex'; 0 if it is one",
+)
+_NC3 = Record(
+    "collapse_duality",
+    range=(0, 4),
+    about="Neural collapse 3: squared distance of the last weight and what it gets on average by token, 0 to 4",
+)
+_NC4 = Record(
+    "collapse_disagreement",
+    ("layer",),
+    "share",
+    _SHARE,
+    about="Neural collapse 4: share of stimuli at which the nearest mean in the layer is not the network's decision",
+)
+_INDEX = Record(
+    "class_selectivity",
+    ("layer", "filter"),
+    range=(None, 1),
+    about="Cross-validated class selectivity: 0 on average by chance, 1 if one token alone drives the filter; NaN for "
+    "a filter that is silent or responds negatively, and beyond the last",
+)
+_SELECTIVE = Record(
+    "filter_selective",
+    ("layer", "filter"),
+    "1 or 0",
+    _SHARE,
+    about="1 if the filter responds three times as much to its token as to the others and more so than by chance, 0 "
+    "if not; NaN where it has no selectivity",
+)
+_SELECTIVE_SHARE = Record(
+    "selective_share",
+    ("layer", "token"),
+    "share of filters",
+    _SHARE,
+    about="Share of the layer's filters that are selective and respond to this token most; over all tokens 0.02 by "
+    "chance",
+)
 
 
 @final
@@ -44,6 +128,10 @@ class CategoryProbe(Probe):
     """
 
     needs: ClassVar = Needs(outputs=True, activations=True, features=True, pairs=True)
+    records: ClassVar = (
+        *(_ACCURACY, _MEAN, _CONFIDENCE, _NEAREST, _RIDGE, _SILHOUETTE, _DIMENSIONS),
+        *(_NC1, _NC2_NORMS, _NC2_ANGLES, _NC4, _INDEX, _SELECTIVE, _SELECTIVE_SHARE, _NC3),
+    )
 
     def __init__(
         self,
@@ -61,44 +149,38 @@ class CategoryProbe(Probe):
         check_outputs(logits, labels)
         counts = bank.labels.bincount(minlength=len(bank.tokens)).tolist()
         token, layer = Axis("token", bank.tokens, notes={"stimuli": counts}), Axis("layer", capture.layers)
-        source = type(self).__name__
-        accuracy, confidence = accuracy_by_token(logits, labels), confidence_by_token(logits, labels)
-        found = [
-            ("bank_accuracy", accuracy, (token,), "share", "Share of a token's stimuli that are told right"),
-            ("bank_accuracy_mean", accuracy.nanmean(), (), "share", "Mean over tokens of the share told right"),
-            ("bank_confidence", confidence, (token,), "probability", "Mean probability given to the right token"),
-        ]
-        if capture.activations:
-            folds = deal_folds(labels, _FOLDS)
-            for name, of, unit, about in (
-                (
-                    "nearest_mean_accuracy",
-                    lambda g: nearest_mean_accuracy(g, labels, folds),
-                    "share",
-                    _MEANS,
-                ),
-                ("ridge_accuracy", lambda g: ridge_accuracy(g, labels, folds), "share", _LINEAR),
-                ("silhouette", lambda g: silhouette(g.correlation, labels), "-1 to 1", _SILHOUETTE),
-                ("participation_ratio", participation_ratio, "dimensions", "In how many dimensions responses vary"),
-                ("collapse_variability", lambda g: variability_ratio(g, labels), "1", _NC1),
-                ("collapse_norms", lambda g: equinorm(g, labels), "1", _NC2_NORMS),
-                ("collapse_angles", lambda g: equiangularity(g, labels), "1", _NC2_ANGLES),
-                ("collapse_disagreement", lambda g: disagreement(g, labels, logits), "share", _NC4),
-            ):
-                found.append((name, _by_layer(capture, of), (layer,), unit, about))
-            index, selective, shares = _selectivity(capture, labels, len(bank.tokens))
-            filters = Axis("filter", range(index.shape[1]))
-            found.append(("class_selectivity", index, (layer, filters), "1", _INDEX))
-            found.append(("filter_selective", selective, (layer, filters), "1 or 0", _SELECTIVE))
-            found.append(("selective_share", shares, (layer, token), "share of filters", _SHARE))
-            if capture.unfiltered:
-                names, why = ", ".join(capture.unfiltered), " ".join(capture.unfiltered.values())
-                self.note("class_selectivity", f"and no filter_selective or selective_share of {names}. {why}")
-            elif index.isfinite().any() and not selective.isfinite().any():
-                self.note("filter_selective", f"and no selective_share here: {_FEW}")
-            found.append(("collapse_duality", self._duality(capture, labels), (), "1", _NC3))
-        for name, values, axes, unit, about in found:
-            yield Measurement(name, to_array(values.float()), axes, capture.step, unit, source, about)
+        accuracy = accuracy_by_token(logits, labels)
+        yield _ACCURACY.of(accuracy.float(), token)
+        yield _MEAN.of(accuracy.nanmean().float())
+        yield _CONFIDENCE.of(confidence_by_token(logits, labels).float(), token)
+        if not capture.activations:
+            return
+        folds = deal_folds(labels, _FOLDS)
+        for record, measure in (
+            (_NEAREST, lambda g: nearest_mean_accuracy(g, labels, folds)),
+            (_RIDGE, lambda g: ridge_accuracy(g, labels, folds)),
+            (_SILHOUETTE, lambda g: silhouette(g.correlation, labels)),
+            (_DIMENSIONS, participation_ratio),
+            (_NC1, lambda g: variability_ratio(g, labels)),
+            (_NC2_NORMS, lambda g: equinorm(g, labels)),
+            (_NC2_ANGLES, lambda g: equiangularity(g, labels)),
+            (_NC4, lambda g: disagreement(g, labels, logits)),
+        ):
+            yield record.of(_by_layer(capture, measure).float(), layer)
+        yield from self._selectivity(capture, labels, layer, token)
+        yield _NC3.of(self._duality(capture, labels).float())
+
+    def _selectivity(self, capture: Capture, labels: Tensor, layer: Axis, token: Axis) -> Iterable[Measurement]:
+        index, selective, shares = _selectivity(capture, labels, len(token.labels))
+        filters = Axis("filter", range(index.shape[1]))
+        yield _INDEX.of(index.float(), layer, filters)
+        yield _SELECTIVE.of(selective.float(), layer, filters)
+        yield _SELECTIVE_SHARE.of(shares.float(), layer, token)
+        if capture.unfiltered:
+            names, why = ", ".join(capture.unfiltered), " ".join(capture.unfiltered.values())
+            self.note("class_selectivity", f"and no filter_selective or selective_share of {names}. {why}")
+        elif index.isfinite().any() and not selective.isfinite().any():
+            self.note("filter_selective", f"and no selective_share here: {_FEW}")
 
     def _duality(self, capture: Capture, labels: Tensor) -> Tensor:
         features, readout = capture.features, capture.readout
@@ -115,25 +197,6 @@ class CategoryProbe(Probe):
 _FEW = (
     "with so few stimuli of each token chance makes filters that look as if one token alone drove them. Give the bank "
     "more."
-)
-_MEANS = "Mean over tokens of the share told right by the nearest mean response to a token, taken over other stimuli"
-_LINEAR = "Mean over tokens of the share told right by a ridge regression fitted to other stimuli"
-_SILHOUETTE = "Mean silhouette of stimuli as clusters of tokens, by one minus the correlation of responses"
-_NC1 = "Neural collapse 1: variance within tokens over that between their means; 0 if collapsed"
-_NC2_NORMS = "Neural collapse 2: variation of the lengths of the tokens' means; 0 if equally long"
-_NC2_ANGLES = "Neural collapse 2: how far the angles between tokens' means are from a simplex'; 0 if it is one"
-_NC3 = "Neural collapse 3: squared distance of the last weight and what it gets on average by token, 0 to 4"
-_NC4 = "Neural collapse 4: share of stimuli at which the nearest mean in the layer is not the network's decision"
-_INDEX = (
-    "Cross-validated class selectivity: 0 on average by chance, 1 if one token alone drives the filter; NaN for a "
-    "filter that is silent or responds negatively, and beyond the last"
-)
-_SELECTIVE = (
-    "1 if the filter responds three times as much to its token as to the others and more so than by chance, 0 if not; "
-    "NaN where it has no selectivity"
-)
-_SHARE = (
-    "Share of the layer's filters that are selective and respond to this token most; over all tokens 0.02 by chance"
 )
 
 

@@ -17,7 +17,8 @@ from lightning_emerge.figures.coupling import Graph, draw_graph
 from lightning_emerge.measures.coupling import KINDS, count_edges, coupling_strengths, spread_stimuli
 from lightning_emerge.measures.selectivity import preferred_tokens
 from lightning_emerge.probe import Probe
-from lightning_emerge.records import Axis, Capture, Measurement, Needs, to_array
+from lightning_emerge.records import Axis, Capture, Measurement, Needs, Record, to_array
+from lightning_emerge.records.names import join_pair, split_pair
 from lightning_emerge.schedules import LogSpaced, Schedule
 
 _NONE = (
@@ -25,15 +26,40 @@ _NONE = (
     "first has filters; among {} there are none. Name other layers."
 )
 _UNIT = "standard deviations of the null"
-_ABOUT = {
-    "weight": "Norm of the kernel from a filter to one of the next layer, against weights in random order",
-    "effective": "What a filter adds to one of the next layer where that is above zero, against weights in random "
-    "order",
+_EDGES = ("pair", "filter_out", "filter_in")
+_STRENGTHS = {
+    "weight": Record(
+        "coupling_weight",
+        _EDGES,
+        _UNIT,
+        scale="diverging",
+        about="Norm of the kernel from a filter to one of the next layer, against weights in random order",
+    ),
+    "effective": Record(
+        "coupling_effective",
+        _EDGES,
+        _UNIT,
+        scale="diverging",
+        about="What a filter adds to one of the next layer where that is above zero, against weights in random order",
+    ),
 }
-_ACTIVATION = (
+_ACTIVATION = Record(
+    "coupling_activation",
+    _EDGES,
+    "Pearson r",
+    (-1, 1),
+    "diverging",
     "Correlation of a filter and one of the next layer at the same place, given the place: what goes together, and no "
-    "edge"
+    "edge",
 )
+_THRESHOLD = Record(
+    "coupling_threshold",
+    ("pair", "kind"),
+    _UNIT,
+    (0, None),
+    about="Smallest size of a strength that counts at a false-discovery rate of 5%",
+)
+_COUNTED = Record("coupling_edges", ("pair", "kind"), "share", (0, 1), about="Share of the possible edges that count")
 
 
 @final
@@ -70,6 +96,7 @@ class CouplingProbe(Probe):
     """
 
     needs: ClassVar = Needs(inputs=True, pooled=True, filters=True, weights=True)
+    records: ClassVar = (*_STRENGTHS.values(), _ACTIVATION, _THRESHOLD, _COUNTED)
 
     def __init__(
         self,
@@ -97,7 +124,7 @@ class CouplingProbe(Probe):
         return layers
 
     def measure(self, capture: Capture) -> Iterable[Measurement]:
-        bank, source = capture.bank, type(self).__name__
+        bank = capture.bank
         assert bank is not None
         generator = torch.Generator().manual_seed(self.seed)
         pairs = [pair for pair in self._pairs if {*pair} <= {*capture.layers}]
@@ -112,32 +139,28 @@ class CouplingProbe(Probe):
         size = max(max(part.shape) for part, _, _ in found)
         strengths = torch.stack([_widened(part, size) for part, _, _ in found])
         thresholds = torch.stack([least for _, least, _ in found])
-        together = to_array(torch.stack([_widened(part, size) for _, _, part in found]))
+        together = torch.stack([_widened(part, size) for _, _, part in found])
         sizes = [capture.weights[layer].shape[:2] for _, layer in pairs]
         filters = {f"filters_{end}": [each[k] for each in sizes] for k, end in enumerate(("out", "in"))}
-        pair = Axis("pair", [f"{before} > {layer}" for before, layer in pairs], notes=filters)
+        pair = Axis("pair", [join_pair(*pair) for pair in pairs], notes=filters)
         axes = (pair, Axis("filter_out", range(size)), Axis("filter_in", range(size)))
         beside = {"tokens": np.array(bank.tokens), "preferred": _preferred(capture, pairs, size)}
         for number, kind in enumerate(KINDS):
-            values, least = to_array(strengths[:, number]), to_array(thresholds[:, number])
-            more = {**beside, "threshold": least}
-            name = f"coupling_{kind}"
-            yield Measurement(name, values, axes, capture.step, _UNIT, source, _ABOUT[kind], beside=more)
-        unit = "Pearson r, -1 to 1"
-        yield Measurement("coupling_activation", together, axes, capture.step, unit, source, _ACTIVATION, beside=beside)
-        kinds, about = Axis("kind", KINDS), "Smallest size of a strength that counts at a false-discovery rate of 5%"
-        yield Measurement("coupling_threshold", to_array(thresholds), (pair, kinds), capture.step, _UNIT, source, about)
+            more = {**beside, "threshold": to_array(thresholds[:, number])}
+            yield _STRENGTHS[kind].of(strengths[:, number], *axes, beside=more)
+        yield _ACTIVATION.of(together, *axes, beside=beside)
+        kinds = Axis("kind", KINDS)
+        yield _THRESHOLD.of(thresholds, pair, kinds)
         counted = [count_edges(strengths[:, k], thresholds[:, k], kind) for k, kind in enumerate(KINDS)]
         shares = torch.stack(counted, dim=1).sum(dim=(2, 3)) / strengths.isfinite().sum(dim=(2, 3))
-        about = "Share of the possible edges that count"
-        yield Measurement("coupling_edges", to_array(shares), (pair, kinds), capture.step, "share", source, about)
+        yield _COUNTED.of(shares, pair, kinds)
 
     def draw(self, measurement: Measurement) -> Figure | None:
-        if measurement.name != "coupling_effective":
+        if measurement.name != _STRENGTHS["effective"].name:
             return None
         strengths, least = measurement.values, measurement.beside["threshold"][:, None, None]
         counted = np.where(np.abs(strengths) >= least, strengths, 0)
-        pairs = [tuple(str(label).split(" > ")) for label in measurement.axes[0].labels]
+        pairs = [split_pair(str(label)) for label in measurement.axes[0].labels]
         layers = list(dict.fromkeys(layer for pair in pairs for layer in pair))
         preferred = dict(zip(layers, measurement.beside["preferred"], strict=True))
         edges = {(before, layer): part for (before, layer), part in zip(pairs, counted, strict=True)}

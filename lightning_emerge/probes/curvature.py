@@ -15,8 +15,36 @@ from lightning_emerge.measures.curvature import (
     trace_samples,
 )
 from lightning_emerge.probe import Probe
-from lightning_emerge.records import Axis, Capture, Measurement, Needs, to_array
+from lightning_emerge.records import Axis, Capture, Measurement, Needs, Record
 from lightning_emerge.schedules import LogSpaced, Schedule
+
+_UNIT, _SPREAD = "loss / weight^2", "Standard error of the estimate, from vector to vector"
+_VALUE = Record(
+    "hessian_eigenvalue",
+    ("rank",),
+    _UNIT,
+    scale="diverging",
+    about="Largest eigenvalues of the Hessian of the bank's mean loss",
+)
+_RESIDUAL = Record(
+    "hessian_eigenvalue_error",
+    ("rank",),
+    _UNIT,
+    (0, None),
+    about="Residual: an eigenvalue lies within so much of the value",
+)
+_TRACE = Record(
+    "hessian_trace", (), _UNIT, scale="diverging", about="Estimate of the Hessian's trace, from random vectors"
+)
+_TRACE_ERROR = Record("hessian_trace_error", (), _UNIT, (0, None), about=_SPREAD)
+_LAYER = Record(
+    "hessian_layer_trace",
+    ("layer",),
+    _UNIT,
+    scale="diverging",
+    about="Estimate of the trace of the layer's block of the Hessian",
+)
+_LAYER_ERROR = Record("hessian_layer_trace_error", ("layer",), _UNIT, (0, None), about=_SPREAD)
 
 
 @final
@@ -45,6 +73,7 @@ class CurvatureProbe(Probe):
 
     # Its layers' weights, so that a layer without one is found before training.
     needs: ClassVar = Needs(network=True, images=True, weights=True)
+    records: ClassVar = (_VALUE, _RESIDUAL, _TRACE, _TRACE_ERROR, _LAYER, _LAYER_ERROR)
 
     def __init__(
         self,
@@ -86,14 +115,10 @@ class CurvatureProbe(Probe):
         samples = trace_samples(signs, multiply(signs), sizes)
         trace, error = mean_and_error(samples.sum(dim=1))
         by_layer, errors = mean_and_error(samples)
-        ranks, layers = (Axis("rank", range(1, self.eigenvalues + 1)),), (Axis("layer", capture.layers),)
-        unit, spread = "loss / weight^2", "Standard error of the estimate, from vector to vector"
-        for name, found, axes, about in (
-            ("hessian_eigenvalue", values, ranks, "Largest eigenvalues of the Hessian of the bank's mean loss"),
-            ("hessian_eigenvalue_error", residuals, ranks, "Residual: an eigenvalue lies within so much of the value"),
-            ("hessian_trace", trace, (), "Estimate of the Hessian's trace, from random vectors"),
-            ("hessian_trace_error", error, (), spread),
-            ("hessian_layer_trace", by_layer, layers, "Estimate of the trace of the layer's block of the Hessian"),
-            ("hessian_layer_trace_error", errors, layers, spread),
-        ):
-            yield Measurement(name, to_array(found), axes, capture.step, unit, type(self).__name__, about)
+        ranks, layers = Axis("rank", range(1, self.eigenvalues + 1)), Axis("layer", capture.layers)
+        yield _VALUE.of(values, ranks)
+        yield _RESIDUAL.of(residuals, ranks)
+        yield _TRACE.of(trace)
+        yield _TRACE_ERROR.of(error)
+        yield _LAYER.of(by_layer, layers)
+        yield _LAYER_ERROR.of(errors, layers)

@@ -13,9 +13,24 @@ from lightning_emerge.measures.embedding import principal_scores
 from lightning_emerge.measures.geometry import activation_geometry
 from lightning_emerge.measures.rdm import euclidean_rdm
 from lightning_emerge.probe import Probe
-from lightning_emerge.records import Axis, Capture, Measurement, Needs, to_array
+from lightning_emerge.records import Axis, Capture, Measurement, Needs, Record, to_array
 
 _COMPONENTS = 10
+_DISTANCES = Record(
+    "distances",
+    ("layer", "stimulus", "stimulus_b"),
+    "RMS over units",
+    (0, None),
+    about="Euclidean distance of a layer's responses to two stimuli over the root of the number of units",
+    distance="length",
+)
+_SHARE = Record(
+    "variance_share",
+    ("layer", "component"),
+    "share",
+    (0, 1),
+    about="Share of the variance of a layer's responses that each principal component has",
+)
 
 
 @final
@@ -34,32 +49,27 @@ class EmbeddingProbe(Probe):
     """
 
     needs: ClassVar = Needs(activations=True, pairs=True)
+    records: ClassVar = (_DISTANCES, _SHARE)
 
     def measure(self, capture: Capture) -> Iterable[Measurement]:
-        bank, source = capture.bank, type(self).__name__
+        bank = capture.bank
         assert bank is not None
         squared = torch.stack([euclidean_rdm(activation_geometry(rows)) for rows in capture.activations.values()])
         count = min(_COMPONENTS, len(bank) - 1)
         scores, shares = map(torch.stack, zip(*(principal_scores(layer, count) for layer in squared), strict=True))
         layers, component = Axis("layer", capture.layers), Axis("component", range(1, count + 1))
         stimuli = Axis("stimulus", bank.ids, notes={"token": [bank.tokens[k] for k in bank.labels.tolist()]})
-        yield Measurement(
-            "distances",
-            to_array(squared.sqrt().float()),
-            (layers, stimuli, Axis("stimulus_b", bank.ids)),
-            capture.step,
-            "RMS over units",
-            source,
-            "Euclidean distance of a layer's responses to two stimuli over the root of the number of units",
+        yield _DISTANCES.of(
+            squared.sqrt().float(),
+            layers,
+            stimuli,
+            Axis("stimulus_b", bank.ids),
             beside={"points": to_array(scores[..., :2]), "shares": to_array(shares[:, :2].sum(dim=1))},
         )
-        about = "Share of the variance of a layer's responses that each principal component has"
-        yield Measurement(
-            "variance_share", to_array(shares.float()), (layers, component), capture.step, "share", source, about
-        )
+        yield _SHARE.of(shares.float(), layers, component)
 
     def draw(self, measurement: Measurement) -> Figure | None:
-        if measurement.name != "distances":
+        if measurement.name != _DISTANCES.name:
             return None
         tokens = [str(token) for token in measurement.axes[1].notes["token"]]
         points, shares = measurement.beside["points"], measurement.beside["shares"].tolist()

@@ -19,6 +19,7 @@ from lightning_emerge.records import (
     Measurement,
     Needs,
     ReceptiveField,
+    Record,
     StimulusBank,
     check_pictured,
     to_array,
@@ -26,6 +27,21 @@ from lightning_emerge.records import (
 from lightning_emerge.schedules import LogSpaced, Schedule
 
 _SIDE = 24
+_TOP = ("layer", "filter", "exemplar")
+_RESPONSE = Record(
+    "filter_response", ("layer", "filter", "token"), "activation", about="Mean activation of each filter by token"
+)
+_LARGEST = Record("top_activation", _TOP, "activation", about="Largest activations, by stimulus")
+_STIMULUS = Record("top_stimulus", _TOP, "position in the bank", (0, None), about="Which stimuli those are of")
+_TOKEN = Record("top_token", _TOP, "label", (0, None), about="Which tokens those stimuli are of")
+_SPAN = Record("top_span", (*_TOP, "edge"), "pixels", about="What the filter sees there")
+_CROP = Record(
+    "top_crop",
+    (*_TOP, "channel", "y", "x"),
+    "share of the bank's range",
+    (0, 1),
+    about="What drives each filter most: squares of stimuli, scaled to one size; NaN outside of the image",
+)
 
 
 @final
@@ -50,6 +66,7 @@ class TopExemplarProbe(Probe):
     """
 
     needs: ClassVar = Needs(activations=True, filters=True, images=True, network=True)
+    records: ClassVar = (_RESPONSE, _LARGEST, _STIMULUS, _TOKEN, _SPAN, _CROP)
 
     def __init__(
         self,
@@ -66,10 +83,10 @@ class TopExemplarProbe(Probe):
         self.filters, self.exemplars = filters, exemplars
 
     def measure(self, capture: Capture) -> Iterable[Measurement]:
-        bank, network, source = capture.bank, capture.network, type(self).__name__
+        bank, network = capture.bank, capture.network
         assert bank is not None
         assert network is not None
-        check_pictured(bank, source)
+        check_pictured(bank, type(self).__name__)
         count = min(self.exemplars, len(bank))
         fields = network.receptive_fields(capture.layers, bank.images[0])
         tops = [_Tops(rows, count, bank, fields[layer]) for layer, rows in capture.activations.items()]
@@ -81,26 +98,23 @@ class TopExemplarProbe(Probe):
         layers, filters = Axis("layer", capture.layers), Axis("filter", range(max(map(len, responses))))
         ranks, tokens = Axis("exemplar", range(1, count + 1)), Axis("token", bank.tokens)
         edges = Axis("edge", ("top", "bottom", "left", "right"))
-        for name, rows, axes, unit, about in (
-            ("filter_response", responses, (tokens,), "activation", "Mean activation of each filter by token"),
-            ("top_activation", [t.largest for t in tops], (ranks,), "activation", "Largest activations, by stimulus"),
-            ("top_stimulus", [t.stimuli for t in tops], (ranks,), "position in the bank", "Which stimuli those are of"),
-            ("top_token", [t.tokens for t in tops], (ranks,), "label", "Which tokens those stimuli are of"),
-            ("top_span", [t.spans for t in tops], (ranks, edges), "pixels", "What the filter sees there"),
+        for record, rows, axes in (
+            (_RESPONSE, responses, (tokens,)),
+            (_LARGEST, [top.largest for top in tops], (ranks,)),
+            (_STIMULUS, [top.stimuli for top in tops], (ranks,)),
+            (_TOKEN, [top.tokens for top in tops], (ranks,)),
+            (_SPAN, [top.spans for top in tops], (ranks, edges)),
         ):
-            values = to_array(stack_layers(rows))
-            yield Measurement(name, values, (layers, filters, *axes), capture.step, unit, source, about)
+            yield record.of(stack_layers(rows), layers, filters, *axes)
         sides = tuple(
             Axis(name, range(size)) for name, size in zip(("channel", "y", "x"), crops.shape[3:], strict=True)
         )
-        yield Measurement(
-            "top_crop",
+        yield _CROP.of(
             crops.half().numpy(),
-            (layers, Axis("filter", range(crops.shape[1])), ranks, *sides),
-            capture.step,
-            "share of the bank's range",
-            source,
-            "What drives each filter most: squares of stimuli, scaled to one size; NaN outside of the image",
+            layers,
+            Axis("filter", range(crops.shape[1])),
+            ranks,
+            *sides,
             beside={
                 "token": to_array(stack_layers(top.tokens[: self.filters] for top in tops)),
                 "tokens": np.array(bank.tokens),
@@ -109,7 +123,7 @@ class TopExemplarProbe(Probe):
         )
 
     def draw(self, measurement: Measurement) -> Figure | None:
-        return draw_top_exemplars(measurement) if measurement.name == "top_crop" else None
+        return draw_top_exemplars(measurement) if measurement.name == _CROP.name else None
 
 
 class _Tops:

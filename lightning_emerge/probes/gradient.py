@@ -10,7 +10,60 @@ import torch
 from lightning_emerge.measures.filters import filter_norms, stack_layers
 from lightning_emerge.measures.gradient import BIN_EDGES, cosine, distance, magnitude_histogram, norm, update_ratio
 from lightning_emerge.probe import Probe
-from lightning_emerge.records import Axis, Capture, Measurement, Needs, to_array
+from lightning_emerge.records import Axis, Capture, Measurement, Needs, Record
+
+_BEFORE, _ABOVE = "L2 norm before clipping", (0, None)
+_NORM = Record(
+    "gradient_norm",
+    ("layer",),
+    _BEFORE,
+    _ABOVE,
+    "log",
+    "Norm of the gradient of the training batch's loss with respect to the layer's weight",
+)
+_RATIO = Record(
+    "update_ratio",
+    ("layer",),
+    range=_ABOVE,
+    scale="log",
+    about="Norm of the update that followed over the norm of the layer's weight",
+)
+_START = Record(
+    "start_distance",
+    ("layer",),
+    "L2 norm of weights",
+    _ABOVE,
+    about="Distance of the layer's weight from where it was at the first look",
+)
+_COSINE = Record(
+    "gradient_cosine",
+    ("layer",),
+    range=(-1, 1),
+    scale="diverging",
+    about="Cosine between the gradient, before clipping, and that at the look before",
+)
+_DEAD = Record(
+    "dead_share",
+    ("layer",),
+    "share of channels",
+    (0, 1),
+    about="Share of a layer's channels whose ReLU is above zero nowhere in the training batch; NaN without a ReLU",
+)
+_FILTER = Record(
+    "filter_gradient_norm",
+    ("layer", "filter"),
+    _BEFORE,
+    _ABOVE,
+    "log",
+    "Norm of the gradient of each filter's weights",
+)
+_MAGNITUDE = Record(
+    "gradient_magnitude",
+    ("layer", "bin"),
+    "number of weights",
+    _ABOVE,
+    about="Histogram of the gradient's entries; the first bin also holds all smaller ones, the last all larger",
+)
 
 
 @final
@@ -26,9 +79,10 @@ class GradientProbe(Probe):
     """
 
     needs: ClassVar = Needs(training=True, past=True)
+    records: ClassVar = (_NORM, _RATIO, _START, _COSINE, _DEAD, _FILTER, _MAGNITUDE)
 
     def measure(self, capture: Capture) -> Iterable[Measurement]:
-        layers, source = Axis("layer", capture.layers), type(self).__name__
+        layers = Axis("layer", capture.layers)
         gradients = capture.gradients
         by_filter = stack_layers(filter_norms(gradient) for gradient in gradients.values())
         counts = torch.stack([magnitude_histogram(gradient) for gradient in gradients.values()])
@@ -41,64 +95,22 @@ class GradientProbe(Probe):
                 f"of {', '.join(mute)} at step {capture.step}: it needs an nn.ReLU that gets what a layer gives, alone "
                 "or in a sum, and is called in the training batch, not compiled.",
             )
-        before = "L2 norm before clipping"
-        for name, values, axes, unit, about in (
-            *_by_layer(capture),
-            ("filter_gradient_norm", by_filter, (filters,), before, "Norm of the gradient of each filter's weights"),
-            (
-                "gradient_magnitude",
-                counts,
-                (bins,),
-                "number of weights",
-                "Histogram of the gradient's entries; the first bin also holds all smaller ones, the last all larger",
-            ),
+        weights, start = capture.weights, (capture.first or capture).weights
+        earlier = capture.previous.gradients if capture.previous else {}
+        pairs = [
+            (gradient, earlier.get(layer, torch.zeros_like(gradient)))  # no direction, so NaN
+            for layer, gradient in gradients.items()
+        ]
+        for record, values in (
+            (_NORM, [norm(gradient) for gradient in gradients.values()]),
+            (_RATIO, [update_ratio(capture.updates[layer], weight) for layer, weight in weights.items()]),
+            (_START, [distance(weight, start[layer]) for layer, weight in weights.items()]),
+            (_COSINE, [cosine(*pair) for pair in pairs]),
+            (_DEAD, [_dead(capture.fired.get(layer), gradient) for layer, gradient in gradients.items()]),
         ):
-            yield Measurement(name, to_array(values), (layers, *axes), capture.step, unit, source, about)
-
-
-_Row = tuple[str, torch.Tensor, tuple[Axis, ...], str, str]
-
-
-def _by_layer(capture: Capture) -> list[_Row]:
-    weights, gradients = capture.weights, capture.gradients
-    start = (capture.first or capture).weights
-    earlier = capture.previous.gradients if capture.previous else {}
-    rows: list[tuple[str, list[torch.Tensor], str, str]] = [
-        (
-            "gradient_norm",
-            [norm(gradient) for gradient in gradients.values()],
-            "L2 norm before clipping",
-            "Norm of the gradient of the training batch's loss with respect to the layer's weight",
-        ),
-        (
-            "update_ratio",
-            [update_ratio(capture.updates[layer], weight) for layer, weight in weights.items()],
-            "1",
-            "Norm of the update that followed over the norm of the layer's weight",
-        ),
-        (
-            "start_distance",
-            [distance(weight, start[layer]) for layer, weight in weights.items()],
-            "L2 norm of weights",
-            "Distance of the layer's weight from where it was at the first look",
-        ),
-        (
-            "gradient_cosine",
-            [
-                cosine(gradient, earlier.get(layer, torch.zeros_like(gradient)))  # no direction, so NaN
-                for layer, gradient in gradients.items()
-            ],
-            "1",
-            "Cosine between the gradient, before clipping, and that at the look before",
-        ),
-        (
-            "dead_share",
-            [_dead(capture.fired.get(layer), gradient) for layer, gradient in gradients.items()],
-            "share of channels",
-            "Share of a layer's channels whose ReLU is above zero nowhere in the training batch; NaN without a ReLU",
-        ),
-    ]
-    return [(name, torch.stack(values), (), unit, about) for name, values, unit, about in rows]
+            yield record.of(torch.stack(values), layers)
+        yield _FILTER.of(by_filter, layers, filters)
+        yield _MAGNITUDE.of(counts, layers, bins)
 
 
 def _dead(fired: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor:

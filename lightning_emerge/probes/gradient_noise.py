@@ -9,7 +9,34 @@ import torch
 
 from lightning_emerge.measures.gradient_noise import gradient_noise, noise_scale
 from lightning_emerge.probe import Probe
-from lightning_emerge.records import Axis, Capture, Measurement, Needs, to_array
+from lightning_emerge.records import Axis, Capture, Measurement, Needs, Record
+
+_GSNR = Record(
+    "gsnr",
+    ("layer",),
+    about="Mean over weights of the squared mean gradient over the variance of single stimuli's, unbiased parts",
+)
+_SIGNAL = Record(
+    "gradient_signal",
+    ("layer",),
+    "squared L2 norm",
+    about="Unbiased estimate of the true mean gradient's squared norm; below zero where noise hides it",
+)
+_VARIANCE = Record(
+    "gradient_variance",
+    ("layer",),
+    "squared L2 norm",
+    (0, None),
+    about="Variance of the gradient of a single stimulus, summed over weights",
+)
+_SCALE = Record(
+    "noise_scale",
+    ("layer",),
+    "number of stimuli",
+    (0, None),
+    about="Variance of a single stimulus' gradient over the true mean's square; NaN where noise hides the latter",
+)
+_TOTAL = Record("noise_scale_total", (), "number of stimuli", (0, None), about="The same of all layers together")
 
 
 @final
@@ -24,6 +51,7 @@ class GradientNoiseProbe(Probe):
     """
 
     needs: ClassVar = Needs(token_gradients=True, gradient_squares=True)
+    records: ClassVar = (_GSNR, _SIGNAL, _VARIANCE, _SCALE, _TOTAL)
 
     def measure(self, capture: Capture) -> Iterable[Measurement]:
         bank, means, squares = capture.bank, capture.token_gradients, capture.gradient_squares
@@ -33,36 +61,9 @@ class GradientNoiseProbe(Probe):
         signals, variances = (torch.stack([getattr(n, part) for n in noises]) for part in ("signal", "variance"))
         scales = torch.stack([noise_scale(noise.signal, noise.variance) for noise in noises])
         total = noise_scale(signals.sum(), variances.sum())
-        layers = (Axis("layer", capture.layers),)
-        for name, values, axes, unit, about in (
-            (
-                "gsnr",
-                torch.stack([noise.gsnr for noise in noises]),
-                layers,
-                "1",
-                "Mean over weights of the squared mean gradient over the variance of single stimuli's, unbiased parts",
-            ),
-            (
-                "gradient_signal",
-                signals,
-                layers,
-                "squared L2 norm",
-                "Unbiased estimate of the true mean gradient's squared norm; below zero where noise hides it",
-            ),
-            (
-                "gradient_variance",
-                variances,
-                layers,
-                "squared L2 norm",
-                "Variance of the gradient of a single stimulus, summed over weights",
-            ),
-            (
-                "noise_scale",
-                scales,
-                layers,
-                "number of stimuli",
-                "Variance of a single stimulus' gradient over the true mean's square; NaN where noise hides the latter",
-            ),
-            ("noise_scale_total", total, (), "number of stimuli", "The same of all layers together"),
-        ):
-            yield Measurement(name, to_array(values), axes, capture.step, unit, type(self).__name__, about)
+        layers = Axis("layer", capture.layers)
+        yield _GSNR.of(torch.stack([noise.gsnr for noise in noises]), layers)
+        yield _SIGNAL.of(signals, layers)
+        yield _VARIANCE.of(variances, layers)
+        yield _SCALE.of(scales, layers)
+        yield _TOTAL.of(total)

@@ -13,7 +13,7 @@ from lightning_emerge.figures.maximisation import draw_maximised
 from lightning_emerge.measures.filters import stack_layers
 from lightning_emerge.measures.maximisation import Palette, find_palette, maximise
 from lightning_emerge.probe import Probe
-from lightning_emerge.records import Axis, Capture, Measurement, Needs, StimulusBank, check_pictured, pool, to_array
+from lightning_emerge.records import Axis, Capture, Measurement, Needs, Record, StimulusBank, check_pictured, pool
 from lightning_emerge.schedules import LogSpaced, Schedule
 
 _CHUNK = 32
@@ -26,6 +26,33 @@ def _unit(outputs: Tensor) -> Tensor:
 
 
 _TARGETS: Mapping[str, Callable[[Tensor], Tensor]] = {"channel": pool, "unit": _unit}
+
+_FILTERS = ("layer", "filter")
+_IMAGE = Record(
+    "maximising_image",
+    (*_FILTERS, "channel", "y", "x"),
+    "share of the bank's range",
+    (0, 1),
+    about="Image that excites a filter the most; NaN for a dead filter and beyond a layer's last",
+)
+_REACHED = Record(
+    "maximising_activation",
+    _FILTERS,
+    "activation",
+    about="What a filter's maximising image reaches, by the probe's target: a mean over places, or one place",
+)
+_BEST = Record(
+    "best_exemplar_activation",
+    _FILTERS,
+    "activation",
+    about="The most that a stimulus of the bank reaches, by the probe's target",
+)
+_BEGUN = Record(
+    "begun_as_exemplar",
+    _FILTERS,
+    range=(0, 1),
+    about="Whether a maximising image began as a stimulus, since noise failed",
+)
 
 
 @final
@@ -54,6 +81,7 @@ class MaximisationProbe(Probe):
     """
 
     needs: ClassVar = Needs(network=True, filters=True, images=True)
+    records: ClassVar = (_IMAGE, _REACHED, _BEST, _BEGUN)
 
     def __init__(
         self,
@@ -81,30 +109,16 @@ class MaximisationProbe(Probe):
         palette = find_palette(bank.images)
         found = [self._maximise(capture, layer, bank, palette) for layer in capture.layers]
         counts = [len(best) for _, _, best, _ in found]
-        images, reached, best, begun = (to_array(stack_layers(rows)) for rows in zip(*found, strict=True))
+        images, *numbers = (stack_layers(rows) for rows in zip(*found, strict=True))
         layers = Axis("layer", capture.layers, notes={"filters": counts})
         axes = (layers, Axis("filter", range(max(counts))))
         pixels = tuple(Axis(name, range(n)) for name, n in zip(("channel", "y", "x"), images.shape[2:], strict=True))
-        step, source = capture.step, type(self).__name__
-        yield Measurement(
-            "maximising_image",
-            images,
-            (*axes, *pixels),
-            step,
-            "share of the bank's range",
-            source,
-            "Image that excites a filter the most; NaN for a dead filter and beyond a layer's last",
-        )
-        of = f"target {self.target}"
-        for name, values, unit, about in (
-            ("maximising_activation", reached, "activation", f"What a filter's maximising image reaches; {of}"),
-            ("best_exemplar_activation", best, "activation", f"The most that a stimulus of the bank reaches; {of}"),
-            ("begun_as_exemplar", begun, "1", "Whether a maximising image began as a stimulus, since noise failed"),
-        ):
-            yield Measurement(name, values, axes, step, unit, source, about)
+        yield _IMAGE.of(images, *axes, *pixels)
+        for record, values in zip((_REACHED, _BEST, _BEGUN), numbers, strict=True):
+            yield record.of(values, *axes)
 
     def draw(self, measurement: Measurement) -> Figure | None:
-        drawn = measurement.name == "maximising_image" and measurement.values.shape[2] in (1, 3)
+        drawn = measurement.name == _IMAGE.name and measurement.values.shape[2] in (1, 3)
         return draw_maximised(measurement) if drawn else None
 
     def _maximise(

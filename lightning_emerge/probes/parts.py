@@ -18,7 +18,6 @@ from lightning_emerge.measures.auc import auc
 from lightning_emerge.measures.filters import stack_layers
 from lightning_emerge.measures.geometry import activation_geometry, deal_folds
 from lightning_emerge.measures.parts import (
-    JOINT,
     Features,
     best_filter_auc,
     best_filters,
@@ -30,21 +29,64 @@ from lightning_emerge.measures.parts import (
 )
 from lightning_emerge.measures.rivals import rival_sets
 from lightning_emerge.probe import Probe
-from lightning_emerge.records import Axis, Capture, Measurement, Needs, Network, StimulusBank, to_array
+from lightning_emerge.records import Axis, Capture, Measurement, Needs, Network, Record, StimulusBank
+from lightning_emerge.records.names import join_tokens
 from lightning_emerge.schedules import LogSpaced, Schedule
 
 _FOLDS, _PATH = 5, 8
 _METHODS, _REGIONS = ("integrated_gradients", "grad_cam"), ("own", "other parts")
-_RANGES = {"part_auc": 0.5, "part_filter_auc": 0.5, "part_transfer": 0.0}
-_WHOLE = "How well a linear read-out of the layer tells the feature, in stimuli that it was not fitted to"
-_SINGLE = "How well the best single filter tells the feature, in stimuli that it was not chosen by"
-_TRANSFER = (
-    "How well a read-out fitted to other tokens tells the feature in tokens that it never saw; about 0.5 if by token"
+_FEATURES, _AUC = ("layer", "feature"), (0, 1)
+_WHOLE = Record(
+    "part_auc",
+    _FEATURES,
+    "AUC",
+    _AUC,
+    about="How well a linear read-out of the layer tells the feature, in stimuli that it was not fitted to",
 )
-_BEST = "Which filter tells the feature best, over all stimuli"
-_EACH = "How surely a filter's largest output is larger with the feature than without it; NaN beyond the last filter"
-_RIVAL = "The same as filter_part_auc of other sets of tokens, as large as those of parts, that are no part's"
-_SHARE = "Share of the attribution of the part's best filter inside a region, over the region's share of the image"
+_SINGLE = Record(
+    "part_filter_auc",
+    _FEATURES,
+    "AUC",
+    _AUC,
+    about="How well the best single filter tells the feature, in stimuli that it was not chosen by",
+)
+_TRANSFER = Record(
+    "part_transfer",
+    _FEATURES,
+    "AUC",
+    _AUC,
+    about="How well a read-out fitted to other tokens tells the feature in tokens that it never saw; about 0.5 if by "
+    "token",
+)
+_BEST = Record(
+    "part_best_filter",
+    _FEATURES,
+    "number of the filter",
+    (0, None),
+    about="Which filter tells the feature best, over all stimuli",
+)
+_EACH = Record(
+    "filter_part_auc",
+    ("layer", "filter", "feature"),
+    "AUC",
+    _AUC,
+    about="How surely a filter's largest output is larger with the feature than without it; NaN beyond the last filter",
+)
+_RIVAL = Record(
+    "filter_rival_auc",
+    ("layer", "filter", "rival"),
+    "AUC",
+    _AUC,
+    about="The same as filter_part_auc of other sets of tokens, as large as those of parts, that are no part's",
+)
+_SHARE = Record(
+    "part_attribution",
+    ("layer", "part", "attribution", "region"),
+    range=(0, None),
+    about="Share of the attribution of the part's best filter inside a region, over the region's share of the image",
+)
+_LOWS = {_WHOLE.name: 0.5, _SINGLE.name: 0.5, _TRANSFER.name: 0.0}
+"""Where colours begin in the pictures of what is told."""
 
 
 @final
@@ -70,6 +112,7 @@ class PartProbe(Probe):
     """
 
     needs: ClassVar = Needs(activations=True, filters=True, latents=True, network=True, pairs=True)
+    records: ClassVar = (_WHOLE, _SINGLE, _TRANSFER, _BEST, _EACH, _RIVAL, _SHARE)
 
     def __init__(
         self,
@@ -84,7 +127,7 @@ class PartProbe(Probe):
         self.attributed = attributed
 
     def measure(self, capture: Capture) -> Iterable[Measurement]:
-        bank, source = capture.bank, type(self).__name__
+        bank = capture.bank
         assert bank is not None
         features, rows = features_of(bank), list(capture.activations.values())
         device = rows[0].device
@@ -95,54 +138,38 @@ class PartProbe(Probe):
         best = torch.stack([best_filters(own) for own in areas])
         geometries = [activation_geometry(row) for row in rows]
         layer, feature = Axis("layer", capture.layers), Axis("feature", features.names, notes=features.notes())
-        for name, values, axes, unit, about in (
-            ("part_auc", [linear_auc(own, held, folds) for own in geometries], (layer, feature), "AUC", _WHOLE),
-            (
-                "part_filter_auc",
-                [best_filter_auc(own, held, folds) for own in scores],
-                (layer, feature),
-                "AUC",
-                _SINGLE,
-            ),
-            (
-                "part_transfer",
-                [transfer_auc(own, held, labels, parts) for own in geometries],
-                (layer, feature),
-                "AUC",
-                _TRANSFER,
-            ),
-            ("part_best_filter", list(best), (layer, feature), "number of the filter", _BEST),
+        for record, values in (
+            (_WHOLE, [linear_auc(own, held, folds) for own in geometries]),
+            (_SINGLE, [best_filter_auc(own, held, folds) for own in scores]),
+            (_TRANSFER, [transfer_auc(own, held, labels, parts) for own in geometries]),
+            (_BEST, list(best)),
         ):
-            stacked = torch.stack(values).float()
-            yield Measurement(name, to_array(stacked), axes, capture.step, unit, source, about)
+            yield record.of(torch.stack(values).float(), layer, feature)
         stacked = stack_layers(areas).float()
-        axes = (layer, Axis("filter", range(stacked.shape[1])), feature)
-        yield Measurement("filter_part_auc", to_array(stacked), axes, capture.step, "AUC", source, _EACH)
+        filters = Axis("filter", range(stacked.shape[1]))
+        yield _EACH.of(stacked, layer, filters, feature)
         rival, inside = _rivals(features, bank, labels)
         if rival.labels:
-            stacked = stack_layers([auc(own, inside) for own in scores]).float()
-            axes = (layer, Axis("filter", range(stacked.shape[1])), rival)
-            yield Measurement("filter_rival_auc", to_array(stacked), axes, capture.step, "AUC", source, _RIVAL)
+            yield _RIVAL.of(stack_layers([auc(own, inside) for own in scores]).float(), layer, filters, rival)
         if self.attributed:
             alone = features.of_kind("part")
             shares = _attributions(capture, bank, alone, best[:, : len(alone.names)], self.attributed)
             part = Axis("part", alone.names, notes=alone.notes())
-            axes = (layer, part, Axis("attribution", _METHODS), Axis("region", _REGIONS))
-            yield Measurement("part_attribution", to_array(shares), axes, capture.step, "1", source, _SHARE)
+            yield _SHARE.of(shares, layer, part, Axis("attribution", _METHODS), Axis("region", _REGIONS))
 
     def draw(self, measurement: Measurement) -> Figure | None:
-        low = _RANGES.get(measurement.name)
+        low = _LOWS.get(measurement.name)
         return None if low is None else draw_told(measurement, low)
 
 
 def _rivals(features: Features, bank: StimulusBank, labels: Tensor) -> tuple[Axis, Tensor]:
-    """Sets of tokens that are no part's, with `JOINT` between them, and which stimuli (stimulus, rival) are of each."""
+    """Sets of tokens that are no part's, named by their tokens, and which stimuli (stimulus, rival) are of each."""
     parts = [owners(column, labels) for column in features.of_kind("part").held.T]
     rivals = rival_sets(parts, len(bank.tokens))
     inside = torch.zeros(len(labels), len(rivals), dtype=torch.bool, device=labels.device)
     for column, own in enumerate(rivals):
         inside[:, column] = torch.isin(labels, torch.tensor(own).to(labels))
-    names = [JOINT.join(bank.tokens[number] for number in own) for own in rivals]
+    names = [join_tokens(bank.tokens[number] for number in own) for own in rivals]
     return Axis("rival", names, notes={"size": [*map(len, rivals)]}), inside
 
 

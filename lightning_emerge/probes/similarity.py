@@ -20,25 +20,66 @@ from lightning_emerge.measures.model_rdms import model_rdms
 from lightning_emerge.measures.rdm import cosine_rdm, crossnobis_rdm, euclidean_rdm, mahalanobis_rdm, token_distances
 from lightning_emerge.measures.tree import average_linkage
 from lightning_emerge.probe import Probe
-from lightning_emerge.records import Axis, Capture, Measurement, Needs, StimulusBank, to_array
+from lightning_emerge.records import Axis, Capture, Measurement, Needs, Record, StimulusBank, to_array
 from lightning_emerge.schedules import Schedule
 
 _FOLDS = 5
-_UNITS = {
-    "correlation": "1 - Pearson r",
-    "cosine": "1 - cosine",
-    "euclidean": "squared difference per unit",
-    "mahalanobis": "squared difference per unit, over noise",
+_METRICS = {
+    "correlation": ("1 - Pearson r", (0, 2)),
+    "cosine": ("1 - cosine", (0, 2)),
+    "euclidean": ("squared difference per unit", (0, None)),
+    "mahalanobis": ("squared difference per unit, over noise", (0, None)),
 }
+"""Unit and range of the RDMs by each metric."""
 _BOUNDED = ("correlation", "cosine")
 _BY_GEOMETRY = {"correlation": lambda g: g.correlation, "cosine": cosine_rdm, "euclidean": euclidean_rdm}
-_FAR = "How far a layer's responses to two stimuli are apart; NaN where it does not respond"
-_TOKENS = "How far a layer's mean responses to two tokens are apart"
-_CROSSNOBIS = (
-    "Cross-validated squared Mahalanobis distance of two tokens: about 0 if the layer does not tell them apart"
+
+
+def _by_metric(name: str, axes: tuple[str, ...], about: str) -> dict[str, Record]:
+    """A record by each metric."""
+    return {
+        metric: Record(name, axes, unit, reach, about=about, distance="square" if len(axes) > 1 else "")
+        for metric, (unit, reach) in _METRICS.items()
+    }
+
+
+_RDM = _by_metric(
+    "rdm",
+    ("layer", "stimulus", "stimulus_b"),
+    "How far a layer's responses to two stimuli are apart; NaN where it does not respond",
 )
-_FIT = "How alike the layer's RDM and that of a model of what it may hold are; 1 if the same"
-_CKA = "Debiased CKA of two layers: 1 if they lay out the stimuli alike, about 0 if unrelated"
+_TOKENS = _by_metric(
+    "token_rdm", ("layer", "token", "token_b"), "How far a layer's mean responses to two tokens are apart"
+)
+_WITHIN = _by_metric("distance_within", ("layer",), "Mean dissimilarity of two stimuli of the same token")
+_BETWEEN = _by_metric("distance_between", ("layer",), "Mean dissimilarity of two stimuli of different tokens")
+_RATIO = Record(
+    "distance_ratio", ("layer",), range=(0, None), about="Mean dissimilarity within tokens over that between"
+)
+_CROSSNOBIS = Record(
+    "token_crossnobis",
+    ("layer", "token", "token_b"),
+    "noise variance per unit",
+    about="Cross-validated squared Mahalanobis distance of two tokens: about 0 if the layer does not tell them apart",
+    distance="square",
+)
+_FIT = {
+    comparison: Record(
+        "model_fit",
+        ("layer", "model"),
+        comparison.replace("_", " "),
+        (-1, 1),
+        "diverging",
+        "How alike the layer's RDM and that of a model of what it may hold are; 1 if the same",
+    )
+    for comparison in COMPARISONS
+}
+_CKA = Record(
+    "cka",
+    ("layer", "layer_b"),
+    range=(-1, 1),
+    about="Debiased CKA of two layers: 1 if they lay out the stimuli alike, about 0 if unrelated",
+)
 
 
 @final
@@ -64,6 +105,10 @@ class SimilarityProbe(Probe):
     """
 
     needs: ClassVar = Needs(activations=True, pairs=True)
+    records: ClassVar = (
+        *(record for by_metric in (_RDM, _TOKENS, _WITHIN, _BETWEEN) for record in by_metric.values()),
+        *(_RATIO, _CROSSNOBIS, *_FIT.values(), _CKA),
+    )
 
     def __init__(
         self,
@@ -74,7 +119,7 @@ class SimilarityProbe(Probe):
         on_error: Literal["report", "raise"] = "report",
     ) -> None:
         super().__init__(schedule, layers, on_error)
-        for name, value, known in (("metric", metric, _UNITS), ("comparison", comparison, COMPARISONS)):
+        for name, value, known in (("metric", metric, _METRICS), ("comparison", comparison, COMPARISONS)):
             if value not in known:
                 raise ValueError(f"SimilarityProbe: {name} is one of {', '.join(known)}; got {value!r}.")
         self.metric, self.comparison = metric, comparison
@@ -92,26 +137,19 @@ class SimilarityProbe(Probe):
         models = {name: model.to(rdms) for name, model in model_rdms(bank).items()}
         fits = COMPARISONS[self.comparison](rdms, torch.stack(list(models.values())))
         alike = debiased_cka(torch.stack([geometry.gram for geometry in geometries]))
-        layer, stimuli, unit = Axis("layer", capture.layers), _stimuli(bank), _UNITS[self.metric]
+        layer, stimuli, metric = Axis("layer", capture.layers), _stimuli(bank), self.metric
         tokens, others = Axis("token", bank.tokens), Axis("token_b", bank.tokens)
-        name = self.comparison.replace("_", " ")
-        for record, values, axes, of, about in (
-            ("rdm", rdms, (layer, stimuli, Axis("stimulus_b", bank.ids)), unit, _FAR),
-            ("token_rdm", between_tokens, (layer, tokens, others), unit, _TOKENS),
-            (
-                "token_crossnobis",
-                torch.stack(crossnobis),
-                (layer, tokens, others),
-                "noise variance per unit",
-                _CROSSNOBIS,
-            ),
-            ("distance_within", within, (layer,), unit, "Mean dissimilarity of two stimuli of the same token"),
-            ("distance_between", between, (layer,), unit, "Mean dissimilarity of two stimuli of different tokens"),
-            ("distance_ratio", within / between, (layer,), "1", "Mean dissimilarity within tokens over that between"),
-            ("model_fit", fits, (layer, Axis("model", list(models))), f"{name}, -1 to 1", _FIT),
-            ("cka", alike, (layer, Axis("layer_b", capture.layers)), "1", _CKA),
+        for record, values, axes in (
+            (_RDM[metric], rdms, (layer, stimuli, Axis("stimulus_b", bank.ids))),
+            (_TOKENS[metric], between_tokens, (layer, tokens, others)),
+            (_CROSSNOBIS, torch.stack(crossnobis), (layer, tokens, others)),
+            (_WITHIN[metric], within, (layer,)),
+            (_BETWEEN[metric], between, (layer,)),
+            (_RATIO, within / between, (layer,)),
+            (_FIT[self.comparison], fits, (layer, Axis("model", list(models)))),
+            (_CKA, alike, (layer, Axis("layer_b", capture.layers))),
         ):
-            yield Measurement(record, to_array(values.float()), axes, capture.step, of, type(self).__name__, about)
+            yield record.of(values.float(), *axes)
 
     def draw(self, measurement: Measurement) -> Figure | None:
         if measurement.name == "rdm":

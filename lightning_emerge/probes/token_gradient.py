@@ -11,7 +11,31 @@ from matplotlib.figure import Figure
 from lightning_emerge.figures.token_gradient import draw_token_cosines
 from lightning_emerge.measures.token_gradient import conflict_share, token_cosines, token_norms
 from lightning_emerge.probe import Probe
-from lightning_emerge.records import Axis, Capture, Measurement, Needs, to_array
+from lightning_emerge.records import Axis, Capture, Measurement, Needs, Record
+
+_COSINE = Record(
+    "token_gradient_cosine",
+    ("layer", "token", "token_b"),
+    "cosine",
+    (-1, 1),
+    "diverging",
+    "Cosine between the gradients of two tokens' mean losses; NaN where one of them is zero",
+)
+_CONFLICT = Record(
+    "gradient_conflict",
+    ("layer",),
+    "share",
+    (0, 1),
+    about="Share of pairs of different tokens whose gradients have a cosine below zero",
+)
+_NORM = Record(
+    "token_gradient_norm",
+    ("layer", "token"),
+    "L2 norm",
+    (0, None),
+    "log",
+    "Norm of the gradient of a token's mean loss with respect to the layer's weight",
+)
 
 
 @final
@@ -23,6 +47,7 @@ class TokenGradientProbe(Probe):
     """
 
     needs: ClassVar = Needs(token_gradients=True)
+    records: ClassVar = (_COSINE, _CONFLICT, _NORM)
 
     def measure(self, capture: Capture) -> Iterable[Measurement]:
         bank = capture.bank
@@ -32,30 +57,9 @@ class TokenGradientProbe(Probe):
         conflicts = torch.stack([conflict_share(matrix) for matrix in cosines])
         norms = torch.stack([token_norms(gradient) for gradient in gradients])
         layers, tokens = Axis("layer", capture.layers), Axis("token", bank.tokens)
-        for name, values, axes, unit, about in (
-            (
-                "token_gradient_cosine",
-                cosines,
-                (layers, tokens, Axis("token_b", bank.tokens)),
-                "cosine",
-                "Cosine between the gradients of two tokens' mean losses; NaN where one of them is zero",
-            ),
-            (
-                "gradient_conflict",
-                conflicts,
-                (layers,),
-                "share",
-                "Share of pairs of different tokens whose gradients have a cosine below zero",
-            ),
-            (
-                "token_gradient_norm",
-                norms,
-                (layers, tokens),
-                "L2 norm",
-                "Norm of the gradient of a token's mean loss with respect to the layer's weight",
-            ),
-        ):
-            yield Measurement(name, to_array(values), axes, capture.step, unit, type(self).__name__, about)
+        yield _COSINE.of(cosines, layers, tokens, Axis("token_b", bank.tokens))
+        yield _CONFLICT.of(conflicts, layers)
+        yield _NORM.of(norms, layers, tokens)
 
     def draw(self, measurement: Measurement) -> Figure | None:
-        return draw_token_cosines(measurement) if measurement.name == "token_gradient_cosine" else None
+        return draw_token_cosines(measurement) if measurement.name == _COSINE.name else None

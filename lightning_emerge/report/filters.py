@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from lightning_emerge.analysis.biography import read_biography
+from lightning_emerge.analysis.biography import read_biography, split_kernels
 from lightning_emerge.figures.biography import draw_biography
 from lightning_emerge.figures.curves import draw_charts
 from lightning_emerge.figures.exemplars import draw_top_exemplars
@@ -96,11 +96,10 @@ def _add_kernels(run: Run, number: int, section: Section) -> None:
     kernels = run.read("kernels")
     if kernels is None:
         return
+    layer, _ = split_kernels(kernels)
     for when, place in {"first": 0, "last": -1}.items():
         own = kernels.isel(step=place)
-        caption = (
-            f"{run.name} at step {int(own.step)}: the weights of each filter of {kernels.attrs.get('long_name', '')}."
-        )
+        caption = f"{run.name} at step {int(own.step)}: the weights of each filter of {layer}."
         figure = draw_kernels(_measurement(own))
         section.pictures.append(Picture(f"kernels_{number}_{when}", figure, f"Kernels of {run.name}", caption))
 

@@ -25,7 +25,6 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 
 import lightning_emerge as le
-from lightning_emerge.records import to_array
 
 LIMIT = 120  # seconds a fit may take
 CHEAP = {
@@ -35,12 +34,19 @@ CHEAP = {
 }
 
 
+BANK = le.Record("bank_gradient_norm", ("layer",))
+TOKENS = le.Record("token_gradient_size", ("layer", "token"))
+SQUARES = le.Record("gradient_square", ("layer",))
+POOLED = le.Record("pooled_mean", ("layer",))
+
+
 class Whole(le.Probe):
     """Looks at all that the shipped probes leave out."""
 
     needs = le.Needs(
         pooled=True, bank_gradients=True, token_gradients=True, gradient_squares=True, latents=True, past=True
     )
+    records = (BANK, TOKENS, SQUARES, POOLED)
 
     def measure(self, capture):
         layers = le.Axis("layer", capture.layers)
@@ -48,11 +54,10 @@ class Whole(le.Probe):
         tokens = torch.stack([capture.token_gradients[layer].flatten(1).norm(dim=1) for layer in capture.layers])
         squares = torch.stack([capture.gradient_squares[layer].sum() for layer in capture.layers])
         pooled = torch.stack([capture.pooled[layer].mean() for layer in capture.layers])
-        yield le.Measurement("bank_gradient_norm", to_array(norms), (layers,), capture.step)
-        token = le.Axis("token", capture.bank.tokens)
-        yield le.Measurement("token_gradient_size", to_array(tokens), (layers, token), capture.step)
-        yield le.Measurement("gradient_square", to_array(squares), (layers,), capture.step)
-        yield le.Measurement("pooled_mean", to_array(pooled), (layers,), capture.step)
+        yield BANK.of(norms, layers)
+        yield TOKENS.of(tokens, layers, le.Axis("token", capture.bank.tokens))
+        yield SQUARES.of(squares, layers)
+        yield POOLED.of(pooled, layers)
 
 
 class DrawsOneNumber(le.Probe):

@@ -87,7 +87,7 @@ class Own(le.Probe):
 
     def __init__(self, needs: le.Needs, name: str = "own", layers: list[str] | None = None, **keywords: Any) -> None:
         super().__init__(AT, layers, **keywords)
-        self.needs, self.name = needs, name  # type: ignore[misc]
+        self.needs, self.records = needs, (le.Record(name, ("number",)),)  # type: ignore[misc]
 
     def measure(self, capture: le.Capture) -> Iterable[le.Measurement]:
         kinds = ("activations", "pooled", "inputs", "bank_gradients", "token_gradients", "gradient_squares")
@@ -96,8 +96,7 @@ class Own(le.Probe):
             found += [capture.network.respond(layer, capture.bank.images) for layer in capture.layers]
         found = found or [torch.zeros(1)] * len(capture.layers)
         values = torch.stack([rows.detach().double().mean() for rows in found]).numpy()
-        axes = (le.Axis("number", range(len(values))),)
-        yield le.Measurement(self.name, values, axes, capture.step)
+        yield self.records[0].of(values, le.Axis("number", range(len(values))))
 
 
 def make_stimuli(*shape: int) -> tuple[torch.Tensor, torch.Tensor]:

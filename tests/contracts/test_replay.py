@@ -133,9 +133,9 @@ def test_a_probe_written_later_looks_at_a_run_that_is_over(live, tmp_path, monke
         "import lightning_emerge as le\n"
         "class Later(le.Probe):\n"
         "    needs = le.Needs(pooled=True)\n"
+        "    records = (le.Record('later'),)\n"
         "    def measure(self, capture):\n"
-        "        mean = capture.pooled['fc1'].mean().numpy()\n"
-        "        yield le.Measurement('later', mean, (), capture.step)\n"
+        "        yield self.records[0].of(capture.pooled['fc1'].mean())\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "later.yaml").write_text("trainer: {callbacks+: [{class_path: later_probes.Later}]}")
@@ -166,7 +166,7 @@ def test_steps_are_those_of_the_files_and_schedules_do_not_matter(tmp_path, make
     replay(model, probes, data.stimulus_bank(), list_checkpoints(tmp_path), Sinks([sink]), lambda: None)
     records = le.open_run(tmp_path)
     assert records.step.values.tolist() == [2, 10]
-    assert records.kernels.values.mean(axis=(1, 2, 3, 4)).tolist() == [2, 10]
+    assert records.kernels.values.mean(axis=(1, 2, 3, 4, 5)).tolist() == [2, 10]
 
 
 @pytest.mark.parametrize(

@@ -31,10 +31,14 @@ from lightning_emerge.sinks.storage import Folder
 STEPS = 6
 
 
+OWN = le.Record("own", about="The step of the look")
+
+
 class Own(le.Probe):
     """Somebody's own probe, with what it does."""
 
     needs = le.Needs(weights=True)
+    records = (OWN,)
 
     def __init__(self, do: Callable[[le.Capture], object] = lambda _: None, draw: Any = None, **keywords: Any) -> None:
         super().__init__(le.EverySteps(1), **keywords)
@@ -44,7 +48,7 @@ class Own(le.Probe):
     def measure(self, capture: le.Capture) -> Iterable[le.Measurement]:
         self.looks += 1
         self._do(capture)
-        yield le.Measurement("own", np.array(float(capture.step)), (), capture.step)
+        yield OWN.of(np.array(float(capture.step)))
 
     def draw(self, measurement: le.Measurement) -> Figure | None:
         return self._draw(measurement) if self._draw else None
@@ -167,10 +171,14 @@ def test_a_checkpoint_does_not_tear_a_step_and_a_run_resumed_there_looks_again(
 # Values are copied when they are taken
 
 
+REUSED = {name: le.Record(name, ("k",)) for name in ("first", "second", "live", "weights")}
+
+
 class Reusing(le.Probe):
     """Writes into the same arrays and lists at each look, and hands out the memory of live weights."""
 
     needs = le.Needs(weights=True)
+    records = tuple(REUSED.values())
 
     def __init__(self) -> None:
         super().__init__(le.EverySteps(1))
@@ -183,13 +191,13 @@ class Reusing(le.Probe):
 
     def measure(self, capture: le.Capture) -> Iterator[le.Measurement]:
         self.buffer[:] = capture.step
-        yield le.Measurement("first", self.buffer, (le.Axis("k", self.labels),), capture.step)
+        yield REUSED["first"].of(self.buffer, le.Axis("k", self.labels))
         self.buffer[:] = -capture.step
-        yield le.Measurement("second", self.buffer, (le.Axis("k", self.labels),), capture.step)
+        yield REUSED["second"].of(self.buffer, le.Axis("k", self.labels))
         self.labels.reverse()
-        yield le.Measurement("live", self.live, (le.Axis("k", ["a", "b"]),), capture.step)
+        yield REUSED["live"].of(self.live, le.Axis("k", ["a", "b"]))
         own = next(iter(capture.weights.values())).flatten()[:2].numpy().copy()
-        yield le.Measurement("weights", own, (le.Axis("k", ["a", "b"]),), capture.step)
+        yield REUSED["weights"].of(own, le.Axis("k", ["a", "b"]))
         self.labels.reverse()
 
     def draw(self, measurement: le.Measurement) -> Figure | None:
@@ -374,11 +382,13 @@ def test_a_drawing_of_another_that_hangs_does_not_cost_a_probe_its_own(fit, monk
         over.wait(60)
 
     class Second(Own):
+        records = (le.Record("second"),)
+
         def measure(self, capture: le.Capture) -> Iterable[le.Measurement]:
             if capture.step == 4:
                 over.set()
                 time.sleep(0.5)
-            yield le.Measurement("second", np.zeros(()), (), capture.step)
+            yield self.records[0].of(np.zeros(()))
 
     drawn: list[int] = []
     second = Second(draw=lambda measurement: drawn.append(measurement.step))
@@ -467,6 +477,8 @@ def test_records_that_are_removed_under_a_run_are_said_and_not_made_again(fit, t
 @pytest.mark.parametrize("first", [True, False])
 def test_a_name_or_label_that_cannot_be_stored_costs_its_probe_alone(fit, measurement, first):
     class Odd(Own):
+        records = (le.Record("odd", ("k",)),)
+
         def measure(self, capture: le.Capture) -> Iterable[le.Measurement]:
             self.looks += 1
             return [measurement]

@@ -222,12 +222,13 @@ class Silencing(le.Probe):
     """One of its layers at most, the last of those that there are."""
 
     needs = le.Needs(activations=True)
+    records = (le.Record("chosen", ("layer",)),)
 
     def choose(self, module: nn.Module, layers: tuple[str, ...]) -> tuple[str, ...]:
         return layers[-1:]
 
     def measure(self, capture: le.Capture) -> list[le.Measurement]:
-        return [le.Measurement("chosen", np.zeros(1), (le.Axis("layer", capture.layers),), capture.step)]
+        return [self.records[0].of(np.zeros(1), le.Axis("layer", capture.layers))]
 
 
 def test_a_probe_chooses_among_the_layers_that_are_left(fit):
@@ -326,7 +327,7 @@ def test_what_is_pruned_while_training_is_measured_as_pruned(fit):
     learner = Learner(Twice())
     records, said = fit(learner, le.FilterProbe(le.EverySteps(1)), le.GradientProbe(le.EverySteps(1)), Prunes())
     kernels = records.kernels.values
-    zeros = (kernels == 0).sum(axis=(1, 2, 3, 4))
+    zeros = (kernels == 0).sum(axis=(1, 2, 3, 4, 5))
     assert zeros.tolist() == [0, 0, 0, 54, 54]  # the look at step 2 was before the batch
     (line,) = (line for line in said if "taken of" in line)
     assert "those of stem are made of others" in line

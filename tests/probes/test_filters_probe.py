@@ -15,8 +15,8 @@ def test_it_records_kernels_of_the_layer_that_sees_the_image_and_pads_norms_with
     }
     np.testing.assert_allclose(measured["filter_norm"].values[0], [2 * 27**0.5] * 2 + [np.nan] * 2, rtol=1e-6)
     np.testing.assert_allclose(measured["filter_norm"].values[1], 1)
-    assert measured["kernels"].values.shape == (2, 3, 3, 3)
-    assert "conv1" in measured["kernels"].about
+    assert measured["kernels"].values.shape == (1, 2, 3, 3, 3)
+    assert measured["kernels"].axes[0].labels == ["conv1"]
 
 
 def test_a_network_without_convolutions_on_the_image_has_norms_and_no_kernels():

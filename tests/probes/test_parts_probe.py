@@ -95,7 +95,6 @@ def test_axes_say_what_each_feature_is(measured):
     assert feature.notes["kind"].count("pair") == 7
     assert feature.notes["stimuli"][feature.labels.index("ring")] == 2 * EACH
     assert measured["part_attribution"].axes[1].labels == feature.labels[:6]
-    assert {found.step for found in measured.values()} == {7}
     assert {found.values.dtype for found in measured.values()} == {np.dtype("float32")}
 
 

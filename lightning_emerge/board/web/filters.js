@@ -10,8 +10,14 @@ const SQUARE = 11;
 const ROW = 22; // height of a heading
 
 const OF_LAYERS = ["top_crop", "maximising_image", "filter_response"];
-/** The layers with filters to show; kernels say in words which one they are of. */
-const layersOf = (run, full) => [...new Set([...(run.measure("kernels") ? [run.measure("kernels").about] : []), ...run.layers(OF_LAYERS, full)])];
+/** The layer that kernels are of; those of earlier versions have no such axis, and say it in words. */
+function layerOfKernels(run) {
+	const { axes, about } = run.measure("kernels") ?? { axes: [] };
+	return axes[0]?.name === "layer" ? axes[0].labels[0] : about;
+}
+
+/** The layers with filters to show. */
+const layersOf = (run, full) => [...new Set([layerOfKernels(run), ...run.layers(OF_LAYERS, full)])].filter((layer) => layer !== undefined);
 
 export const filterOf = (layer, filter) => `${layer}/${filter}`;
 
@@ -23,7 +29,7 @@ function layout({ run, layer, kept }, width) {
 	const cards = Math.min(most, Math.max(count(0), count(1)));
 	const wide = NUMBER + (exemplars + (images >= 0)) * (SIDE + GAP) + 8;
 	const columns = Math.max(1, Math.floor(width / wide));
-	const kernels = run.measure("kernels")?.about === layer ? countOf(run.measure("kernels").axes[0]) : 0;
+	const kernels = layerOfKernels(run) === layer ? countOf(run.measure("kernels").axes.at(-4)) : 0;
 	const all = Math.min(most, count(2));
 	const perRow = [Math.floor(width / (SIDE + GAP)), Math.floor(width / SQUARE)];
 	const below = Math.ceil(cards / columns) * (SIDE + 2 * GAP) + (cards && ROW);
@@ -134,7 +140,7 @@ function drawKernels(pen, scene, { kernels, perRow, tops }) {
 	const values = valuesOf(scene, "kernels");
 	heading(pen, `Kernels of ${scene.layer}`, values, tops[1]);
 	if (!values) return;
-	const [, channels, high, wide] = values.shape;
+	const [channels, high, wide] = values.shape.slice(-3);
 	const most = 4 / Math.sqrt(channels * high * wide);
 	for (let filter = 0; filter < kernels; filter += 1) {
 		const [x, top] = corner(filter, perRow[0], SIDE + GAP, SIDE + GAP + 12);
