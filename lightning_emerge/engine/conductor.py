@@ -38,7 +38,7 @@ from lightning_emerge.engine.writer import Findings, Writer
 from lightning_emerge.records import Capture, Measurement, Needs, Past, Record, StimulusBank, check_declared
 from lightning_emerge.schedules import Schedule
 from lightning_emerge.sinks.arrays import ArraySink
-from lightning_emerge.sinks.checks import axis_names, check_measurement
+from lightning_emerge.sinks.checks import Known
 from lightning_emerge.sinks.tensorboard import TensorBoardSink
 
 PAST = "lightning_emerge_probes"
@@ -183,7 +183,7 @@ class Conductor:
         self.before: _Before | None = None
         self.held: _Held | None = None
         self.owners: dict[str, _Member] = {}
-        self.axes: set[str] = {"step"}
+        self.known = Known()
         self.finite = True
         self.costs = Costs()
         strict = any(probe.on_error == "raise" for probe in probes)
@@ -554,18 +554,14 @@ class Conductor:
                 return
 
     def _check(self, member: _Member, measurement: Measurement, writer: Writer) -> None:
-        self.axes |= set(axis_names(measurement))
-        if measurement.name in self.axes:
-            raise ValueError(f"A measurement is not named like an axis; got {measurement.name!r}. Rename one.")
         owner = self.owners.setdefault(measurement.name, member)
         if owner is not member:
             raise ValueError(
                 f"Each measurement of a run has a name of its own; {measurement.name!r} comes from {owner.name} "
                 f"and from {member.name}. Rename one."
             )
-        check_measurement(measurement)
-        for sink in list(writer.records):
-            sink.check(measurement)
+        for known in list(writer.records) or [self.known]:
+            known.check(measurement)
 
     def _switch_off(
         self, step: int, due: Sequence[_Member], failed: Sequence[bool], failures: Mapping[int, BaseException]

@@ -23,7 +23,8 @@ def draw_kernels(measurement: Measurement) -> Figure:
         measurement: values (layer, filter, channel, y, x) of one layer, with 1 or 3 channels. Records of earlier
             versions have no axis of layers and say in `about` which it is.
     """
-    values = measurement.values.reshape(measurement.values.shape[-4:])
+    filters, channels, height, width = measurement.values.shape[-4:]
+    values = measurement.values.reshape(filters, channels, height, width)
     first = measurement.axes[0]
     layer = str(first.labels[0]) if first.name == "layer" else measurement.about
     figure = _frame(values.shape, layer)

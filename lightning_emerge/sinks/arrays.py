@@ -20,8 +20,8 @@ import zarr
 from numcodecs.zstd import Zstd  # pyright: ignore[reportMissingTypeStubs]
 from zarr.codecs import ZstdCodec
 
-from lightning_emerge.records import Axis, Label, Measurement
-from lightning_emerge.sinks.checks import axis_names, check_measurement
+from lightning_emerge.records import Axis, Measurement
+from lightning_emerge.sinks.checks import Axes, Known, as_array
 from lightning_emerge.sinks.format import CHECK, METADATA, TAKEN, Ranges, add_row, before, is_whole, rows_of, seal
 from lightning_emerge.sinks.layout import STORE
 from lightning_emerge.sinks.regular import parse_json
@@ -98,9 +98,8 @@ class ArraySink:
                 folder.put(METADATA, seal(self._root))
             self._sweep()
         self._left = folder.read(METADATA)
-        self._declared = self._read_declared()
-        self._labelled = {"step", *(name for name in self._arrays if name not in self._declared)}
-        """Names of arrays of labels, in the store or to come."""
+        declared = self._read_declared()
+        self._known = Known(declared, (name for name in self._arrays if name not in declared))
 
     def _forget_later(self) -> None:
         for metadata in self._arrays.values():
@@ -176,28 +175,9 @@ class ArraySink:
         """Compares a measurement with the first of its name. It reads nothing, so another thread may write meanwhile.
 
         Raises:
-            ValueError: if its axes are not those of an earlier step, or `check_measurement` refuses it.
+            ValueError: as `Known.check`.
         """
-        name = measurement.name
-        if name not in self._declared:
-            check_measurement(measurement)
-            own = set(axis_names(measurement))
-            both = (self._labelled | own) & {*self._declared, name}
-            if both:
-                raise ValueError(
-                    f"A measurement is not named like an axis or its notes; got {min(both)!r}. Rename one."
-                )
-            self._labelled |= own
-        axes = tuple((axis.name, list(axis.labels)) for axis in measurement.axes)
-        declared = self._declared.setdefault(name, axes)
-        shape, before = ([len(labels) for _, labels in known] for known in (axes, declared))
-        if shape != before:
-            raise ValueError(
-                f"A measurement has the same axes at every step; {name!r} was {tuple(before)}, is {tuple(shape)}."
-            )
-        for (axis, labels), (known, known_labels) in zip(axes, declared, strict=True):
-            if axis != known or not _are_same(labels, known_labels):
-                raise ValueError(f"An axis has the same labels at every step; those of {axis!r} of {name!r} changed.")
+        self._known.check(measurement)
 
     def _read_steps(self) -> list[int]:
         count = self._arrays["step"]["shape"][0]
@@ -211,8 +191,8 @@ class ArraySink:
             raise _damaged(self._folder, f"its steps are {steps}")
         return steps
 
-    def _read_declared(self) -> dict[str, tuple[tuple[str, list[Label]], ...]]:
-        declared: dict[str, tuple[tuple[str, list[Label]], ...]] = {}
+    def _read_declared(self) -> dict[str, Axes]:
+        declared: dict[str, Axes] = {}
         try:
             for name, metadata in self._arrays.items():
                 step, *axes = metadata["dimension_names"]
@@ -276,7 +256,7 @@ class ArraySink:
 
     def _axis(self, axis: Axis, measure: str, files: dict[str, bytes]) -> str:
         """Finds or adds an axis' labels; an axis with other labels than its namesake gets a longer name."""
-        labels = _as_array(axis.labels)
+        labels = as_array(axis.labels)
         name = axis.name
         if name in self._arrays and not np.array_equal(self._labels(name), labels):
             name = f"{name}_of_{measure}"
@@ -285,7 +265,7 @@ class ArraySink:
         attributes = self._root["attributes"]
         for note, values in axis.notes.items():
             if f"{name}_{note}" not in self._arrays:
-                files |= self._store(f"{name}_{note}", name, _as_array(values), {})
+                files |= self._store(f"{name}_{note}", name, as_array(values), {})
                 attributes["coordinates"] = f"{attributes['coordinates']} {name}_{note}".strip()
         return name
 
@@ -630,16 +610,6 @@ def _said(folder: Folder) -> Iterator[None]:
             f"A run's records are written to {folder}, which cannot be written ({error.strerror or error}). "
             "Free space there, or give the run another folder.",
         ) from error
-
-
-def _are_same(labels: list[Label], others: list[Label]) -> bool:
-    return labels == others or np.array_equal(_as_array(labels), _as_array(others))  # 1 and "1" are, beside words
-
-
-def _as_array(labels: Sequence[Label]) -> npt.NDArray[Any]:
-    values = np.asarray(labels)
-    kinds: dict[str, Any] = {"U": np.dtypes.StringDType(), "i": np.int64, "u": np.int64, "f": np.float64}
-    return values.astype(kinds[values.dtype.kind]) if len(values) else values
 
 
 @contextmanager

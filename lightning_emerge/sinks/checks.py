@@ -2,15 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
-from lightning_emerge.records import Measurement
+from lightning_emerge.records import Label, Measurement
 from lightning_emerge.records.names import check_name, is_text
 
 _FLOATS = ("float16", "float32", "float64")
+
+Axes: TypeAlias = tuple[tuple[str, Sequence[Label]], ...]
+"""Names and labels of a measurement's axes."""
+
+
+class Known:
+    """The measurements of a run by name, to whose axes and labels later ones are held.
+
+    Args:
+        declared: name -> axes of those that there are already.
+        labels: names of the arrays of labels that there are already.
+    """
+
+    def __init__(self, declared: Mapping[str, Axes] | None = None, labels: Iterable[str] = ()) -> None:
+        self._declared = dict(declared or {})
+        self._labelled = {"step", *labels}
+
+    def check(self, measurement: Measurement) -> None:
+        """Compares a measurement with the first of its name.
+
+        Raises:
+            ValueError: if its axes are not those of an earlier step, it is named like an axis, or `check_measurement`
+                refuses it.
+        """
+        name = measurement.name
+        if name not in self._declared:
+            check_measurement(measurement)
+            own = set(axis_names(measurement))
+            both = (self._labelled | own) & {*self._declared, name}
+            if both:
+                raise ValueError(
+                    f"A measurement is not named like an axis or its notes; got {min(both)!r}. Rename one."
+                )
+            self._labelled |= own
+        axes: Axes = tuple((axis.name, list(axis.labels)) for axis in measurement.axes)
+        declared = self._declared.setdefault(name, axes)
+        if [axis for axis, _ in axes] == ["layer", *(axis for axis, _ in declared)] and len(axes[0][1]) == 1:
+            axes = axes[1:]  # kernels of a run that an earlier version began have no axis for their one layer
+        shape, before = ([len(labels) for _, labels in known] for known in (axes, declared))
+        if shape != before:
+            raise ValueError(
+                f"A measurement has the same axes at every step; {name!r} was {tuple(before)}, is {tuple(shape)}."
+            )
+        for (axis, labels), (known, known_labels) in zip(axes, declared, strict=True):
+            if axis != known or not _are_same(labels, known_labels):
+                raise ValueError(f"An axis has the same labels at every step; those of {axis!r} of {name!r} changed.")
 
 
 def check_measurement(measurement: Measurement) -> None:
@@ -65,3 +112,14 @@ def _check_labels(name: str, labels: Sequence[Any]) -> None:
 
 def _some(labels: Sequence[Any]) -> str:
     return ", ".join(f"{label!r:.40}" for label in list(labels)[:3])
+
+
+def _are_same(labels: Sequence[Label], others: Sequence[Label]) -> bool:
+    return labels == others or np.array_equal(as_array(labels), as_array(others))  # 1 and "1" are, beside words
+
+
+def as_array(labels: Sequence[Label]) -> npt.NDArray[Any]:
+    """Labels as an array of one type: strings, int64 or float64."""
+    values = np.asarray(labels)
+    kinds: dict[str, Any] = {"U": np.dtypes.StringDType(), "i": np.int64, "u": np.int64, "f": np.float64}
+    return values.astype(kinds[values.dtype.kind]) if len(values) else values

@@ -108,3 +108,17 @@ def test_the_range_and_the_scale_are_recorded_with_the_unit(tmp_path):
     assert [run.share_of.attrs.get(name) for name in names] == ["share", 0, 1, "linear", None]
     assert [run.size.attrs.get(name) for name in names] == ["L2 norm", 0, None, "log", None]
     assert [run.far.attrs.get(name) for name in names] == ["1", 0, 2, "linear", "square"]
+
+
+def test_kernels_go_on_in_a_store_that_has_no_axis_for_their_layer(tmp_path):
+    sides = (Axis("filter", range(2)), Axis("channel", [0]), Axis("y", range(3)), Axis("x", range(3)))
+    weights = np.random.default_rng(0).normal(size=(2, 2, 1, 3, 3)).astype(np.float32)
+    sink = ArraySink(tmp_path / "records.zarr", None)
+    sink.write(0, [Measurement("kernels", weights[0], sides, 0, "weight")])
+    sink.close()
+    sink = ArraySink(tmp_path / "records.zarr", 0)
+    sink.write(1, [Measurement("kernels", weights[1:], (Axis("layer", ["a"]), *sides), 1, "weight")])
+    with pytest.raises(ValueError, match="the same axes at every step"):
+        sink.check(Measurement("kernels", weights, (LAYER, *sides), 1, "weight"))
+    sink.close()
+    np.testing.assert_array_equal(open_run(tmp_path).kernels.values, weights)
