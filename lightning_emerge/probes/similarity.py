@@ -78,6 +78,7 @@ _CKA = Record(
     "cka",
     ("layer", "layer_b"),
     range=(-1, 1),
+    scale="diverging",
     about="Debiased CKA of two layers: 1 if they lay out the stimuli alike, about 0 if unrelated",
 )
 

@@ -22,7 +22,7 @@ export const curvesView = {
 	about({ measure }) {
 		const { unit, known, range } = measure;
 		const axis = measure.axes.at(-1);
-		const span = range && !/ to /.test(unit) ? (known ?? range).map(digits).join(" to ") : "";
+		const span = (known ?? range)?.map(digits).join(" to ");
 		const words = [unit, span].filter(Boolean).join(", ");
 		const bars = measure.events.length ? " A bar below says when each emerged: its mark is the step, its length the 95% interval." : "";
 		return `${measure.about}${words && ` (${words})`}: ${axis ? `a line for each ${axis.name}` : "one line"}, over optimizer steps. The upright line is the step.${bars}`;

@@ -10,14 +10,10 @@ const SQUARE = 11;
 const ROW = 22; // height of a heading
 
 const OF_LAYERS = ["top_crop", "maximising_image", "filter_response"];
-/** The layer that kernels are of; those of earlier versions have no such axis, and say it in words. */
-function layerOfKernels(run) {
-	const { axes, about } = run.measure("kernels") ?? { axes: [] };
-	return axes[0]?.name === "layer" ? axes[0].labels[0] : about;
-}
-
-/** The layers with filters to show. */
-const layersOf = (run, full) => [...new Set([layerOfKernels(run), ...run.layers(OF_LAYERS, full)])].filter((layer) => layer !== undefined);
+/** Their layer, which earlier versions say in words. */
+const kernelLayer = ({ axes, about }) => (axes.length > 4 ? axes[0].labels[0] : about);
+const kernelsOf = (run) => [run.measure("kernels") ?? []].flat();
+const layersOf = (run, full) => [...new Set([...kernelsOf(run).map(kernelLayer), ...run.layers(OF_LAYERS, full)])];
 
 export const filterOf = (layer, filter) => `${layer}/${filter}`;
 
@@ -29,7 +25,8 @@ function layout({ run, layer, kept }, width) {
 	const cards = Math.min(most, Math.max(count(0), count(1)));
 	const wide = NUMBER + (exemplars + (images >= 0)) * (SIDE + GAP) + 8;
 	const columns = Math.max(1, Math.floor(width / wide));
-	const kernels = layerOfKernels(run) === layer ? countOf(run.measure("kernels").axes.at(-4)) : 0;
+	const own = kernelsOf(run).find((k) => kernelLayer(k) === layer);
+	const kernels = own ? countOf(own.axes.at(-4)) : 0;
 	const all = Math.min(most, count(2));
 	const perRow = [Math.floor(width / (SIDE + GAP)), Math.floor(width / SQUARE)];
 	const below = Math.ceil(cards / columns) * (SIDE + 2 * GAP) + (cards && ROW);

@@ -32,10 +32,10 @@ function sentence({ runs, name, measure }) {
 	const rows = measure.axes.at(-2);
 	const what = { stimulus: "stimuli, in the order of their tokens", token: "tokens", layer: "layers" }[rows.name] ?? rows.name;
 	const range = rangeOf(runs, name) ?? [0, 1];
-	const [low, high] = shownRange(range);
+	const [low, high] = shownRange(range).map(digits);
 	const ends = diverges(range) ? ["purple", "orange"] : ["dark", "light"];
 	const unit = measure.unit && ` (${measure.unit})`;
-	return `${measure.about}. Rows and columns are ${countOf(rows)} ${what}; colour${unit} goes from ${digits(low)} (${ends[0]}) to ${digits(high)} (${ends[1]}), the same at every step, and grey is what could not be measured.`;
+	return `${measure.about}. Rows and columns are ${countOf(rows)} ${what}; colour${unit} goes from ${low} (${ends[0]}) to ${high} (${ends[1]}), the same at every step, and grey is what could not be measured.`;
 }
 
 function layout(measure, width) {
@@ -170,10 +170,9 @@ function drawLegend({ pen, scene, measure, range, side }) {
 	});
 	const [low, high] = range.map(digits);
 	const x = LEFT + 8 + 7 * low.length;
-	const more = measure.unit.startsWith("1 - ") ? " or more" : "";
 	pen.text(LEFT, y + 9, low);
 	pen.image(bar, x, y, wide, 10);
-	pen.text(x + wide + 6, y + 9, `${high}${more}  ${measure.unit}`);
+	pen.text(x + wide + 6, y + 9, `${high}  ${measure.unit}`);
 }
 
 /** A layer's matrix as a small canvas. */
