@@ -22,6 +22,7 @@ os.environ["XDG_CACHE_HOME"] = str(Path(tempfile.gettempdir()) / "lightning_emer
 import numpy as np
 import pytest
 import torch
+from children import end_ready
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
@@ -31,6 +32,10 @@ from lightning_emerge.data.dataset import Exemplars
 from lightning_emerge.sinks.arrays import ArraySink
 
 SIDE = 16
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    end_ready()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import sys
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from children import run_group
+from children import run_ranks
 from lightning.pytorch import LightningModule
 from torch import nn
 from torch.nn.functional import max_pool2d
@@ -611,8 +610,8 @@ def test_one_process_gathers_its_own_rows_and_agrees_with_itself():
 
 
 _PROCESSES = """
-# Imports once, then becomes the processes of each case in turn; the alarm ends a process that hangs.
-import os, signal, sys
+# One of the processes of a case.
+import os, sys
 import torch, torch.distributed as dist
 from lightning_emerge.capture import add_up, agree, gather, run_bank
 from lightning_emerge.records import StimulusBank
@@ -622,8 +621,7 @@ folder = sys.argv[1]
 given = torch.load(f"{folder}/given.pt")
 
 def work(rank, world, size):
-    signal.alarm(30)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet_{world}_{size}", rank=rank, world_size=world)
+    dist.init_process_group("gloo")
     network = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.ReLU(), torch.nn.Linear(6, 3))
     network.load_state_dict(given["state"])
     ids = tuple(str(k) for k in range(size))
@@ -639,24 +637,7 @@ def work(rank, world, size):
     torch.save(result, f"{folder}/{world}_{size}_{rank}.pt")
     dist.destroy_process_group()
 
-for world, size in given["cases"]:
-    children = []
-    for rank in range(world):
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                work(rank, world, size)
-                code = 0
-            except BaseException:
-                import traceback
-                traceback.print_exc()
-            sys.stderr.flush()
-            os._exit(code)
-        children.append(child)
-    codes = [os.waitpid(child, 0)[1] for child in children]
-    if any(codes):
-        sys.exit(f"{world} processes, {size} stimuli: {codes}")
+work(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), int(sys.argv[2]))
 """
 _CASES = [(2, 7), (2, 8), (3, 7), (3, 8), (3, 2)]
 
@@ -664,15 +645,11 @@ _CASES = [(2, 7), (2, 8), (3, 7), (3, 8), (3, 2)]
 @pytest.mark.distributed
 def test_many_processes_give_the_rows_of_one_in_the_banks_order(tmp_path: Path):
     network, bank = make_mlp(), make_bank(8, 4)
-    torch.save({"state": network.state_dict(), "images": bank.images, "cases": _CASES}, tmp_path / "given.pt")
-    ended = run_group(
-        [sys.executable, "-c", _PROCESSES, tmp_path],
-        timeout=120,  # of which 30 s for what can hang; the rest is for imports on a busy machine
-        env={**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"},
-    )
-    assert ended.returncode == 0, ended.stderr
+    torch.save({"state": network.state_dict(), "images": bank.images}, tmp_path / "given.pt")
     alone, outputs = both(network, bank, ["0"])
     for world, size in _CASES:
+        ended = run_ranks([sys.executable, "-c", _PROCESSES, tmp_path, str(size)], world)
+        assert [one.returncode for one in ended] == [0] * world, [one.stdout for one in ended]
         results = [torch.load(tmp_path / f"{world}_{size}_{rank}.pt") for rank in range(world)]
         torch.testing.assert_close(results[0]["rows"], alone["0"][:size], rtol=0, atol=1e-6)
         torch.testing.assert_close(results[0]["outputs"], outputs[:size], rtol=0, atol=1e-6)

@@ -116,7 +116,7 @@ def test_a_defect_of_the_users_own_class_keeps_its_traceback(tmp_path, monkeypat
         "    def __init__(self):\n        super().__init__()\n        self.nothing.at_all\n"
     )
     command = [sys.executable, "-m", "lightning_emerge", "fit", "--config", SMOKE, "--data", "own_module.Own"]
-    ended = run_group(command, 120, cwd=tmp_path)
+    ended = run_group(command, 120, cwd=tmp_path, ready=True)
     assert ended.returncode == 1
     assert "AttributeError" in ended.stderr
     assert "own_module.py" in ended.stderr

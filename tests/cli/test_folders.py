@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
+from subprocess import PIPE, STDOUT
 from typing import Any
 
 import pytest
 import yaml
+from children import started
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 import lightning_emerge as le
@@ -46,25 +47,13 @@ def test_loggers_that_number_their_runs_at_once_get_folders_of_their_own(kind, t
 def test_three_that_are_started_at_once_get_folders_of_their_own(name, tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     begin = [sys.executable, "-m", "lightning_emerge", name, "--config", SMOKE, *SMALL]
-    runs = [
-        subprocess.Popen(
-            [*begin, "--seed_everything", str(seed)],
-            cwd=tmp_path,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        for seed in (1, 2, 3)
-    ]
-    try:
+    settings: dict[str, Any] = {"cwd": tmp_path, "stdout": PIPE, "stderr": STDOUT, "text": True, "ready": True}
+    with ExitStack() as all_:
+        runs = [
+            all_.enter_context(started([*begin, "--seed_everything", str(seed)], environment, **settings))
+            for seed in (1, 2, 3)
+        ]
         said = [run.communicate(timeout=200)[0] for run in runs]
-    finally:
-        for run in runs:
-            if run.poll() is None:
-                os.killpg(run.pid, signal.SIGKILL)
-                run.wait()
     assert [run.returncode for run in runs] == [0, 0, 0], said
     folders = sorted((tmp_path / "runs/smoke").glob("version_*"))
     assert [folder.name for folder in folders] == ["version_0", "version_1", "version_2"]

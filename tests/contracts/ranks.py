@@ -1,8 +1,6 @@
-"""Runs fits in one process and in several: imports once, then becomes the processes of each case in turn.
+"""Is one process of a fit, as torchrun's variables in the environment say.
 
-    python ranks.py FOLDER      reads FOLDER/cases.json, leaves FOLDER/<case>_<rank>.pt and FOLDER/<case>/records.zarr
-
-With the variables of torchrun in the environment it is one process of one case, `python ranks.py FOLDER CASE`.
+python ranks.py FOLDER CASE     reads FOLDER/cases.json, leaves FOLDER/CASE_<rank>.pt and FOLDER/CASE/records.zarr
 """
 
 from __future__ import annotations
@@ -10,10 +8,7 @@ from __future__ import annotations
 import json
 import os
 import random
-import signal
-import socket
 import sys
-import traceback
 import warnings
 from pathlib import Path
 from typing import Any
@@ -26,7 +21,6 @@ from lightning.pytorch.strategies import DDPStrategy
 
 import lightning_emerge as le
 
-LIMIT = 120  # seconds a fit may take
 CHEAP = {
     le.CurvatureProbe: {"iterations": 5, "vectors": 2},
     le.MaximisationProbe: {"filters": 2, "iterations": 2},
@@ -163,61 +157,13 @@ def fit(folder: Path, case: dict[str, Any], **trainer: Any) -> dict[str, Any]:
     return {**witness.found, "steps": fitted.global_step, "error": error, "said": said, "off": off}
 
 
-def work(folder: Path, case: dict[str, Any], rank: int, port: int) -> None:
-    world = case["world"]
-    torch.set_num_threads(1)
-    os.environ |= {
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "GROUP_RANK": "0",
-        "WORLD_SIZE": str(world),
-        "LOCAL_WORLD_SIZE": str(world),
-        "TORCHELASTIC_RUN_ID": case["name"],
-        "TORCHELASTIC_USE_AGENT_STORE": "False",
-        "GLOO_SOCKET_IFNAME": "lo",
-    }
-    several = {"strategy": DDPStrategy(process_group_backend="gloo"), "devices": world} if world > 1 else {"devices": 1}
-    torch.save(fit(folder, case, **several), folder / f"{case['name']}_{rank}.pt")
-
-
-def become(folder: Path, case: dict[str, Any]) -> None:
-    """Forks the processes of a case and waits for them."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    children: list[int] = []
-    for rank in range(case["world"]):
-        child = os.fork()
-        if child == 0:
-            signal.alarm(LIMIT)  # a process that hangs is killed, and its results are missing
-            try:
-                work(folder, case, rank, port)
-                sys.stderr.flush()
-                os._exit(0)
-            except BaseException:
-                traceback.print_exc()
-                sys.stderr.flush()
-                os._exit(1)
-        children.append(child)
-    codes = [os.waitpid(child, 0)[1] for child in children]
-    if any(codes):
-        sys.stderr.write(f"{case['name']}: ended with {codes}\n")
-
-
 def main() -> None:
     folder = Path(sys.argv[1])
-    cases = json.loads((folder / "cases.json").read_text())
-    if len(sys.argv) > 2:
-        case = next(case for case in cases if case["name"] == sys.argv[2])
-        nodes = int(os.environ["WORLD_SIZE"]) // int(os.environ["LOCAL_WORLD_SIZE"])
-        strategy = DDPStrategy(process_group_backend="gloo")
-        found = fit(folder, case, strategy=strategy, devices=int(os.environ["LOCAL_WORLD_SIZE"]), num_nodes=nodes)
-        torch.save(found, folder / f"{case['name']}_{os.environ['RANK']}.pt")
-        return
-    for case in cases:
-        become(folder, case)
+    case = next(case for case in json.loads((folder / "cases.json").read_text()) if case["name"] == sys.argv[2])
+    world, local = (int(os.environ[name]) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+    several = {"strategy": DDPStrategy(process_group_backend="gloo"), "num_nodes": world // local} if world > 1 else {}
+    found = fit(folder, case, devices=local, **several)
+    torch.save(found, folder / f"{case['name']}_{os.environ['RANK']}.pt")
 
 
 if __name__ == "__main__":

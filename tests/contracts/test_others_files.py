@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 import sys
 from pathlib import Path
-from subprocess import PIPE
+from subprocess import STDOUT
 from typing import Any
 
 import pytest
 import yaml
-from children import started
+from children import run_group
 
-DRIVER = Path(__file__).with_name("commands.py")
 RUN = "runs/own/version_0"
 
 
@@ -60,13 +57,10 @@ def _configuration(save_dir: str = "runs", name: str = "own", steps: int = 4) ->
 
 
 def run(folder: Path, *commands: list[str]) -> list[tuple[int, str]]:
-    """Gives commands in a folder, each a fork of one process; gives their status and what they said."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(DRIVER.parents[2])}
-    command = [sys.executable, DRIVER, folder]
-    with started(command, environment, stdin=PIPE, stdout=PIPE, stderr=PIPE, text=True) as process:
-        out, error = process.communicate(json.dumps(commands), timeout=240)
-    assert process.returncode == 0, error
-    return [(status, said) for status, said in json.loads(out)]
+    """Gives commands in a folder, one after the other; gives their status and what they said."""
+    program = [sys.executable, "-m", "lightning_emerge"]
+    ended = [run_group([*program, *words], cwd=folder, ready=True, stderr=STDOUT) for words in commands]
+    return [(one.returncode, one.stdout) for one in ended]
 
 
 def everything(folder: Path) -> dict[str, bytes]:

@@ -146,7 +146,7 @@ class TestResume:
             "data = le.TokenDataModule(exemplars=1200, image_size=64, min_exemplars=1);"
             "claim(data, Path(sys.argv[1])); export(data, Path(sys.argv[1]), lambda n: None)"
         )
-        with started([sys.executable, "-c", code, folder]) as process:
+        with started([sys.executable, "-c", code, folder], ready=True) as process:
             while len(list(folder.glob("train/*/*.png"))) < 100:
                 assert process.poll() is None, "it ended before it could be killed"
                 time.sleep(0.02)

@@ -145,7 +145,7 @@ def test_a_command_refuses_such_a_token_in_one_line_before_anything_is_written(t
         (tmp_path / "photographs" / os.fsdecode(token)).mkdir(parents=True)
     config = Path(__file__).parents[2] / "configs" / "flowers5.yaml"
     command = ["-m", "lightning_emerge", "fit", "--config", config, "--data.root", "photographs"]
-    ended = run_group([sys.executable, *command], cwd=tmp_path)
+    ended = run_group([sys.executable, *command], cwd=tmp_path, ready=True)
     assert ended.returncode == 2
     assert ended.stderr.startswith(f"lightning: {RULE}'caf\\udce9'")
     assert len(ended.stderr.splitlines()) == 1

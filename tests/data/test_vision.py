@@ -322,7 +322,7 @@ class TestCommandLine:
     def fit(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         config = str(Path(__file__).parents[2] / "configs" / "cifar.yaml")
         command = [sys.executable, "-m", "lightning_emerge", "fit", "--config", config, *arguments]
-        return run_group(command, cwd=folder)
+        return run_group(command, cwd=folder, ready=True)
 
     def test_it_trains_on_the_classes_chosen_with_its_augmentations(self, tmp_path, arguments):
         ended = self.fit(tmp_path, *arguments, "--data.classes", "[c, a]")

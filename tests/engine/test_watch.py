@@ -94,7 +94,7 @@ os._exit(0 if watch.asked == signal.SIGTERM and called == [signal.SIGTERM] * own
 
 @pytest.mark.parametrize("own", [[], ["a handler of its own"]])
 def test_a_second_fit_of_a_process_is_ended_as_the_first_one_is(own):
-    ended = run_group([sys.executable, "-c", AGAIN, *own], 120)
+    ended = run_group([sys.executable, "-c", AGAIN, *own], 120, ready=True)
     assert ended.returncode == 0, ended.stderr
 
 
@@ -103,7 +103,7 @@ def test_a_signal_is_heard_with_more_files_open_than_select_can_watch():
     if hard != resource.RLIM_INFINITY and hard < 2048:
         pytest.skip("no more than 2,048 files may be open here")
     raised = f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (2048, {hard}))"
-    ended = run_group([sys.executable, "-c", f"{raised}\n{MANY}"], 120)
+    ended = run_group([sys.executable, "-c", f"{raised}\n{MANY}"], 120, ready=True)
     assert ended.returncode == 0, ended.stderr
 
 

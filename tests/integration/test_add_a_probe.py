@@ -25,7 +25,7 @@ def _blocks(language: str) -> list[str]:
 
 
 def _run(folder: Path, *command: str) -> str:
-    ended = run_group([sys.executable, *command], cwd=folder)
+    ended = run_group([sys.executable, *command], cwd=folder, ready=True)
     assert ended.returncode == 0, ended.stderr
     return ended.stdout
 

@@ -29,7 +29,7 @@ def board(folder: Path) -> Iterator[str]:
     port = _free_port()
     command = [sys.executable, "-m", "lightning_emerge", "board", str(folder), "--port", str(port)]
     address = f"http://127.0.0.1:{port}"
-    with started(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
+    with started(command, ready=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
         for _ in range(240):
             try:
                 urllib.request.urlopen(f"{address}/data/environment", timeout=5).close()
@@ -44,7 +44,7 @@ def board(folder: Path) -> Iterator[str]:
 @pytest.mark.browser
 def test_the_board_shows_the_pictures_and_curves_of_a_run(tmp_path, browser):
     command = [sys.executable, "-m", "lightning_emerge", "fit", "--config", str(ROOT / "configs/smoke.yaml")]
-    run_group(command, cwd=tmp_path, check=True)
+    run_group(command, cwd=tmp_path, check=True, ready=True)
     errors: list[str] = []
     with board(tmp_path / "runs") as address:
         page = browser.new_page(viewport={"width": 1400, "height": 1000})

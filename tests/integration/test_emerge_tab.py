@@ -48,11 +48,12 @@ trainer:
 pytestmark = pytest.mark.browser
 
 
-def fit(folder: Path, *more: str, config: str = "smoke") -> AbstractContextManager[subprocess.Popen[Any]]:
+def fit(folder: Path, *more: str, config: str = "smoke") -> AbstractContextManager[Any]:
     """Starts a small fit that writes to `runs/smoke` below a folder, or to another if it has another configuration."""
     command = [sys.executable, "-m", "lightning_emerge", "fit", "--config", str(ROOT / f"configs/{config}.yaml"), *more]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return started(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    return started(command, environment, ready=True, cwd=folder, **quiet)
 
 
 @contextmanager
@@ -61,7 +62,7 @@ def board(folder: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "lightning_emerge", "board", str(folder), "--port", "0"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     said: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
-    with started(command, env=environment, **said) as process:
+    with started(command, environment, ready=True, **said) as process:
         assert process.stdout is not None
         lines = iter(process.stdout.readline, "")
         address = next((line.split()[1] for line in lines if line.startswith("Emerge")), None)

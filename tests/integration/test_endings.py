@@ -6,17 +6,17 @@ import copy
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
+from children import started
 
 import lightning_emerge as le
 from lightning_emerge.engine.checkpoints import read_checkpoint
@@ -78,13 +78,15 @@ closing.close_fit = close
 class Run:
     """A command that was started in a group of its own."""
 
-    def __init__(self, folder: Path, *arguments: str) -> None:
+    def __init__(self, folder: Path, *arguments: str, ready: bool = True) -> None:
         self.folder, self.err = folder, folder / "err"
         (folder / "place").unlink(missing_ok=True)
         environment = {**ENVIRONMENT, "PYTHONPATH": f"{folder}:{os.environ.get('PYTHONPATH', '')}"}
+        self._ends = ExitStack()
         with (folder / "out").open("w") as out, self.err.open("w") as err:
-            command, streams = [sys.executable, *arguments], {"stdout": out, "stderr": err}
-            self.process = subprocess.Popen(command, cwd=folder, env=environment, start_new_session=True, **streams)
+            streams = {"cwd": folder, "stdout": out, "stderr": err}
+            one = started([sys.executable, *arguments], environment, ready=ready, **streams)
+            self.process = self._ends.enter_context(one)
 
     def wait_for(self, place: str, limit: float = 120) -> None:
         end = time.monotonic() + limit
@@ -122,9 +124,7 @@ class Run:
         return [line for line in self.err.read_text().splitlines() if line.startswith("lightning: ")]
 
     def kill(self) -> None:
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        self._ends.close()
 
 
 @pytest.fixture

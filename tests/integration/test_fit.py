@@ -20,7 +20,7 @@ CONFIGS = ROOT / "configs"
 
 def lightning(*arguments: str | Path, folder: Path, limit: float = 240) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "lightning_emerge", *map(str, arguments)]
-    return run_group(command, limit, cwd=folder)
+    return run_group(command, limit, cwd=folder, ready=True)
 
 
 @pytest.fixture(scope="module")

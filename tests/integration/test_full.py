@@ -34,7 +34,7 @@ def test_every_probe_looks_and_none_is_switched_off(tmp_path):
     configs = [CONFIGS / "vgg5.yaml", CONFIGS / "probes" / "full.yaml", tmp_path / "small.yaml"]
     given = [argument for config in configs for argument in ("--config", str(config))]
     command = [sys.executable, "-m", "lightning_emerge", "fit", *given]
-    ended = run_group(command, 280, cwd=tmp_path)
+    ended = run_group(command, 280, cwd=tmp_path, ready=True)
     assert ended.returncode == 0, ended.stderr
     assert "switched off" not in ended.stderr
     assert "nothing more of it is drawn" not in ended.stderr

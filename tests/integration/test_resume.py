@@ -42,7 +42,7 @@ def _run(folder: Path, kills: int, configuration: dict[str, Any]) -> Path:
     (folder / "pace.py").write_text(PACE)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder)}
     command = [sys.executable, str(SCRIPT), str(folder), "1", str(kills)]
-    ended = run_group(command, 800, env=environment)
+    ended = run_group(command, 800, env=environment, ready=True)
     assert ended.returncode == 0, (folder / "log.txt").read_text()[-3000:] + ended.stderr
     return max(folder.glob("runs/killed/version_*"), key=lambda path: int(path.name[8:]))
 

@@ -624,7 +624,7 @@ time.sleep(60)
 
 
 def test_one_run_writes_at_a_time_and_a_killed_one_leaves_no_lock(store):
-    with started([sys.executable, "-c", _HOLDS, store], stdout=subprocess.PIPE, text=True) as other:
+    with started([sys.executable, "-c", _HOLDS, store], ready=True, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "holds\n"
         with pytest.raises(ValueError, match=r"another is writing .*records\.zarr now. Wait for it, or give this run"):

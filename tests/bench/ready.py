@@ -1,0 +1,140 @@
+"""A process that has imported everything, from which Python programs are forked: imports cost each of them seconds.
+
+    python ready.py FILENO
+
+FILENO is a socket. A message on it is the words of a command line without the interpreter, a folder and an environment,
+as JSON, together with a socket for answers and the program's three streams. The answers are the number of the process
+and its status. A program whose asker is gone is killed with its group; at the end of the messages this process ends.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import random
+import runpy
+import select
+import signal
+import socket
+import sys
+import types
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib import import_module
+from pathlib import Path
+from pkgutil import walk_packages
+from typing import Any
+
+_LONGEST = 1 << 20  # bytes of a message
+
+
+def load() -> None:
+    """Imports what programs use; that starts no thread, but of a library which starts it again in a fork."""
+    import torch
+
+    import lightning_emerge as le
+
+    for module in walk_packages(le.__path__, f"{le.__name__}."):
+        if not module.name.endswith("__main__"):
+            import_module(module.name)
+    le.TokenDataModule(image_size=16).images("bank", "dax", [0])  # compiles
+    torch.set_num_threads(1)
+
+
+def serve(messages: socket.socket) -> dict[str, Any]:
+    """Forks a program for each message; it alone comes back from here, with its message."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks for the status of keepers
+    while True:
+        told, handles, _, _ = socket.recv_fds(messages, _LONGEST, 4)
+        if not told:
+            os._exit(0)
+        if not os.fork():
+            answers, *streams = handles
+            messages.close()
+            _fork(socket.socket(fileno=answers))
+            for place, handle in enumerate(streams):
+                os.dup2(handle, place)
+                os.close(handle)
+            return json.loads(told)
+        for handle in handles:
+            os.close(handle)
+
+
+def _fork(answers: socket.socket) -> None:
+    """Forks the program, which alone comes back from here; stays to tell how it ends."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    program = os.fork()
+    with suppress(PermissionError):  # it is already
+        os.setpgid(program, program)  # by both, so that it is done when either goes on
+    if not program:
+        answers.close()
+        return
+    answers.send(str(program).encode())
+    with open(os.pidfd_open(program), "rb") as ends:
+        asked, _, _ = select.select([answers, ends], [], [])
+    if answers in asked:
+        with suppress(ProcessLookupError):
+            os.killpg(program, signal.SIGKILL)
+    status = os.waitstatus_to_exitcode(os.waitpid(program, 0)[1])
+    with suppress(OSError):
+        answers.send(str(status).encode())
+    os._exit(0)
+
+
+class Leave:
+    """Ends a program as the last of what is called at its exit: to clear a heap of a gigabyte takes a second."""
+
+    status: Any = 0
+
+    def __call__(self) -> None:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError, AttributeError):
+                stream.flush()
+        os._exit(self.status if isinstance(self.status, int) else int(self.status is not None))
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Notes the status that a program ends with; what it raises, the interpreter says."""
+        try:
+            yield
+        except SystemExit as ended:
+            self.status = ended.code
+            raise
+        except BaseException:
+            self.status = 1
+            raise
+
+
+def become(words: list[str], folder: str, environment: dict[str, str]) -> None:
+    """Runs a program as a fresh interpreter would run it."""
+    own = {os.path.abspath(path) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep)}
+    installed = [path for path in sys.path[1:] if path not in own]
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    random.seed()
+    import_module("numpy").random.seed()
+    given = [os.path.abspath(path) for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
+    first = {"-m": folder, "-c": ""}.get(words[0], str(Path(words[0]).parent.resolve()))
+    sys.path[:] = [first, *dict.fromkeys([*given, *installed])]
+    if words[0] == "-m":
+        sys.argv = words[1:]
+        runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+    elif words[0] == "-c":
+        sys.argv = ["-c", *words[2:]]
+        sys.modules["__main__"] = program = types.ModuleType("__main__")
+        exec(compile(words[1], "<string>", "exec"), program.__dict__)
+    else:
+        sys.argv = words
+        runpy.run_path(words[0], run_name="__main__")
+
+
+if __name__ == "__main__":
+    leave = atexit.register(Leave())  # the first, which is called last
+    channel = socket.socket(fileno=int(sys.argv[1]))
+    load()
+    program = serve(channel)
+    with leave.noted():
+        become(**program)
