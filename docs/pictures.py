@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,7 @@ from lightning_emerge.figures.parts import draw_told
 from lightning_emerge.figures.rdm import draw_rdm_steps, draw_rdms
 from lightning_emerge.figures.tree import draw_trees
 from lightning_emerge.measures.tree import average_linkage
+from lightning_emerge.probes.similarity import shown_of_rdms
 
 FOLDER = Path(__file__).parent / "pictures"
 LAYERS = ("conv1_1", "conv2_2", "conv3_3", "conv4_3", "conv5_3", "fc2", "fc3")
@@ -56,13 +58,15 @@ def draw_records(run: Path) -> None:
     assert emergence is not None
     save("emergence", emergence)
     records = le.open_run(run)
-    save("rdm", draw_rdms(measurement(records.rdm.isel(step=-1), ("layer", "stimulus", "stimulus_b"))))
+    last = measurement(records.rdm.isel(step=-1), ("layer", "stimulus", "stimulus_b"))
+    tokens = [str(token) for token in records.stimulus_token.values]
+    shown = shown_of_rdms(torch.from_numpy(last.values), tokens, bounded=True)
+    save("rdm", draw_rdms(replace(last, range=(0, 2), beside=shown)))
     names = ("filter", "channel", "y", "x")
     save("kernels", draw_kernels(measurement(records.kernels.isel(step=-1), names)))
     wanted = [0, 56, 79, 112, 141, 200, int(records.step[-1])]
     steps = [int(records.step.sel(step=step, method="nearest")) for step in wanted]
     rdms = records.rdm.sel(step=steps, layer=list(LAYERS)).values
-    tokens = [str(token) for token in records.stimulus_token.values]
     save("rdm_steps", draw_rdm_steps(rdms, steps, LAYERS, tokens, records.rdm.attrs["units"]))
 
 

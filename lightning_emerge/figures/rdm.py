@@ -10,38 +10,37 @@ import numpy.typing as npt
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Colormap, Normalize
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from lightning_emerge.figures.canvas import EMPTY, mosaic, new_figure
 from lightning_emerge.figures.frames import Frame, reused
 from lightning_emerge.records import FloatArray, Measurement
 
-_RANGE, _MULTIPLES = (0.0, 1.0), (0.0, 2.0)
-_MOST = 200
+_COLOURS = colormaps["viridis"].with_extremes(bad=str(EMPTY))
+
+MOST_CELLS = 200
+"""Cells a side that a panel has pixels for."""
+
+_UNRELATED = 1.0  # dissimilarity at which colours end
 
 
-def draw_rdms(measurement: Measurement, *, bounded: bool = True) -> Figure:
+def draw_rdms(measurement: Measurement) -> Figure:
     """Draws the RDM of each layer, stimuli in the order of their tokens, all on one fixed range of colours.
 
+    Colours end at 1 if the range of the dissimilarity has an end, as that of correlations and cosines has, for which 1
+    stands for unrelated responses. Others are shown as multiples of what their layer reaches.
+
     Args:
-        measurement: values (layer, stimulus, stimulus); the note `token` of the first stimulus axis names the tokens.
-        bounded: whether 1 stands for unrelated responses, as with correlations and cosines. Other distances are shown
-            as multiples of their layer's mean, as they have no range that is known beforehand.
+        measurement: an RDM (layer, stimulus, stimulus), with three arrays beside it: `cells` (layer, cell, cell), what
+            is shown of it, no more than `MOST_CELLS` a side; `tokens`, that of each stimulus, in the order of the
+            cells; and `reach` (layer,), the dissimilarity at which its colours end.
     """
-    layer_axis, stimulus_axis = measurement.axes[:2]
-    tokens = [str(token) for token in stimulus_axis.notes["token"]]
-    order = np.argsort([tokens.index(token) for token in tokens], kind="stable")
-    colours, scale = _colours(_RANGE if bounded else _MULTIPLES)
-    # One layer after the other: a bank of 500 in 16 layers would take 400 MB at once.
-    tiles = np.stack(
-        [
-            _paint(_shrink(values[np.ix_(order, order)]) / (1 if bounded else _mean(values)), colours, scale)
-            for values in measurement.values
-        ]
-    )
-    layers = tuple(str(layer) for layer in layer_axis.labels)
-    figure = _frame(layers, tuple(tokens[k] for k in order), tiles.shape[1], measurement.unit, bounded)
+    cells, reach = measurement.beside["cells"], measurement.beside["reach"]
+    tokens = tuple(str(token) for token in measurement.beside["tokens"])
+    tiles = np.stack([_paint(own, end) for own, end in zip(cells, reach.tolist(), strict=True)])
+    layers = tuple(str(layer) for layer in measurement.axes[0].labels)
+    figure = _frame(layers, tokens, tiles.shape[1], measurement.unit, measurement.range[1] is not None)
     image, title, *_ = figure.moving
     image.set_data(_lay_out(tiles)[0])
     title.set_text(_title(len(tokens), measurement.step))
@@ -69,9 +68,8 @@ def _frame(layers: tuple[str, ...], tokens: tuple[str, ...], size: int, unit: st
     axes.tick_params(axis="x", labelrotation=90, labelsize=8)
     axes.spines[:].set_visible(False)
     title = axes.set_title(_title(len(tokens), 0), pad=18)
-    note = "1 = uncorrelated or opposite" if bounded else "over the layer's mean distance"
-    colours, scale = _colours(_RANGE if bounded else _MULTIPLES)
-    _add_bar(figure, axes, ScalarMappable(scale, colours), f"{unit}\n({note}; grey = no response)")
+    note, end = ("1 = uncorrelated or opposite", _UNRELATED) if bounded else ("over the layer's mean distance", 2.0)
+    _add_bar(figure, axes, end, f"{unit}\n({note}; grey = no response)")
     figure.moving = [image, title, *axes.texts]
     return figure
 
@@ -88,39 +86,16 @@ def _gap(size: int) -> int:
     return max(2, size // 5)
 
 
-def _paint(values: FloatArray, colours: Colormap, scale: Normalize) -> npt.NDArray[np.uint8]:
-    return colours(scale(np.ma.masked_invalid(values)), bytes=True)
-
-
-def _mean(rdm: FloatArray) -> float:
-    apart = rdm[~np.eye(len(rdm), dtype=bool)]
-    known = apart[np.isfinite(apart)]
-    return float(known.mean()) or np.nan if len(known) else np.nan
-
-
-def _shrink(values: FloatArray) -> FloatArray:
-    """Averages neighbours until no side is longer than `_MOST`, which is what a panel has pixels for."""
-    factor = -(-len(values) // _MOST)
-    if factor == 1:
-        return values
-    padded = np.pad(values, (0, -len(values) % factor), constant_values=np.nan)
-    known = np.isfinite(padded)
-    if known.all():
-        return _add_blocks(padded, factor) / factor**2
-    counts = _add_blocks(known.astype(values.dtype), factor)
-    return np.where(counts, _add_blocks(np.where(known, padded, 0), factor) / np.maximum(counts, 1), np.nan)
-
-
-def _add_blocks(values: FloatArray, side: int) -> FloatArray:
-    """Sums over squares of neighbours."""
-    rows = sum(values[start::side] for start in range(1, side)) + values[::side]
-    return sum(rows[:, start::side] for start in range(1, side)) + rows[:, ::side]
+def _paint(values: FloatArray, end: float) -> npt.NDArray[np.uint8]:
+    """Colours of dissimilarities; grey for what is not known, and for all if the end of colours is not."""
+    known = np.isfinite(values) & np.isfinite(end)
+    return _COLOURS(Normalize(0, end)(np.ma.masked_array(values, ~known)), bytes=True)
 
 
 def draw_rdm_steps(
     rdms: FloatArray, steps: Sequence[int], layers: Sequence[str], tokens: Sequence[str], unit: str
 ) -> Figure:
-    """Draws RDMs of some layers (rows) at some steps (columns), on `draw_rdms`'s range of colours.
+    """Draws RDMs of some layers (rows) at some steps (columns), on the range of colours of `draw_rdms`.
 
     Args:
         rdms: (step, layer, stimulus, stimulus), stimuli in the order of their tokens.
@@ -131,9 +106,8 @@ def draw_rdm_steps(
     """
     size, (count, rows) = len(tokens), rdms.shape[:2]
     gap = max(2, size // 12)
-    colours, scale = _colours()
     flat = rdms.swapaxes(0, 1).reshape(-1, size, size)
-    sheet, corners = mosaic(_paint(flat, colours, scale), count, gap)
+    sheet, corners = mosaic(_paint(flat, _UNRELATED), count, gap)
     figure = new_figure(max(1.45 * count + 2.1, 6.8), 1.4 * rows + 1.0)
     axes = figure.subplots()
     axes.imshow(sheet, interpolation="nearest")
@@ -146,16 +120,12 @@ def draw_rdm_steps(
     title = f"Dissimilarity of responses to {len(tokens)} stimuli, in the order {', '.join(names)}"
     figure.suptitle(title, fontsize=10)
     note = "1 = uncorrelated or opposite; grey = no response"
-    _add_bar(figure, axes, ScalarMappable(scale, colours), f"{unit}\n({note})")
+    _add_bar(figure, axes, _UNRELATED, f"{unit}\n({note})")
     return figure
 
 
-def _colours(limits: tuple[float, float] = _RANGE) -> tuple[Colormap, Normalize]:
-    return colormaps["viridis"].with_extremes(bad=str(EMPTY)), Normalize(*limits)
-
-
-def _add_bar(figure: Figure, axes: Axes, colours: ScalarMappable, label: str) -> None:
-    figure.colorbar(colours, ax=axes, shrink=0.7, extend="max").set_label(label)
+def _add_bar(figure: Figure, axes: Axes, end: float, label: str) -> None:
+    figure.colorbar(ScalarMappable(Normalize(0, end), _COLOURS), ax=axes, shrink=0.7, extend="max").set_label(label)
 
 
 def _blocks(tokens: Sequence[str]) -> tuple[list[int], list[str]]:

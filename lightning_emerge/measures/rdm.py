@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 from lightning_emerge.measures.geometry import Geometry, layer_geometry, token_weights
 from lightning_emerge.measures.linear import solve, wide
@@ -133,6 +134,46 @@ def token_distances(
     apart = ~torch.eye(len(labels), dtype=torch.bool, device=rdm.device)
     pairs = rdm.flatten(-2)
     return pairs[..., (same & apart).flatten()].nanmean(dim=-1), pairs[..., ~same.flatten()].nanmean(dim=-1)
+
+
+def in_order(
+    rdms: Float[Tensor, "layer stimulus stimulus"], order: Int[Tensor, " stimulus"], most: int
+) -> Float[Tensor, "layer cell cell"]:
+    """Puts the stimuli of RDMs in an order, and averages neighbours until there are no more than so many cells a side.
+
+    Args:
+        rdms: one a layer.
+        order: the stimulus that comes first, the one that comes next, and so on.
+        most: cells a side at most.
+
+    Returns:
+        Means of the dissimilarities that are known; NaN where none is.
+    """
+    side = -(-len(order) // most)
+    # One layer after the other: a bank of 500 in 16 layers would take 400 MB at once.
+    return torch.stack([_pool(rdm[order][:, order], side) for rdm in rdms])
+
+
+def mean_distances(rdms: Float[Tensor, "layer stimulus stimulus"]) -> Float[Tensor, " layer"]:
+    """Averages each layer's dissimilarities over all pairs of which it is known.
+
+    Returns:
+        NaN where none is known, or all are zero.
+    """
+    same = torch.eye(rdms.shape[-1], dtype=torch.bool, device=rdms.device)
+    means = rdms.masked_fill(same, torch.nan).flatten(1).nanmean(dim=1)
+    return torch.where(means > 0, means, torch.nan)
+
+
+def _pool(rdm: Tensor, side: int) -> Tensor:
+    if side == 1:
+        return rdm
+    known = rdm.isfinite()
+    sums, counts = (
+        avg_pool2d(values[None], side, ceil_mode=True, divisor_override=1)[0]
+        for values in (torch.where(known, rdm, 0), known.to(rdm))
+    )
+    return torch.where(counts > 0, sums / counts, torch.nan)
 
 
 def _crossed(geometry: Geometry, labels: Tensor, chosen: Tensor, left: Tensor, right: Tensor) -> Tensor:

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import ClassVar, Literal, final
+from typing import Any, ClassVar, Literal, final
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn.functional import pad
 
 from lightning_emerge.figures.cka import draw_alignment
-from lightning_emerge.figures.rdm import draw_rdms
+from lightning_emerge.figures.rdm import MOST_CELLS, draw_rdms
 from lightning_emerge.figures.tree import draw_trees
 from lightning_emerge.measures.cka import debiased_cka
 from lightning_emerge.measures.compare import COMPARISONS
 from lightning_emerge.measures.geometry import Geometry, activation_geometry, deal_folds, token_weights
 from lightning_emerge.measures.model_rdms import model_rdms
-from lightning_emerge.measures.rdm import cosine_rdm, crossnobis_rdm, euclidean_rdm, mahalanobis_rdm, token_distances
+from lightning_emerge.measures.rdm import (
+    cosine_rdm,
+    crossnobis_rdm,
+    euclidean_rdm,
+    in_order,
+    mahalanobis_rdm,
+    mean_distances,
+    token_distances,
+)
 from lightning_emerge.measures.tree import average_linkage
 from lightning_emerge.probe import Probe
 from lightning_emerge.records import Axis, Capture, Measurement, Needs, Record, StimulusBank, to_array
@@ -140,6 +150,11 @@ class SimilarityProbe(Probe):
         alike = debiased_cka(torch.stack([geometry.gram for geometry in geometries]))
         layer, stimuli, metric = Axis("layer", capture.layers), _stimuli(bank), self.metric
         tokens, others = Axis("token", bank.tokens), Axis("token_b", bank.tokens)
+        rdms, between_tokens = rdms.float(), between_tokens.float()
+        beside = {
+            "rdm": shown_of_rdms(rdms, [bank.tokens[k] for k in bank.labels.tolist()], bounded=metric in _BOUNDED),
+            "token_rdm": {"tree": to_array(torch.stack([average_linkage(each.double()) for each in between_tokens]))},
+        }
         for record, values, axes in (
             (_RDM[metric], rdms, (layer, stimuli, Axis("stimulus_b", bank.ids))),
             (_TOKENS[metric], between_tokens, (layer, tokens, others)),
@@ -150,18 +165,34 @@ class SimilarityProbe(Probe):
             (_FIT[self.comparison], fits, (layer, Axis("model", list(models)))),
             (_CKA, alike, (layer, Axis("layer_b", capture.layers))),
         ):
-            yield record.of(values.float(), *axes)
+            yield record.of(values.float(), *axes, beside=beside.get(record.name))
 
     def draw(self, measurement: Measurement) -> Figure | None:
         if measurement.name == "rdm":
-            return draw_rdms(measurement, bounded=self.metric in _BOUNDED)
+            return draw_rdms(measurement)
         if measurement.name == "token_rdm":
             layers, tokens = ([str(label) for label in axis.labels] for axis in measurement.axes[:2])
-            rdms = torch.from_numpy(measurement.values).double()
-            trees = {layer: to_array(average_linkage(rdm)) for layer, rdm in zip(layers, rdms, strict=True)}
-            reach = 2.0 if self.metric in _BOUNDED else None
-            return draw_trees(trees, tokens, measurement.unit, measurement.step, reach)
+            trees = dict(zip(layers, measurement.beside["tree"], strict=True))
+            return draw_trees(trees, tokens, measurement.unit, measurement.step, measurement.range[1])
         return draw_alignment(measurement) if measurement.name == "cka" else None
+
+
+def shown_of_rdms(rdms: Tensor, tokens: Sequence[str], *, bounded: bool) -> dict[str, npt.NDArray[Any]]:
+    """Makes of RDMs what their picture shows.
+
+    Args:
+        rdms: (layer, stimulus, stimulus).
+        tokens: that of each stimulus.
+        bounded: whether 1 stands for unrelated responses; other dissimilarities reach twice their layer's mean.
+
+    Returns:
+        What `draw_rdms` reads beside a measurement.
+    """
+    names = list(dict.fromkeys(tokens))
+    order = sorted(range(len(tokens)), key=lambda k: names.index(tokens[k]))
+    reach = torch.ones(len(rdms)) if bounded else 2 * mean_distances(rdms)
+    cells = in_order(rdms, torch.tensor(order, device=rdms.device), MOST_CELLS)
+    return {"cells": to_array(cells), "tokens": np.array([tokens[k] for k in order]), "reach": to_array(reach)}
 
 
 def _distances(geometry: Geometry, labels: Tensor, tokens: int, metric: str) -> tuple[Tensor, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from io import BytesIO
 
 import numpy as np
@@ -45,12 +46,19 @@ def _random(seed: int, *shape: int) -> np.ndarray:
 
 
 def rdms(seed: int, layers: int) -> Figure:
-    return draw_rdms(_measure("rdm", _random(seed, layers, 5, 5), "layer", "stimulus", "stimulus_b", seed=seed))
+    return _rdms(seed, _random(seed, layers, 5, 5), 1.0)
 
 
 def unbounded_rdms(seed: int, layers: int) -> Figure:
     values = 10**seed * _random(seed, layers, 5, 5)
-    return draw_rdms(_measure("rdm", values, "layer", "stimulus", "stimulus_b", seed=seed), bounded=False)
+    return _rdms(seed, values, 10.0**seed)
+
+
+def _rdms(seed: int, values: np.ndarray, reach: float) -> Figure:
+    names = ("layer", "stimulus", "stimulus_b")
+    beside = {"cells": values, "tokens": np.array(list("aabbc")), "reach": np.full(len(values), reach)}
+    measured = _measure("rdm", values, *names, seed=seed, **beside)
+    return draw_rdms(replace(measured, range=(0, 2 if reach == 1 else None)))
 
 
 def alignment(seed: int, layers: int) -> Figure:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from lightning_emerge.figures import rdm
 from lightning_emerge.figures.canvas import to_pixels
-from lightning_emerge.figures.rdm import draw_rdm_steps, draw_rdms
+from lightning_emerge.figures.rdm import MOST_CELLS, draw_rdm_steps, draw_rdms
+from lightning_emerge.measures.rdm import in_order
 from lightning_emerge.records import Axis, Measurement
 
 GREY = pytest.approx([0.85 * 255] * 3, abs=1)
@@ -27,7 +29,13 @@ def make(values: np.ndarray, tokens: Sequence[str], step: int = 0) -> Measuremen
         Axis("stimulus_b", ids),
     )
     assert size == len(tokens)
-    return Measurement("rdm", values.astype(np.float32), axes, step, "1 - Pearson r")
+    order = sorted(range(size), key=lambda k: list(tokens).index(tokens[k]))
+    beside = {
+        "cells": in_order(torch.from_numpy(values), torch.tensor(order), MOST_CELLS).numpy(),
+        "tokens": np.array([tokens[k] for k in order]),
+        "reach": np.ones(layers),
+    }
+    return Measurement("rdm", values.astype(np.float32), axes, step, "1 - Pearson r", beside=beside, range=(0, 2))
 
 
 def texts(figure: Figure) -> dict[str, tuple[float, float]]:
@@ -104,11 +112,26 @@ def test_every_layer_and_token_is_named(layers, size, tokens):
     assert "step 37" in found
 
 
-@pytest.mark.parametrize(("layers", "size"), [(1, 1), (6, 10)])
-def test_it_is_drawn(layers, size):
-    values = np.random.default_rng(0).uniform(0, 2, (layers, size, size))
-    pixels = to_pixels(draw_rdms(make(values, [f"token{k % 5}" for k in range(size)])))
-    assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 20
+def test_a_bank_that_panels_have_no_pixels_for_keeps_its_blocks_and_its_names():
+    tokens = [f"token{k // 150}" for k in range(450)]
+    same = np.array(tokens)[:, None] == np.array(tokens)
+    figure = draw_rdms(make(np.where(same, 0.2, 0.8)[None], tokens))
+    assert figure.axes[0].images[0].get_array().shape[:2] == (150, 150)
+    assert colour(figure, 25, 25) == colour(figure, 125, 125) == viridis(0.2)
+    assert colour(figure, 25, 75) == viridis(0.8)
+    assert list(figure.axes[0].get_yticks()) == [25, 75, 125]
+
+
+def test_distances_without_an_end_are_multiples_of_what_their_layer_reaches():
+    values = np.concatenate([pairs(3, 4.0), pairs(3, 40.0), pairs(3, 1.0)])
+    given = make(values, "abc")
+    given = replace(given, range=(0, None), beside={**given.beside, "reach": np.array([8.0, 80.0, np.nan])})
+    figure = draw_rdms(given)
+    assert colour(figure, 1, 0) == viridis(0.5)
+    for layer, expected in (("layer1", viridis(0.5)), ("layer2", GREY)):
+        middle, top = texts(figure)[layer]
+        assert colour(figure, middle, top + 0.9) == expected
+    assert "over the layer's mean distance" in " ".join(text.get_text() for text in figure.findobj(Text))
 
 
 def test_layers_are_rows_and_steps_are_columns_on_the_same_colours():
@@ -125,21 +148,3 @@ def test_layers_are_rows_and_steps_are_columns_on_the_same_colours():
         assert found == (GREY if k == 5 else viridis((k % 3 + 1) / 10 + k // 3 / 2))
     assert any("1 - Pearson r" in text for text in texts(figure))
     assert any("a, b" in text for text in texts(figure))
-
-
-def test_large_rdms_are_averaged_over_neighbours_and_keep_their_blocks():
-    tokens = [str(k // 100) for k in range(500)]
-    values = (np.asarray(tokens)[:, None] != np.asarray(tokens)).astype(np.float32)
-    values[:7, :7] = np.nan
-    shrunk = rdm._shrink(values)
-    assert shrunk.shape == (167, 167)
-    assert np.isnan(shrunk[:2, :2]).all()
-    assert np.isfinite(shrunk[3:, 3:]).all()
-    np.testing.assert_allclose(shrunk[10, 10:30], 0)
-    np.testing.assert_allclose(shrunk[10, 40:], 1)
-    assert rdm._shrink(values[:200, :200]) is not None
-    np.testing.assert_array_equal(rdm._shrink(values[:200, :200]), values[:200, :200])
-    pair = np.random.default_rng(0).random((201, 201))
-    np.testing.assert_allclose(
-        rdm._shrink(pair)[:100, :100], pair[:200, :200].reshape(100, 2, 100, 2).mean(axis=(1, 3))
-    )

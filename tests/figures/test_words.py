@@ -113,7 +113,8 @@ def maximised(names: Sequence[str]) -> Figure:
 def rdms(names: Sequence[str]) -> Figure:
     stimuli = le.Axis("stimulus", range(4), notes={"token": names})
     axes = (le.Axis("layer", names), stimuli, le.Axis("stimulus_b", range(4)))
-    return draw_rdms(le.Measurement("rdm", uniform(4, 4, 4), axes, 3, names[3]))
+    beside = {"cells": uniform(4, 4, 4), "tokens": np.array(names), "reach": np.ones(4)}
+    return draw_rdms(le.Measurement("rdm", uniform(4, 4, 4), axes, 3, names[3], beside=beside))
 
 
 def charts(names: Sequence[str]) -> Figure:

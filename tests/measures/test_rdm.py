@@ -17,7 +17,9 @@ from lightning_emerge.measures.rdm import (
     cosine_rdm,
     crossnobis_rdm,
     euclidean_rdm,
+    in_order,
     mahalanobis_rdm,
+    mean_distances,
     token_distances,
 )
 
@@ -474,3 +476,29 @@ def test_what_is_added_to_all_stimuli_does_not_count(metric, seed):
     rows = draw(seed, 12, 9)
     found = METRICS[metric](layer_geometry(rows + draw(seed + 1, 1, 9)), LABELS)
     torch.testing.assert_close(found, METRICS[metric](layer_geometry(rows), LABELS))
+
+
+def test_stimuli_are_put_in_order_and_neighbours_averaged_until_they_fit():
+    rdms = torch.rand(2, 5, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    order = [3, 1, 4, 0, 2]
+    ordered = in_order(rdms, torch.tensor(order), 5)
+    assert torch.equal(ordered, rdms[:, order][:, :, order])
+    rdms[1, 3, 1] = torch.nan  # the first row's second
+    rdms[1, 2, 2] = torch.nan  # alone in the last cell
+    found = in_order(rdms, torch.tensor(order), 3)
+    values = rdms.numpy()[:, order][:, :, order]
+    for layer in range(2):
+        for row in range(3):
+            for column in range(3):
+                block = values[layer, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
+                known = block[np.isfinite(block)]
+                expected = known.mean() if known.size else np.nan
+                np.testing.assert_allclose(found[layer, row, column], expected, rtol=1e-12)
+    assert found[1, 2, 2].isnan()
+
+
+def test_mean_distances_are_of_the_pairs_that_are_known():
+    rdms = torch.tensor([[[9, 1, 3], [1, 9, torch.nan], [3, torch.nan, 9.0]]])
+    silent = torch.full((1, 3, 3), torch.nan)
+    equal = torch.zeros(1, 3, 3)
+    np.testing.assert_allclose(mean_distances(torch.cat([rdms, silent, equal])), [2, np.nan, np.nan])
