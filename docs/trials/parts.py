@@ -130,14 +130,14 @@ def of_rivals() -> Trial:
 @cache
 def masks() -> Tensor:
     """Where the first part of the grammar is seen in each stimulus (stimulus, y, x)."""
-    bank, looks = rendered(), parts().looks[0]
+    bank, own = rendered(), parts().appearances[0]
     assert bank.latents is not None
     found = torch.zeros(STIMULI, *bank.images.shape[-2:])
     for _, table in bank.latents.groupby("token", sort=False):
         seen = torch.from_numpy(part_masks(scenes_of(table), bank.images.shape[-1]))
         for row, position in enumerate(table.index):
             for part in range(seen.shape[1]):
-                if str(table[f"part{part}_look"].iloc[row]) in looks:
+                if str(table[f"part{part}_appearance"].iloc[row]) in own:
                     found[int(position)] += seen[row, part]
     return found
 

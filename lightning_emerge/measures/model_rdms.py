@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lightning_emerge.measures.geometry import activation_geometry
+from lightning_emerge.measures.geometry import layer_geometry
+from lightning_emerge.measures.latents import part_columns, part_prefixes, parts_held
 from lightning_emerge.records import StimulusBank
 
 POSE = ("x", "y", "scale", "rotation")
@@ -29,13 +30,17 @@ def model_rdms(bank: StimulusBank) -> dict[str, Float[Tensor, "stimulus stimulus
     """
     models = {"token": token_model(bank.labels.cpu())}
     table = bank.latents
-    if table is not None and set(table.columns) >= {"part0_look", *POSE}:
-        held = parts_held(table)
+    if table is not None and part_columns(table) and set(table.columns) >= {*POSE}:
+        _, held = parts_held(table)
         models["parts"], models["conjunctions"] = parts_model(held), conjunctions_model(held)
         models["pose"] = distance_model(_numbers(table, POSE))
         models["colour"] = distance_model(_colours(table))
-    pixels = activation_geometry(bank.images).correlation.cpu().fill_diagonal_(0)
+    pixels = bank.once(_pixels)
     return {name: model.to(pixels) for name, model in (models | {"pixels": pixels}).items()}
+
+
+def _pixels(bank: StimulusBank) -> Tensor:
+    return layer_geometry(bank.images.flatten(1)).correlation.cpu().fill_diagonal_(0)
 
 
 def token_model(labels: Int[Tensor, " stimulus"]) -> Float[Tensor, "stimulus stimulus"]:
@@ -80,27 +85,6 @@ def distance_model(columns: Float[Tensor, "stimulus column"]) -> Float[Tensor, "
     return torch.cdist(scaled, scaled, compute_mode="donot_use_mm_for_euclid_dist")
 
 
-def parts_held(latents: pd.DataFrame) -> Bool[Tensor, "stimulus part"]:
-    """Reads which part of the grammar, at its place and in its pose, stands in which stimulus off a table of latents.
-
-    Args:
-        latents: with columns `part<k>_look`, one for each part of a stimulus, empty beyond its last.
-    """
-    return named_parts_held(latents)[1]
-
-
-def named_parts_held(latents: pd.DataFrame) -> tuple[list[str], Bool[Tensor, "stimulus part"]]:
-    """Reads the same, with the words of the grammar for each part, in alphabetical order."""
-    columns = [[str(look) for look in latents[name].fillna("")] for name in _looks(latents)]
-    rows = [set(row) - {""} for row in zip(*columns, strict=True)]
-    names = sorted(set[str]().union(*rows))
-    return names, torch.tensor([[name in row for name in names] for row in rows], dtype=torch.bool)
-
-
-def _looks(latents: pd.DataFrame) -> list[str]:
-    return [name for name in map(str, latents.columns) if name.startswith("part") and name.endswith("_look")]
-
-
 def _shared(held: Tensor) -> tuple[Tensor, Tensor]:
     inside = held.double()
     shared, own = inside @ inside.T, inside.sum(dim=1)
@@ -109,8 +93,9 @@ def _shared(held: Tensor) -> tuple[Tensor, Tensor]:
 
 def _colours(latents: pd.DataFrame) -> Tensor:
     """The ground's three colours and the mean three of the parts."""
-    parts = [name.removesuffix("_look") for name in _looks(latents)]
-    means = [_numbers(latents, [f"{part}_{colour}" for part in parts]).nanmean(dim=1) for colour in COLOUR]
+    means = [
+        _numbers(latents, [f"{part}_{colour}" for part in part_prefixes(latents)]).nanmean(dim=1) for colour in COLOUR
+    ]
     return torch.cat([_numbers(latents, [f"ground_{colour}" for colour in COLOUR]), torch.stack(means, dim=1)], dim=1)
 
 

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from lightning_emerge.measures.auc import auc
 from lightning_emerge.measures.geometry import Geometry
+from lightning_emerge.measures.latents import appearances, part_columns, parts_held
 from lightning_emerge.measures.linear import wide
-from lightning_emerge.measures.model_rdms import named_parts_held
 from lightning_emerge.measures.part_names import conjunction_names
 from lightning_emerge.measures.readout import held_out_scores, ridge_scores
 from lightning_emerge.records import StimulusBank
@@ -46,7 +46,7 @@ class Features:
         kinds: "part", "pair" or "conjunction" (of three or more), by the smallest that it can be.
         also: further names of the feature, of as many parts; "" if there are none.
         tokens: the tokens that have it, with `JOINT` between them.
-        looks: of each feature, all the parts that it could be told by, in the words of the grammar.
+        appearances: of each feature, all the parts that it could be told by, in words.
         held: which stimuli have it; some do and some do not.
     """
 
@@ -54,7 +54,7 @@ class Features:
     kinds: tuple[str, ...]
     also: tuple[str, ...]
     tokens: tuple[str, ...]
-    looks: tuple[frozenset[str], ...]
+    appearances: tuple[frozenset[str], ...]
     held: Bool[Tensor, "stimulus feature"]
 
     def of_kind(self, kind: str) -> Features:
@@ -62,7 +62,7 @@ class Features:
         at = [number for number, own in enumerate(self.kinds) if own == kind]
         fields = (self.names, self.kinds, self.also, self.tokens)
         names, kinds, also, tokens = (tuple(field[k] for k in at) for field in fields)
-        return Features(names, kinds, also, tokens, tuple(self.looks[k] for k in at), self.held[:, at])
+        return Features(names, kinds, also, tokens, tuple(self.appearances[k] for k in at), self.held[:, at])
 
     def notes(self) -> dict[str, list[str] | list[int]]:
         """What an axis of features says of each: kind, further names, tokens, how many stimuli have it and lack it."""
@@ -89,31 +89,31 @@ def features_of(bank: StimulusBank) -> Features:
         ValueError: if the bank has no such latents, or all its stimuli have the same parts.
     """
     table = bank.latents
-    if table is None or "part0_look" not in table.columns:
+    if table is None or not part_columns(table):
         raise ValueError(
-            "Parts are read off a bank's latents, whose columns part0_look, part1_look, ... say them; this bank has "
-            "none. Use a TokenDataModule, or give StimulusBank a table with these columns."
+            "Parts are read off a bank's latents, whose columns part0_appearance, part1_appearance, ... say them; this "
+            "bank has none. Use a TokenDataModule, or give StimulusBank a table with these columns."
         )
-    looks, parts = named_parts_held(table)
-    patterns, pattern = torch.unique(parts, dim=0, return_inverse=True)
+    parts, stands = parts_held(table)
+    patterns, pattern = torch.unique(stands, dim=0, return_inverse=True)
     found = _smallest([[bool(has) for has in row] for row in patterns.tolist()])
     if not found:
         raise ValueError("Parts are told apart by what tokens lack; all stimuli of this bank have the same parts.")
     columns = torch.tensor([[bool(column >> row & 1) for column in found] for row in range(len(patterns))])
     held = columns[pattern]
-    called = conjunction_names([tuple(looks[part] for part in one) for same in found.values() for one in same])
+    called = conjunction_names([tuple(parts[part] for part in one) for same in found.values() for one in same])
     names: list[str] = []
     also: list[str] = []
     own_tokens = [sorted(owners(column, bank.labels)) for column in held.T]
     named = [JOINT.join(bank.tokens[label] for label in own) for own in own_tokens]
     for same, own, labels in zip(found.values(), named, own_tokens, strict=True):
-        first, *others = [called[tuple(looks[part] for part in one)] for one in same]
+        first, *others = [called[tuple(parts[part] for part in one)] for one in same]
         if len(same[0]) == 1:
             first, others = " / ".join([first, *others]), []
         names.append(f"{first} ({own})" if len(same[0]) > 1 and len(labels) == 1 else first)
         also.append("; ".join(others))
     kinds = [_KINDS[min(len(same[0]), 3) - 1] for same in found.values()]
-    parted = [frozenset(looks[part] for one in same for part in one) for same in found.values()]
+    parted = [appearances([parts[part] for one in same for part in one]) for same in found.values()]
     return Features(tuple(names), tuple(kinds), tuple(also), tuple(named), tuple(parted), held)
 
 

@@ -104,7 +104,7 @@ class AblationProbe(Probe):
         assert bank is not None
         assert intact is not None
         check_outputs(intact, bank.labels)
-        parts = features_of(bank).of_kind("part")
+        parts = bank.once(features_of).of_kind("part")
         held, labels = parts.held.to(intact.device), bank.labels.to(intact.device)
         count = len(parts.names)
         sets = rival_sets([owners(column, bank.labels) for column in parts.held.T], len(bank.tokens))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar, Literal, final
 
-import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -17,6 +16,7 @@ from lightning_emerge.measures.attribution import enrichment, grad_cam, integrat
 from lightning_emerge.measures.auc import auc
 from lightning_emerge.measures.filters import stack_layers
 from lightning_emerge.measures.geometry import activation_geometry, deal_folds
+from lightning_emerge.measures.latents import part_columns
 from lightning_emerge.measures.parts import (
     Features,
     best_filter_auc,
@@ -129,7 +129,7 @@ class PartProbe(Probe):
     def measure(self, capture: Capture) -> Iterable[Measurement]:
         bank = capture.bank
         assert bank is not None
-        features, rows = features_of(bank), list(capture.activations.values())
+        features, rows = bank.once(features_of), list(capture.activations.values())
         device = rows[0].device
         labels, held = bank.labels.to(device), features.held.to(device)
         parts, folds = held[:, [kind == "part" for kind in features.kinds]], deal_folds(labels, _FOLDS)
@@ -182,10 +182,10 @@ def _attributions(capture: Capture, bank: StimulusBank, features: Features, best
     if "background_seed" not in table.columns:  # a table that does not say what there is to see
         return shares
     chosen = [_evenly(column.nonzero()[:, 0], count) for column in features.held.T]
-    masks = _masks(table, torch.cat(chosen).unique().tolist(), bank.images.shape[-1])
+    masks = bank.once(_masks, tuple(torch.cat(chosen).unique().tolist()))
     baseline = bank.images.mean(dim=0)
     for number, stimuli in enumerate(chosen):
-        regions = _regions([masks[k] for k in stimuli.tolist()], features.looks[number])
+        regions = _regions([masks[k] for k in stimuli.tolist()], features.appearances[number])
         images = bank.images[stimuli]
         for at, layer in enumerate(capture.layers):
             filtered = int(best[at, number])
@@ -213,20 +213,22 @@ def _evenly(positions: Tensor, count: int) -> Tensor:
     return positions[torch.arange(count) * len(positions) // max(count, 1)]
 
 
-def _masks(table: pd.DataFrame, positions: Sequence[int], size: int) -> dict[int, dict[str, Tensor]]:
-    """Where each part of some stimuli is seen, by the words of the grammar for it."""
+def _masks(bank: StimulusBank, positions: tuple[int, ...]) -> dict[int, dict[str, Tensor]]:
+    """Where each part of some stimuli is seen, by how the part appears in words."""
+    table = bank.latents
+    assert table is not None
     found: dict[int, dict[str, Tensor]] = {}
-    for _, own in table.iloc[list(positions)].groupby("token", sort=False):
-        seen = torch.from_numpy(part_masks(scenes_of(own), size))
-        for row, position in enumerate(own.index):
-            looks = [str(own[f"part{part}_look"].iloc[row]) for part in range(seen.shape[1])]
-            found[int(position)] = dict(zip(looks, seen[row], strict=True))
+    for _, own in table.reset_index(drop=True).iloc[list(positions)].groupby("token", sort=False):
+        seen = torch.from_numpy(part_masks(scenes_of(own), bank.images.shape[-1]))
+        words = own[part_columns(table)[: seen.shape[1]]].to_numpy(str)
+        for position, names, masks in zip(own.index, words, seen, strict=True):
+            found[int(position)] = dict(zip(map(str, names), masks, strict=True))
     return found
 
 
-def _regions(masks: Sequence[Mapping[str, Tensor]], looks: frozenset[str]) -> tuple[Tensor, Tensor]:
+def _regions(masks: Sequence[Mapping[str, Tensor]], appearances: frozenset[str]) -> tuple[Tensor, Tensor]:
     """Where some parts are seen in each stimulus, and where its others are."""
     empty = torch.zeros_like(next(iter(masks[0].values())))
-    own = [sum((mask for look, mask in each.items() if look in looks), empty) for each in masks]
-    others = [sum((mask for look, mask in each.items() if look not in looks), empty) for each in masks]
+    own = [sum((mask for name, mask in each.items() if name in appearances), empty) for each in masks]
+    others = [sum((mask for name, mask in each.items() if name not in appearances), empty) for each in masks]
     return torch.stack(own), torch.stack(others)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
 import torch
+
+Given = ParamSpec("Given")
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,7 @@ class StimulusBank:
     ids: tuple[str, ...]
     tokens: tuple[str, ...]
     latents: pd.DataFrame | None = None
+    _made: dict[Hashable, Any] = field(default_factory=dict[Hashable, Any], init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         sizes = {len(self.images), len(self.labels), len(self.ids)}
@@ -47,6 +53,21 @@ class StimulusBank:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def once(
+        self, make: Callable[Concatenate[StimulusBank, Given], Made], *given: Given.args, **named: Given.kwargs
+    ) -> Made:
+        """Gives what a function makes of the bank, which is made when it is first asked for and kept with the bank.
+
+        Args:
+            make: gets the bank and what follows. Whoever asks shares what it gives, so nobody writes to it.
+            *given: what it gets besides, as keys of a dictionary can be.
+            **named: likewise.
+        """
+        key = make, given, tuple(named.items())
+        if key not in self._made:
+            self._made[key] = make(self, *given, **named)
+        return self._made[key]
 
     @property
     def pictured(self) -> bool:

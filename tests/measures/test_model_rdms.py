@@ -13,7 +13,8 @@ from scipy.stats import binomtest
 import lightning_emerge as le
 from lightning_emerge.data.grammar.tokens import DEFAULT_GRAMMAR
 from lightning_emerge.measures.compare import pearson, spearman
-from lightning_emerge.measures.model_rdms import conjunctions_model, distance_model, model_rdms, parts_held, parts_model
+from lightning_emerge.measures.latents import parts_held
+from lightning_emerge.measures.model_rdms import conjunctions_model, distance_model, model_rdms, parts_model
 from lightning_emerge.measures.rdm import correlation_rdm
 
 EACH = 6
@@ -37,7 +38,7 @@ def conjunctions(parts: set[str]) -> set[tuple[str, ...]]:
 
 @pytest.mark.parametrize(("name", "pieces"), [("parts", set), ("conjunctions", conjunctions)])
 def test_parts_and_conjunctions_are_those_that_the_grammar_counts(models, name, pieces):
-    held = [pieces({str(part.look) for part in token.parts}) for token in DEFAULT_GRAMMAR.tokens]
+    held = [pieces({str(part) for part in token.parts}) for token in DEFAULT_GRAMMAR.tokens]
     for a, b in combinations(range(5), 2):
         expected = 1 - len(held[a] & held[b]) / len(held[a] | held[b])
         block = models[name][a * EACH : (a + 1) * EACH, b * EACH : (b + 1) * EACH]
@@ -65,8 +66,8 @@ def test_a_bank_without_latents_has_tokens_and_pixels():
 def test_tokens_with_fewer_parts_have_nothing_beyond_their_last():
     data = le.TokenDataModule(image_size=16, val_exemplars=4, test_exemplars=4, bank_exemplars=2)
     table = data.latents("bank", "dax", range(2))
-    table["part3_look"] = None
-    held = parts_held(table)
+    table["part3_appearance"] = None
+    _, held = parts_held(table)
     assert held.shape == (2, 3)
     assert held.all()
 
@@ -81,7 +82,7 @@ def test_single_parts_have_no_conjunctions_and_a_factor_that_does_not_vary_no_di
 def planted(kind: str, bank: le.StimulusBank, noise: float, seed: int) -> torch.Tensor:
     """Responses that hold tokens, or parts, alone: a random pattern for each, and noise of a size."""
     random = np.random.default_rng(seed)
-    codes = torch.eye(5)[bank.labels] if kind == "token" else parts_held(bank.latents).float()
+    codes = torch.eye(5)[bank.labels] if kind == "token" else parts_held(bank.latents)[1].float()
     patterns = torch.from_numpy(random.normal(size=(codes.shape[1], 300))).float()
     return (codes - codes.mean(dim=0)) @ patterns + noise * torch.from_numpy(random.normal(size=(30, 300))).float()
 

@@ -12,8 +12,10 @@ import torch
 
 import lightning_emerge as le
 from lightning_emerge.data.grammar.tokens import DEFAULT_GRAMMAR
+from lightning_emerge.data.grammar.tokens import Part as GrammarPart
 from lightning_emerge.measures.auc import auc
 from lightning_emerge.measures.geometry import deal_folds, layer_geometry
+from lightning_emerge.measures.latents import Part, parts_held
 from lightning_emerge.measures.part_names import conjunction_names
 from lightning_emerge.measures.parts import (
     MOST,
@@ -49,7 +51,9 @@ def small(looks: list[list[str]], each: int = 2) -> le.StimulusBank:
     """A bank of tokens that are given by the words for their parts."""
     rows = [row for row in looks for _ in range(each)]
     width = max(map(len, looks))
-    table = pd.DataFrame({f"part{k}_look": [row[k] if k < len(row) else None for row in rows] for k in range(width)})
+    table = pd.DataFrame(
+        {f"part{k}_appearance": [row[k] if k < len(row) else None for row in rows] for k in range(width)}
+    )
     labels = torch.arange(len(looks)).repeat_interleave(each)
     ids = tuple(map(str, range(len(rows))))
     tokens = tuple(f"t{k}" for k in range(len(looks)))
@@ -83,7 +87,7 @@ def test_features_and_their_tokens_are_those_that_the_grammar_counts(bank, featu
         str(part): frozenset(np.array(table.tokens)[row]) for part, row in zip(table.parts, table.stands, strict=True)
     }
     for name, kind, tokens, looks, held in zip(
-        features.names, features.kinds, features.tokens, features.looks, features.held.T, strict=True
+        features.names, features.kinds, features.tokens, features.appearances, features.held.T, strict=True
     ):
         owners = set(tokens.split("/"))
         assert held.tolist() == [bank.tokens[label] in owners for label in bank.labels.tolist()], name
@@ -107,22 +111,16 @@ def test_kinds_can_be_taken_alone(features):
     assert parts.held.tolist() == features.held[:, :6].tolist()
 
 
+def at(shape: str, x: float, y: float, pose: float = 0.0) -> Part:
+    return Part(str(GrammarPart(shape, (x, y), pose)), shape, float(x), float(y), float(pose))
+
+
 def test_names_say_what_tells_parts_apart_and_no_more():
-    names = conjunction_names(
-        [
-            ("ring at (0, 0)",),
-            ("bar at (0.5, 0)",),
-            ("bar at (0.5, 0), 90°",),
-            ("disk at (-0.5, -0.5)",),
-            ("disk at (-0.5, 0.5)",),
-            ("ring at (0, 0)", "disk at (-0.5, 0.5)"),
-            ("bar at (0.5, 0)", "disk at (-0.5, -0.5)"),
-            ("ring at (0, 0)", "bar at (0.5, 0)"),
-            ("something else",),
-            ("ring at (0, 0)", "something else"),
-        ]
-    )
-    assert list(names.values()) == [
+    ring, bar, lying = at("ring", 0, 0), at("bar", 0.5, 0), at("bar", 0.5, 0, 90)
+    upper, lower, other = at("disk", -0.5, -0.5), at("disk", -0.5, 0.5), Part("something else", "something else")
+    conjunctions = [(ring,), (bar,), (lying,), (upper,), (lower,)]
+    conjunctions += [(ring, lower), (bar, upper), (ring, bar), (other,), (ring, other)]
+    assert list(conjunction_names(conjunctions).values()) == [
         "ring",
         "bar 0°",
         "bar 90°",
@@ -137,18 +135,40 @@ def test_names_say_what_tells_parts_apart_and_no_more():
 
 
 def test_pairs_that_lie_alike_are_told_by_the_places_of_their_parts():
-    high = ("disk at (-0.5, -0.5)", "ring at (0.5, -0.5)")
-    low = ("disk at (-0.5, 0.5)", "ring at (0.5, 0.5)")
+    high = (at("disk", -0.5, -0.5), at("ring", 0.5, -0.5))
+    low = (at("disk", -0.5, 0.5), at("ring", 0.5, 0.5))
     assert list(conjunction_names([high, low]).values()) == [
         "disk upper left of ring upper",
         "disk lower left of ring lower",
     ]
 
 
+def test_parts_are_those_of_the_grammar_with_their_places_and_poses(bank):
+    parts, held = parts_held(bank.latents)
+    known = {str(part): part for part in DEFAULT_GRAMMAR.table().parts}
+    assert [part.appearance for part in parts] == sorted(known)
+    for part, column in zip(parts, held.T, strict=True):
+        own = known[part.appearance]
+        assert (part.shape, part.x, part.y, part.pose) == (own.shape, *own.place, own.pose)
+        having = [own in [one.appearance for one in token.parts] for token in DEFAULT_GRAMMAR.tokens]
+        assert column.tolist() == [having[label] for label in bank.labels.tolist()]
+
+
+def test_a_table_of_before_says_its_parts_in_words_alone(bank, features):
+    table = bank.latents[[f"part{k}_appearance" for k in range(4)]]
+    older = le.StimulusBank(
+        bank.images, bank.labels, bank.ids, bank.tokens, table.rename(columns=lambda name: name[:6] + "look")
+    )
+    found = features_of(older)
+    assert found.held.tolist() == features.held.tolist()
+    assert found.appearances == features.appearances
+    assert found.names[4] == "ring at (-0.5, 0.5)"
+
+
 def test_tokens_with_one_look_have_no_features_and_a_bank_without_looks_is_refused():
     with pytest.raises(ValueError, match="all stimuli of this bank have the same parts"):
         features_of(small([["a", "b"], ["a", "b"]]))
-    with pytest.raises(ValueError, match=r"columns part0_look.*this bank has none"):
+    with pytest.raises(ValueError, match=r"columns part0_appearance"):
         features_of(le.StimulusBank(torch.zeros(2, 3, 4, 4), torch.arange(2), ("a", "b"), ("p", "q")))
 
 

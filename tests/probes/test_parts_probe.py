@@ -34,7 +34,7 @@ class Planted(nn.Module):
         table = bank.latents
         assert table is not None
         for row in features.held[:, features.names.index("ring")].nonzero()[:, 0].tolist():
-            part = next(k for k in range(4) if str(table[f"part{k}_look"][row]).startswith("ring"))
+            part = next(k for k in range(4) if str(table[f"part{k}_appearance"][row]).startswith("ring"))
             top, bottom, left, right = (
                 int(table[f"part{part}_{edge}"][row]) for edge in ("top", "bottom", "left", "right")
             )
@@ -114,7 +114,7 @@ def test_without_attribution_there_is_no_record_of_it_and_without_scenes_nan(ban
     assert "part_attribution" not in look(network, bank, ("conv1_1",), attributed=0)
     assert bank.latents is not None
     bare = le.StimulusBank(
-        bank.images, bank.labels, bank.ids, bank.tokens, bank.latents[[f"part{k}_look" for k in range(4)]]
+        bank.images, bank.labels, bank.ids, bank.tokens, bank.latents[[f"part{k}_appearance" for k in range(4)]]
     )
     found = look(network, bare, ("conv1_1",))
     assert np.isnan(found["part_attribution"].values).all()

@@ -43,7 +43,7 @@ class Part:
             raise ValueError(f"A part's pose is a number of degrees; got {self.pose} for a {self.shape}.")
 
     @property
-    def look(self) -> Part:
+    def appearance(self) -> Part:
         """The same part in the smallest pose that looks the same."""
         return Part(self.shape, self.place, visible_pose(self.shape, self.pose))
 
@@ -99,10 +99,10 @@ class Grammar:
         for name, times in Counter(names).items():
             if times > 1:
                 raise ValueError(f"Each token has a name of its own; got {name!r} {times} times.")
-        looks: dict[frozenset[Part], str] = {}
+        appearances: dict[frozenset[Part], str] = {}
         for token in self.tokens:
             _check_token(token)
-            twin = looks.setdefault(_look(token), token.name)
+            twin = appearances.setdefault(_appearances(token), token.name)
             if twin != token.name:
                 raise ValueError(f"Tokens {twin!r} and {token.name!r} look the same: equal parts, places and poses.")
 
@@ -155,18 +155,18 @@ class Grammar:
         shapes = [sorted(part.shape for part in token.parts) for token in self.tokens]
         self._refuse_tell("The shape", [set(bag) for bag in shapes])
         self._refuse_tell("The pair of shapes", [{" and ".join(two) for two in combinations(bag, 2)} for bag in shapes])
-        self._refuse_tell("The part", [_look(token) for token in self.tokens])
+        self._refuse_tell("The part", [_appearances(token) for token in self.tokens])
         if len({tuple(bag) for bag in shapes}) == len(shapes):
             raise ValueError("At least two tokens have the same shapes in another arrangement; here no two have.")
 
     def table(self) -> GrammarTable:
         """Counts which parts stand in which tokens, and which conjunctions tokens share."""
-        looks = [_look(token) for token in self.tokens]
-        parts = tuple(dict.fromkeys(part.look for token in self.tokens for part in token.parts))
-        stands = np.array([[part in look for look in looks] for part in parts])
+        appearances = [_appearances(token) for token in self.tokens]
+        parts = tuple(dict.fromkeys(part.appearance for token in self.tokens for part in token.parts))
+        stands = np.array([[part in own for own in appearances] for part in parts])
         shared = {
-            (self.names[a], self.names[b]): tuple(part for part in parts if part in looks[a] & looks[b])
-            for a, b in combinations(range(len(looks)), 2)
+            (self.names[a], self.names[b]): tuple(part for part in parts if part in appearances[a] & appearances[b])
+            for a, b in combinations(range(len(appearances)), 2)
         }
         return GrammarTable(parts, self.names, stands, shared)
 
@@ -180,10 +180,10 @@ class Grammar:
             Conjunctions none of which contains another, the smaller ones first.
         """
         own = self.tokens[self.names.index(token)]
-        others = [_look(other) for other in self.tokens if other.name != token]
+        others = [_appearances(other) for other in self.tokens if other.name != token]
         found: list[tuple[Part, ...]] = []
         for size in range(1, len(own.parts) + 1):
-            for conjunction in combinations([part.look for part in own.parts], size):
+            for conjunction in combinations([part.appearance for part in own.parts], size):
                 known = any(set(smaller) <= set(conjunction) for smaller in found)
                 if not known and not any(set(conjunction) <= other for other in others):
                     found.append(conjunction)
@@ -204,8 +204,8 @@ class Grammar:
                 )
 
 
-def _look(token: Token) -> frozenset[Part]:
-    return frozenset(part.look for part in token.parts)
+def _appearances(token: Token) -> frozenset[Part]:
+    return frozenset(part.appearance for part in token.parts)
 
 
 def _check_token(token: Token) -> None:

@@ -17,6 +17,7 @@ _FRAME = ("x", "y", "scale", "rotation")
 _WHOLE = ("light_x", "light_y", "ground_red", "ground_green", "ground_blue", "background", "blur", "noise")
 _SEEDS = ("background_seed", "noise_seed")
 _PIECE = ("x", "y", "radius", "angle", "red", "green", "blue")
+_PLACED = ("place_x", "place_y", "pose")
 _BOX = ("left", "top", "right", "bottom")
 
 
@@ -32,8 +33,10 @@ def latents_table(
     - `light_x`, `light_y` (change of light from the middle to an edge), `ground_red`, ..., `background` (amplitude of
       its coarsest octave), `blur` (standard deviation, share of the side), `noise`;
     - `background_seed`, `noise_seed`: of the background's texture and the noise;
-    - `part<k>_` for each part of the token (empty beyond its last): `look` (the part of the grammar, in words, the same
-      in all tokens that share it), `shape`, `x`, `y`, `radius` (shares of the side),
+    - `part<k>_` for each part of the token (empty beyond its last): `appearance` (the part of the grammar, in words,
+      the same in all tokens that share it), `place_x`, `place_y` (in the token's frame, as the grammar has it), `pose`
+      (degrees clockwise about its own centre, the smallest that looks the same), `shape`, `x`, `y`, `radius` (shares of
+      the side),
       `angle` (degrees clockwise), `red`, `green`, `blue`; `area`: what is seen of it, in pixels; `left`, `top`,
       `right`, `bottom`: the box of the pixels of which it fills a half or more, in pixels, the latter two beyond the
       last one; all 0 if there is none;
@@ -59,10 +62,12 @@ def latents_table(
     columns |= dict(zip(_WHOLE, scenes.wholes.T, strict=True))
     columns |= dict(zip(_SEEDS, scenes.seeds.T, strict=True))
     seen = _seen(scenes, size)
-    looks = [str(part.look) for part in grammar.tokens[grammar.names.index(token)].parts]
+    parts = grammar.tokens[grammar.names.index(token)].parts
     for number in range(grammar.arity):
-        look = looks[number] if number < len(looks) else None
-        columns[f"part{number}_look"] = pd.array([look] * len(scenes), dtype="string")
+        part = parts[number].appearance if number < len(parts) else None
+        columns[f"part{number}_appearance"] = pd.array([part and str(part)] * len(scenes), dtype="string")
+        placed = (*part.place, part.pose) if part else (np.nan,) * 3
+        columns |= {f"part{number}_{name}": float(value) for name, value in zip(_PLACED, placed, strict=True)}
         columns |= _piece(scenes, f"part{number}", scenes.clutter + number if number < scenes.parts else None)
         own = seen[:, number] if number < scenes.parts else np.full((len(scenes), 5), np.nan)
         columns |= {f"part{number}_{name}": own[:, k] for k, name in enumerate(("area", *_BOX))}

@@ -116,7 +116,8 @@ class TestTable:
     def test_every_factor_has_a_column(self):
         pieces = [*(f"part{k}" for k in range(3)), *(f"clutter{k}" for k in range(2)), "patch"]
         own = [f"{p}_{c}" for p in pieces for c in ("shape", "x", "y", "radius", "angle", "red", "green", "blue")]
-        seen = [f"part{k}_{c}" for k in range(3) for c in ("look", "area", "left", "top", "right", "bottom")]
+        known = ("appearance", "place_x", "place_y", "pose", "area", "left", "top", "right", "bottom")
+        seen = [f"part{k}_{c}" for k in range(3) for c in known]
         whole = "id split token label index x y scale rotation light_x light_y ground_red ground_green ground_blue"
         whole += " background blur noise background_seed noise_seed"
         found = table(MIXED, "two", [0], nuisances=Nuisances(clutter=2))
@@ -148,7 +149,9 @@ class TestTable:
         for token in MIXED.tokens:
             row = table(MIXED, token.name, [5], nuisances=still).iloc[0]
             for number, part in enumerate(token.parts):
-                assert row[f"part{number}_look"] == str(part)
+                assert row[f"part{number}_appearance"] == str(part)
+                placed = row[[f"part{number}_{name}" for name in ("place_x", "place_y", "pose")]]
+                assert tuple(placed) == (*part.place, part.appearance.pose)
                 assert row[f"part{number}_shape"] == part.shape
                 assert row[f"part{number}_x"] == pytest.approx(0.5 + part.place[0] / 3)
                 assert row[f"part{number}_y"] == pytest.approx(0.5 + part.place[1] / 3)
@@ -156,7 +159,7 @@ class TestTable:
                 assert row[f"part{number}_radius"] == pytest.approx(0.14)
             for number in range(len(token.parts), 3):
                 missing = row[[name for name in row.index if name.startswith(f"part{number}_")]]
-                assert len(missing) == 14
+                assert len(missing) == 17
                 assert missing.isna().all()
 
     def test_pieces_that_are_not_there_are_empty_and_the_others_are_full(self):
