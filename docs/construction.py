@@ -19,7 +19,7 @@ from lightning_emerge.analysis.recovery import Recovery, grammar_recovery
 from lightning_emerge.analysis.timeline import Event, draw_timeline, run_timeline, tell_time
 from lightning_emerge.figures.canvas import to_png
 from lightning_emerge.figures.curves import Band, Chart, Curve, Level, Line, draw_charts
-from lightning_emerge.sinks.arrays import open_run
+from lightning_emerge.store.read import open_run
 
 PICTURES = Path(__file__).parent / "pictures"
 MEASURES = ("part_auc", "part_filter_auc", "part_transfer")

@@ -65,4 +65,4 @@ from .schedules import Epochs as Epochs
 from .schedules import EverySteps as EverySteps
 from .schedules import LogSpaced as LogSpaced
 from .schedules import Schedule as Schedule
-from .sinks.arrays import open_run as open_run
+from .store.read import open_run as open_run

@@ -29,7 +29,7 @@ from PIL import Image
 
 import lightning_emerge as le
 from lightning_emerge.data.dataset import Exemplars
-from lightning_emerge.sinks.arrays import ArraySink
+from lightning_emerge.store.write import ArraySink
 
 SIDE = 16
 

@@ -169,7 +169,7 @@ def test_records_that_cannot_be_written_do_not_cost_the_run(make_data, make_mode
     def refuse(*arguments: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("lightning_emerge.sinks.arrays.ArraySink.write", refuse)
+    monkeypatch.setattr("lightning_emerge.store.write.ArraySink.write", refuse)
     trainer = make_trainer([le.FilterProbe()])
     with pytest.warns(UserWarning, match="ArraySink could not write step 0.*No space left"):
         trainer.fit(make_model(), datamodule=make_data())

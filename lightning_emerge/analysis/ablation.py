@@ -14,7 +14,7 @@ import xarray as xr
 
 from lightning_emerge.measures.chance import middle_range, p_value
 from lightning_emerge.measures.rivals import relabel_sets
-from lightning_emerge.sinks.arrays import open_run
+from lightning_emerge.store.read import open_run
 
 ALL = "all parts"
 """Name of the rows that are of all parts of a layer together."""

@@ -15,7 +15,7 @@ from lightning_emerge.figures.canvas import to_rgb
 from lightning_emerge.figures.curves import Chart, Curve, Line, Range
 from lightning_emerge.figures.exemplars import frame_block
 from lightning_emerge.figures.filters import kernel_colours
-from lightning_emerge.sinks.arrays import open_run
+from lightning_emerge.store.read import open_run
 
 _COLUMNS = 10
 _CHARTS: dict[str, tuple[str, Range]] = {

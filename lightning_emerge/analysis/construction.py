@@ -10,7 +10,7 @@ import pandas as pd
 from lightning_emerge.analysis.emergence_time import lead_time
 from lightning_emerge.analysis.order import Order, compare_order
 from lightning_emerge.analysis.timeline import Series, run_series, run_timeline
-from lightning_emerge.sinks.arrays import open_run
+from lightning_emerge.store.read import open_run
 
 ORDER = ("part", "pair", "conjunction")
 """What theory says comes first, and what later: simple features before those that are made of them.

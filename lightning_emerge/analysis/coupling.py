@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from lightning_emerge.figures.coupling import Graph, draw_graph
 from lightning_emerge.figures.curves import Chart, Curve, Line, Range, draw_charts
 from lightning_emerge.measures.coupling import KINDS, count_edges
-from lightning_emerge.sinks.arrays import open_run
+from lightning_emerge.store.read import open_run
 
 _SEED = 0  # of the search for communities
 _COUNT: Range = (0.0, None)

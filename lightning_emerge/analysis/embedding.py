@@ -23,7 +23,9 @@ from matplotlib.figure import Figure
 from lightning_emerge.figures.embedding import Journey, Panel, draw_journeys
 from lightning_emerge.measures.embedding import laid_over, principal_scores
 from lightning_emerge.records import Axis, FloatArray, Label, Measurement
-from lightning_emerge.sinks.arrays import STORE, ArraySink, open_run
+from lightning_emerge.store.layout import STORE
+from lightning_emerge.store.read import open_run
+from lightning_emerge.store.write import ArraySink
 
 _SIZE = 10.0  # half the side of the first picture, as UMAP has it
 _FIRST, _LATER = (500, 1.0), (400, 0.015)  # epochs, and how far a point moves in one at first

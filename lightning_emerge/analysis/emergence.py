@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 
 from lightning_emerge.figures.curves import Chart, Curve, Level, Line, draw_charts
 from lightning_emerge.records import FloatArray
-from lightning_emerge.sinks.arrays import STORE, open_run
+from lightning_emerge.store.layout import STORE
+from lightning_emerge.store.read import open_run
 
 
 def summarise_run(folder: str | Path) -> tuple[list[str], Figure | None]:

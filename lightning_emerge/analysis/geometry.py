@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from lightning_emerge.figures.curves import Chart, Curve, Level, Line, draw_charts
 from lightning_emerge.measures.cka import debiased_cka
 from lightning_emerge.measures.geometry import centred_gram
-from lightning_emerge.sinks.arrays import open_run
+from lightning_emerge.store.read import open_run
 
 
 def step_cka(folder: str | Path, layer: str) -> xr.DataArray:

@@ -11,7 +11,7 @@ import torch
 import xarray as xr
 
 from lightning_emerge.measures.auc import auc_interval
-from lightning_emerge.sinks.arrays import open_run
+from lightning_emerge.store.read import open_run
 
 _ERROR = 0.05
 

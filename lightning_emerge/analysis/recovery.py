@@ -19,7 +19,7 @@ from lightning_emerge.measures.coupling import KINDS
 from lightning_emerge.measures.detectors import best_detectors, detector_count
 from lightning_emerge.measures.parts import JOINT
 from lightning_emerge.measures.rivals import relabel_sets
-from lightning_emerge.sinks.arrays import open_run
+from lightning_emerge.store.read import open_run
 
 _MOST = 5040
 _RELABELLINGS = 999

@@ -17,9 +17,9 @@ from lightning_emerge.analysis.effects import LEAST, least_auc, least_change, le
 from lightning_emerge.analysis.emergence_time import LEVEL, SHARE, Emergence, emergence_time
 from lightning_emerge.analysis.recovery import grammar_recovery, shared_steps
 from lightning_emerge.figures.timeline import Row, draw_rows
-from lightning_emerge.sinks.arrays import open_run
-from lightning_emerge.sinks.layout import TIMELINE as FILE
-from lightning_emerge.sinks.storage import Folder
+from lightning_emerge.store.folder import Folder
+from lightning_emerge.store.layout import TIMELINE as FILE
+from lightning_emerge.store.read import open_run
 
 _ABOUT = (
     "The optimizer step at which each series left its baseline for good: where it had gone "

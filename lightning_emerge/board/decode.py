@@ -10,8 +10,6 @@ from numcodecs.zstd import Zstd  # pyright: ignore[reportMissingTypeStubs]
 
 from lightning_emerge.board.refusal import damaged
 
-DTYPES = {name: np.dtype(name).newbyteorder("<") for name in ("float16", "float32", "float64", "int64")}
-STRING = "string"
 _MAGIC = b"\x28\xb5\x2f\xfd"
 
 

@@ -8,8 +8,9 @@ from itertools import islice
 from typing import Any
 
 from lightning_emerge.board.refusal import damaged
-from lightning_emerge.sinks.places import is_url, open_place
-from lightning_emerge.sinks.regular import read_far, read_regular
+from lightning_emerge.store.format import head
+from lightning_emerge.store.places import is_url, open_place
+from lightning_emerge.store.regular import read_far, read_regular
 
 Stamp = tuple[Any, ...]
 """What changes when a file does."""
@@ -143,11 +144,6 @@ class Files:
         if not _within(real, self.root):
             raise damaged(f"{path} is a link that leads out of the log directory")
         return real
-
-
-def head(chunk: str) -> str:
-    """The name of a chunk as `Files.chunks` has it."""
-    return "/".join(chunk.split("/")[:2])
 
 
 def _within(path: str, folder: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from lightning_emerge.sinks.places import is_url, to_local
+from lightning_emerge.store.places import is_url, to_local
 
 
 def tensorboard_command(folder: str, port: int) -> list[str]:

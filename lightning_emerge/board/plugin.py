@@ -22,8 +22,8 @@ from lightning_emerge.board.lanes import Lanes
 from lightning_emerge.board.refusal import RefusedError
 from lightning_emerge.board.runs import Runs
 from lightning_emerge.board.store import Store
-from lightning_emerge.sinks.layout import BOARD as NAME
-from lightning_emerge.sinks.places import is_url
+from lightning_emerge.sinks.names import BOARD as NAME
+from lightning_emerge.store.places import is_url
 
 _WEB = Path(__file__).parent / "web"
 _SLOW = ("/run", "/series", "/points")

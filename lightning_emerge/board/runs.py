@@ -13,7 +13,8 @@ from lightning_emerge.board.cache import Cache
 from lightning_emerge.board.files import Files, Stamp
 from lightning_emerge.board.refusal import RefusedError, damaged
 from lightning_emerge.board.store import Numbers, Store
-from lightning_emerge.sinks.layout import STORE, THUMBNAIL_TABLE, THUMBNAILS, TIMELINE
+from lightning_emerge.store.format import METADATA
+from lightning_emerge.store.layout import STORE, THUMBNAIL_TABLE, THUMBNAILS, TIMELINE
 
 _MOST_RUNS, _KEPT = 1000, 24 << 20
 _MOST_SPRITE, _MOST_JSON = 1 << 25, 1 << 22
@@ -93,7 +94,7 @@ class Runs:
             RefusedError: if there is no such run, or its records are damaged.
         """
         place = self.place(name)
-        stamp = place.files.stamp(path := f"{place.path(STORE)}/zarr.json")
+        stamp = place.files.stamp(path := f"{place.path(STORE)}/{METADATA}")
         if stamp is None:
             raise damaged(f"there is no {path}")
         with self._lock:

@@ -10,7 +10,7 @@ from tensorboard import default, main_lib, program
 from tensorboard.plugins.base_plugin import FlagsError
 
 from lightning_emerge.board.loader import EmergeLoader
-from lightning_emerge.sinks.layout import BOARD
+from lightning_emerge.sinks.names import BOARD
 
 
 class _Server(program.WerkzeugServer):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from math import isfinite, prod
@@ -15,51 +13,23 @@ import numpy as np
 import numpy.typing as npt
 
 from lightning_emerge.board.cache import Cache
-from lightning_emerge.board.decode import DTYPES, STRING, decode_numbers, decode_strings
-from lightning_emerge.board.files import Files, Stamp, head
+from lightning_emerge.board.decode import decode_numbers, decode_strings
+from lightning_emerge.board.files import Files, Stamp
 from lightning_emerge.board.refusal import damaged
-from lightning_emerge.board.taken import read_taken
-from lightning_emerge.sinks.format import is_whole
-from lightning_emerge.sinks.regular import parse_json
+from lightning_emerge.store.format import (
+    METADATA,
+    TAKEN,
+    Array,
+    count_looks,
+    find_missing_step,
+    parse_arrays,
+    parse_group,
+    read_taken,
+)
 
-_METADATA = "zarr.json"
-_MOST_METADATA, _MOST_CHUNK, _MOST_LABELS, _MOST_STEPS = 1 << 23, 1 << 28, 1 << 24, 1_000_000
-_MOST_ARRAYS, _MOST_POSITIONS = 2000, 1_000_000
-_NAME = re.compile(r"[^/\\\x00-\x1f]{1,255}")
+_MOST_METADATA, _MOST_CHUNK, _MOST_LABELS, _MOST_POSITIONS = 1 << 23, 1 << 28, 1 << 24, 1_000_000
 
 Numbers = npt.NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Array:
-    """One array of a store, as its metadata have it.
-
-    Attributes:
-        name: of its folder.
-        shape: of the whole array.
-        axes: names of its dimensions.
-        dtype: of its values; None for strings.
-        packed: whether its chunks are compressed.
-        attributes: what was written beside it.
-        separator: what stands between the numbers in a chunk's name.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    axes: tuple[str, ...]
-    dtype: np.dtype[Any] | None
-    packed: bool
-    attributes: Mapping[str, Any]
-    separator: str
-
-    @property
-    def rest(self) -> tuple[int, ...]:
-        """Shape without the first axis."""
-        return self.shape[1:]
-
-    def chunk(self, number: int) -> str:
-        """Path of a chunk in the array's folder."""
-        return self.separator.join(["c", str(number), *("0" for _ in self.rest)])
 
 
 class Store:
@@ -79,27 +49,20 @@ class Store:
         self._files, self._path, self._cache = files, path, cache
         self.key = (files.root, path)
         self._lock, self._taken, self._labels = Lock(), dict[str, dict[int, Stamp]](), dict[str, Sequence[Any]]()
-        raw = files.read(f"{path}/{_METADATA}", _MOST_METADATA)
-        root = _read_json(raw)
-        attributes = root.get("attributes")
-        if not isinstance(attributes, dict) or attributes.get("package") != "lightning_emerge":
-            raise damaged("lightning_emerge did not write them")
-        if not is_whole(raw, root):
-            raise damaged("their metadata were changed since they were written")
+        raw = files.read(f"{path}/{METADATA}", _MOST_METADATA)
         try:
-            found = _parse_all(root["consolidated_metadata"]["metadata"])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise damaged(f"their metadata are incomplete ({error})") from error
-        self.arrays = found
-        self.looks = _count_looks(found)
-        self._told = read_taken(attributes.get("taken"), self.looks)
+            attributes, self.arrays = _parse(raw)
+            self.looks = count_looks(self.arrays)
+            self._told = read_taken(attributes.get(TAKEN), self.looks)
+        except ValueError as error:
+            raise damaged(str(error)) from error
         self._coordinates = str(attributes.get("coordinates", "")).split()
         self._compare_looks()
 
     @cached_property
     def measures(self) -> dict[str, Array]:
         """What was measured, by name."""
-        return {name: array for name, array in self.arrays.items() if array.axes[0] == "step" and name != "step"}
+        return {name: array for name, array in self.arrays.items() if array.stepped and name != "step"}
 
     @cached_property
     def steps(self) -> list[int]:
@@ -165,7 +128,7 @@ class Store:
 
     def _read_labels(self, axis: str) -> Sequence[Any]:
         array = self.arrays.get(axis)
-        if array is None or array.axes[0] == "step":
+        if array is None or array.stepped:
             return range(self._size(axis))
         whole, size = self._told is not None, array.shape[0]
         if array.dtype is not None:
@@ -195,13 +158,9 @@ class Store:
 
     def _compare_looks(self) -> None:
         """Refuses to look for more steps than there are files of."""
-        steps = self.arrays["step"]
         found = self._files.chunks(f"{self._path}/step")
-        first = 1 if self._told is None else 0  # version 0.1.0 wrote no chunk for a step 0
-        missing = self.looks > len(found) + 1 or any(
-            head(steps.chunk(look)) not in found for look in range(first, self.looks)
-        )
-        if missing:
+        path = self.arrays["step"].chunk
+        if find_missing_step(path, self.looks, found, all_written=self._told is not None) is not None:
             raise damaged(f"they say that there are {self.looks} looks, and the steps of some are missing")
 
     def _step(self, number: int) -> int:
@@ -229,76 +188,15 @@ class Store:
             return None
 
 
-def _read_json(raw: bytes) -> dict[str, Any]:
-    try:
-        found = parse_json(raw)
-    except ValueError as error:
-        raise damaged(f"their metadata are no JSON ({error})") from error
-    if not isinstance(found, dict):
-        raise damaged("their metadata are no JSON object")
-    return found
-
-
-def _parse_all(members: Mapping[str, Any]) -> dict[str, Array]:
-    if len(members) > _MOST_ARRAYS:
-        raise damaged(f"they have {len(members)} arrays, of {_MOST_ARRAYS} at most")
-    return {name: _parse(name, meta) for name, meta in members.items()}
-
-
-def _parse(name: str, meta: Any) -> Array:
-    if not _NAME.fullmatch(name) or name in (".", ".."):
-        raise damaged("an array has a name that no folder has")
-    shape = tuple(meta["shape"])
-    chunk = tuple(meta["chunk_grid"]["configuration"]["chunk_shape"])
-    axes = tuple(meta["dimension_names"])
-    codecs = [codec["name"] for codec in meta["codecs"]]
-    kind = meta["data_type"]
-    if not shape or not all(type(size) is int and size >= 0 for size in shape) or len(axes) != len(shape):
-        raise damaged(f"{name} has the shape {str(shape)[:80]} and the axes {str(axes)[:80]}")
-    stepped = axes[0] == "step"
-    if chunk != tuple(max(1, size) for size in ((1, *shape[1:]) if stepped else shape)):
-        raise damaged(f"{name} has chunks of {str(chunk)[:80]} for a shape of {str(shape)[:80]}")
-    if codecs not in ([serial := "vlen-utf8" if kind == STRING else "bytes"], [serial, "zstd"]):
-        raise damaged(f"{name} is stored as {str(codecs)[:80]}, which the board does not read")
-    if kind != STRING and (kind not in DTYPES or _big_endian(meta)):
-        raise damaged(f"{name} is of the type {str(kind)[:80]}, which the board does not read")
-    dtype = DTYPES.get(kind)
-    _check_size(name, shape[1:] if stepped else shape, dtype)
-    return Array(name, shape, axes, dtype, "zstd" in codecs, dict(meta.get("attributes", {})), _separator(name, meta))
-
-
-def _separator(name: str, meta: Any) -> str:
-    keys = meta["chunk_key_encoding"]
-    separator = keys["configuration"]["separator"]
-    if keys["name"] != "default" or separator not in (".", "/"):
-        raise damaged(f"{name} names its chunks as {str(keys)[:80]}, which the board does not read")
-    return separator
-
-
-def _big_endian(meta: Any) -> bool:
-    return any(codec.get("configuration", {}).get("endian") == "big" for codec in meta["codecs"])
-
-
-def _check_size(name: str, shape: tuple[int, ...], dtype: np.dtype[Any] | None) -> None:
-    if prod(shape) * (dtype.itemsize if dtype else 4) > _MOST_CHUNK:
-        raise damaged(f"{name} says that it has {prod(shape)} values a step, which are too many")
-
-
-def _count_looks(arrays: Mapping[str, Array]) -> int:
-    """How many looks there are, if all arrays agree about that and about their axes."""
-    steps = arrays.get("step")
-    if steps is None or steps.shape[0] > _MOST_STEPS or steps.axes != ("step",) or steps.dtype != DTYPES["int64"]:
-        raise damaged("they do not say at which steps they were taken")
-    sizes = {name: array.shape[0] for name, array in arrays.items() if array.axes == (name,)}
-    for array in arrays.values():
-        if array.dtype is None and len(array.shape) != 1:
-            raise damaged(f"{array.name} holds text in more than one dimension")
-        if array.axes[0] == "step" and array.name != "step" and (array.dtype is None or array.dtype.kind != "f"):
-            raise damaged(f"{array.name} holds no floating-point numbers")
-        for axis, size in zip(array.axes, array.shape, strict=True):
-            if sizes.get(axis, size) != size:
-                raise damaged(f"{array.name} has {size} positions along {axis}, which has {sizes[axis]}")
-    return steps.shape[0]
+def _parse(raw: bytes) -> tuple[Mapping[str, Any], dict[str, Array]]:
+    """The attributes of a store, and its arrays."""
+    root = parse_group(raw)
+    found = parse_arrays(root)
+    for array in found.values():
+        values = prod(array.rest if array.stepped else array.shape)
+        if values * (array.dtype.itemsize if array.dtype else 4) > _MOST_CHUNK:
+            raise ValueError(f"{array.name} says that it has {values} values a step, which are too many")
+    return root["attributes"], found
 
 
 def _plain(value: float) -> float | None:

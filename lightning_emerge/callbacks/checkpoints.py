@@ -24,7 +24,7 @@ from lightning_emerge.engine.endings import attend, saving
 from lightning_emerge.engine.lightning_private import count_logged, restore_logged
 from lightning_emerge.probe import probes_of
 from lightning_emerge.schedules import LogSpaced, Schedule
-from lightning_emerge.sinks.places import is_url, to_local
+from lightning_emerge.store.places import is_url, to_local
 
 LAST = "last.ckpt"
 _KEY = "lightning_emerge"

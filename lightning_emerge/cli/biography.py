@@ -10,7 +10,7 @@ from lightning_emerge.cli.errors import PlainParser, forgive
 from lightning_emerge.cli.folders import make_folder
 from lightning_emerge.figures.biography import draw_biography
 from lightning_emerge.figures.canvas import to_png
-from lightning_emerge.sinks.storage import Folder
+from lightning_emerge.store.folder import Folder
 
 
 def draw(arguments: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from lightning_emerge.board.launch import tensorboard_command
 from lightning_emerge.cli.errors import PlainParser, UserError
-from lightning_emerge.sinks.places import open_place
+from lightning_emerge.store.places import open_place
 
 
 def open_board(arguments: Sequence[str]) -> NoReturn:

@@ -15,7 +15,8 @@ from lightning_emerge.engine.lightning_private import version_of
 from lightning_emerge.engine.session import find_bank, find_budget, refuse_sharding
 from lightning_emerge.models.classifier import TokenClassifier
 from lightning_emerge.probe import Probe, probes_of
-from lightning_emerge.sinks.arrays import STORE, check_store
+from lightning_emerge.store.claim import check_store
+from lightning_emerge.store.layout import STORE
 
 
 def check_strategy(settings: Any) -> None:

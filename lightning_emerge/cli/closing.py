@@ -19,8 +19,8 @@ from lightning_emerge.engine.pictures import keep_picture
 from lightning_emerge.engine.session import find_bank
 from lightning_emerge.probe import probes_of
 from lightning_emerge.probes.embedding import EmbeddingProbe
-from lightning_emerge.sinks.places import is_url, to_local
 from lightning_emerge.sinks.tensorboard import TensorBoardSink, tensorboard_sinks
+from lightning_emerge.store.places import is_url, to_local
 
 
 def close_fit(trainer: Trainer, folder: str, seconds: float) -> None:

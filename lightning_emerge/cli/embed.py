@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from lightning_emerge.analysis.embedding import draw_embedding, embed_run
 from lightning_emerge.cli.errors import PlainParser, UserError, forgive
 from lightning_emerge.figures.canvas import to_png
-from lightning_emerge.sinks.storage import Folder
+from lightning_emerge.store.folder import Folder
 
 
 def embed(arguments: Sequence[str]) -> None:

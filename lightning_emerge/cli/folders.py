@@ -12,8 +12,8 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from lightning_emerge.cli.errors import UserError
 from lightning_emerge.engine.lightning_private import give_version, version_of
-from lightning_emerge.sinks.places import is_url, to_local
-from lightning_emerge.sinks.storage import Folder, Lock
+from lightning_emerge.store.folder import Folder, Lock
+from lightning_emerge.store.places import is_url, to_local
 
 
 def make_folder(folder: Path) -> None:
@@ -98,8 +98,3 @@ def lock_run(folder: str) -> Lock | None:
         if not os.access(folder, os.W_OK):
             raise
         return None  # only the folder itself can be written, as in a container
-    except BlockingIOError:
-        raise ValueError(
-            f"One run at a time writes to a folder; another is writing {folder} now. Wait for it, or give this one "
-            "another with --trainer.logger.init_args.version."
-        ) from None

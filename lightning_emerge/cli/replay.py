@@ -24,9 +24,10 @@ from lightning_emerge.engine.replay import list_checkpoints, load_weights, repla
 from lightning_emerge.engine.session import find_bank
 from lightning_emerge.engine.thumbnails import keep_thumbnails
 from lightning_emerge.probe import Probe, probes_of
-from lightning_emerge.sinks.arrays import STORE, ArraySink
-from lightning_emerge.sinks.places import is_url
 from lightning_emerge.sinks.tensorboard import TensorBoardSink
+from lightning_emerge.store.layout import STORE
+from lightning_emerge.store.places import is_url
+from lightning_emerge.store.write import ArraySink
 
 _ABOUT = (
     "Look with a configuration's probes at the checkpoints of a run. A configuration is a program: what it names is "

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from lightning_emerge.cli.errors import PlainParser, UserError, forgive
 from lightning_emerge.report.make import make_report
 from lightning_emerge.report.write import check_folder, write_report
-from lightning_emerge.sinks.places import is_url
+from lightning_emerge.store.places import is_url
 
 
 def report_on(arguments: Sequence[str]) -> None:

@@ -19,8 +19,8 @@ from lightning_emerge.cli.troubles import say_other_network
 from lightning_emerge.engine.checkpoints import find_mismatch, read_checkpoint
 from lightning_emerge.engine.lightning_private import find_requeued, give_version, version_of
 from lightning_emerge.models.classifier import TokenClassifier
-from lightning_emerge.sinks.arrays import STORE
-from lightning_emerge.sinks.places import is_url
+from lightning_emerge.store.layout import STORE
+from lightning_emerge.store.places import is_url
 
 _FOUND = "LIGHTNING_EMERGE_LAST"
 """Where a process tells those that it starts from which checkpoint all resume."""

@@ -23,8 +23,8 @@ from lightning_emerge.cli.resuming import check_checkpoint, find_checkpoint
 from lightning_emerge.cli.troubles import guard
 from lightning_emerge.engine.checkpoints import read_checkpoint, take_literally
 from lightning_emerge.engine.endings import attach, attend, watching
-from lightning_emerge.sinks.predictions import write_predictions
-from lightning_emerge.sinks.storage import Folder
+from lightning_emerge.store.folder import Folder
+from lightning_emerge.store.predictions import write_predictions
 
 _DESCRIPTION = (
     "Train a network and watch how it comes to know what it knows. `lightning board DIR` opens the runs; "

@@ -10,7 +10,7 @@ from lightning.pytorch.loggers import Logger
 
 from lightning_emerge.cli.errors import UserError
 from lightning_emerge.cli.folders import is_local
-from lightning_emerge.sinks.places import to_local
+from lightning_emerge.store.places import to_local
 
 
 def guard(run: Callable[[], object], loggers: Sequence[Logger]) -> None:

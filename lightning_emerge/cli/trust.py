@@ -19,8 +19,8 @@ from jsonargparse._common import parsing_settings
 
 from lightning_emerge.cli.errors import UserError
 from lightning_emerge.cli.parser import Parser
-from lightning_emerge.sinks.layout import STORE
-from lightning_emerge.sinks.regular import parse_yaml, read_regular
+from lightning_emerge.store.layout import STORE
+from lightning_emerge.store.regular import parse_yaml, read_regular
 
 PACKAGES = ("lightning_emerge", "lightning", "torch", "torchvision")
 HELP = (
@@ -33,7 +33,7 @@ _MADE_OF = {"torch": ("nn", "optim", "utils"), "torch.utils": ("data",)}
 """Of torch, what networks and data are made of; its other modules compile, load, download and start processes."""
 _FUNCTIONS = "torch._C._nn"  # of torch.nn.functional
 _OTHERS = (
-    *(f"lightning_emerge.{room}" for room in ("__main__", "analysis", "board", "cli", "engine", "sinks")),
+    *(f"lightning_emerge.{room}" for room in ("__main__", "analysis", "board", "cli", "engine", "sinks", "store")),
     *(f"lightning.fabric.{room}" for room in ("cli", "fabric", "utilities")),
     *(f"lightning.pytorch.{room}" for room in ("cli", "core.saving", "serve", "trainer", "tuner", "utilities")),
     "lightning.pytorch.core.module.LightningModule.load_from_checkpoint",

@@ -25,7 +25,7 @@ from lightning.pytorch import Trainer
 from torch import nn
 
 from lightning_emerge.engine.endings import saving
-from lightning_emerge.sinks.places import is_url, open_place, to_local
+from lightning_emerge.store.places import is_url, open_place, to_local
 
 _PART = re.compile(r"\.[^/]+\.ckpt\.[0-9a-f]{16}\.part")
 """What a checkpoint is called until it is whole: a name that nobody can know in advance."""

@@ -37,9 +37,9 @@ from lightning_emerge.engine.passes import Kinds, ask, ask_all, pass_bank, troub
 from lightning_emerge.engine.writer import Findings, Writer
 from lightning_emerge.records import Capture, Measurement, Needs, Past, Record, StimulusBank, check_declared
 from lightning_emerge.schedules import Schedule
-from lightning_emerge.sinks.arrays import ArraySink
-from lightning_emerge.sinks.checks import Known
 from lightning_emerge.sinks.tensorboard import TensorBoardSink
+from lightning_emerge.store.checks import Known
+from lightning_emerge.store.write import ArraySink
 
 PAST = "lightning_emerge_probes"
 """Where a checkpoint has what `Conductor.remember` gave."""

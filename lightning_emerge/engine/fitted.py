@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from lightning_emerge.engine.costs import Costs
-from lightning_emerge.sinks.storage import Folder
+from lightning_emerge.store.folder import Folder
 
 FIT = "fit.json"
 _PACKAGES = ("lightning_emerge", "torch", "torchvision", "lightning", "numpy", "zarr", "xarray", "umap-learn")

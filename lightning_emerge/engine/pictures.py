@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 
 from lightning_emerge.figures.canvas import to_pixels
 from lightning_emerge.sinks.png import encode_png
-from lightning_emerge.sinks.storage import Folder
 from lightning_emerge.sinks.tensorboard import tensorboard_sinks
+from lightning_emerge.store.folder import Folder
 
 
 @contextmanager

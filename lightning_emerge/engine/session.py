@@ -23,8 +23,9 @@ from lightning_emerge.engine.fitted import keep_fit
 from lightning_emerge.engine.thumbnails import keep_thumbnails
 from lightning_emerge.records import StimulusBank
 from lightning_emerge.schedules import Schedule
-from lightning_emerge.sinks.arrays import STORE, ArraySink
 from lightning_emerge.sinks.tensorboard import tensorboard_sinks
+from lightning_emerge.store.layout import STORE
+from lightning_emerge.store.write import ArraySink
 
 UNWRITTEN = "lightning_emerge_unwritten"
 """Where a checkpoint has the names of probes whose look at its step is not in the records yet."""

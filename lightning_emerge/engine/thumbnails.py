@@ -10,9 +10,9 @@ from torch.nn.functional import interpolate
 
 from lightning_emerge.figures.canvas import mosaic, to_rgb
 from lightning_emerge.records import StimulusBank
-from lightning_emerge.sinks.layout import THUMBNAIL_TABLE, THUMBNAILS
 from lightning_emerge.sinks.png import encode_png
-from lightning_emerge.sinks.storage import Folder
+from lightning_emerge.store.folder import Folder
+from lightning_emerge.store.layout import THUMBNAIL_TABLE, THUMBNAILS
 
 _SIDE = 64
 

@@ -19,8 +19,8 @@ from lightning_emerge.engine.costs import WAIT, WRITE, Costs
 from lightning_emerge.figures.canvas import to_pixels
 from lightning_emerge.figures.frames import give_back
 from lightning_emerge.records import Measurement, Pixels
-from lightning_emerge.sinks.arrays import ArraySink
 from lightning_emerge.sinks.tensorboard import TensorBoardSink
+from lightning_emerge.store.write import ArraySink
 
 _WAITING = 4
 _LAST, _END = 5.0, 30.0

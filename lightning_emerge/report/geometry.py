@@ -26,8 +26,9 @@ from lightning_emerge.report.overlay import (
     to_chart,
 )
 from lightning_emerge.report.runs import Run, words
-from lightning_emerge.sinks.arrays import STORE, open_run
-from lightning_emerge.sinks.storage import Folder
+from lightning_emerge.store.folder import Folder
+from lightning_emerge.store.layout import STORE
+from lightning_emerge.store.read import open_run
 
 _SHAPE = {
     "distance_ratio": ("Distance within tokens over that between", None),

@@ -12,10 +12,11 @@ from typing import Any
 import xarray as xr
 
 from lightning_emerge.engine.fitted import FIT
-from lightning_emerge.sinks.arrays import STORE, open_run
-from lightning_emerge.sinks.places import is_url
-from lightning_emerge.sinks.regular import parse_json, parse_yaml, read_within
-from lightning_emerge.sinks.storage import Folder
+from lightning_emerge.store.folder import Folder
+from lightning_emerge.store.layout import STORE
+from lightning_emerge.store.places import is_url
+from lightning_emerge.store.read import open_run
+from lightning_emerge.store.regular import parse_json, parse_yaml, read_within
 
 CONFIG = "config.yaml"
 _MOST = {CONFIG: 1 << 18, FIT: 1 << 20}

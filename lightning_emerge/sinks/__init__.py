@@ -1,1 +1,1 @@
-"""Sinks: the only input and output of results."""
+"""Sinks: TensorBoard and other loggers, beside the store the only output of results."""

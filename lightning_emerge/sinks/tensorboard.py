@@ -20,7 +20,7 @@ from torch.utils.tensorboard.writer import SummaryWriter
 
 from lightning_emerge.records import Axis, FloatArray, Measurement, Pixels
 from lightning_emerge.sinks.events import write_values
-from lightning_emerge.sinks.layout import BOARD
+from lightning_emerge.sinks.names import BOARD
 from lightning_emerge.sinks.png import encode_png
 
 _POSITIVE = 1e-12 * 1.1 ** np.arange(774)

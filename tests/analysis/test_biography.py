@@ -12,7 +12,7 @@ from lightning_emerge.cli import main
 from lightning_emerge.figures.biography import draw_biography
 from lightning_emerge.figures.canvas import to_pixels
 from lightning_emerge.records import Axis, Measurement
-from lightning_emerge.sinks.arrays import ArraySink
+from lightning_emerge.store.write import ArraySink
 
 LAYERS, TOKENS = ("conv1", "conv2"), ("dax", "wug")
 STEPS = (0, 1, 2, 5, 10, 20, 50)

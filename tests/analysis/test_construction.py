@@ -12,7 +12,7 @@ import lightning_emerge as le
 from lightning_emerge.analysis.construction import construction_leads, construction_order
 from lightning_emerge.analysis.recovery import grammar_recovery
 from lightning_emerge.measures.rivals import rival_sets
-from lightning_emerge.sinks.arrays import ArraySink
+from lightning_emerge.store.write import ArraySink
 
 STEPS = [*range(12), *range(12, 60, 3)]
 LAYERS = ("conv1_1", "conv1_2", "fc1")

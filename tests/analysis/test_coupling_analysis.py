@@ -12,7 +12,7 @@ import lightning_emerge as le
 from lightning_emerge.analysis.coupling import describe_graph, draw_run_couplings, draw_run_graph
 from lightning_emerge.figures.canvas import to_pixels
 from lightning_emerge.measures.coupling import KINDS
-from lightning_emerge.sinks.arrays import ArraySink
+from lightning_emerge.store.write import ArraySink
 
 PAIRS = le.Axis("pair", ["a > b", "b > c"], notes={"filters_out": [4, 3], "filters_in": [4, 4]})
 SQUARE = (PAIRS, le.Axis("filter_out", range(4)), le.Axis("filter_in", range(4)))

@@ -12,7 +12,7 @@ from sklearn.manifold import trustworthiness
 
 import lightning_emerge as le
 from lightning_emerge.analysis.embedding import align_components, align_umap
-from lightning_emerge.sinks.arrays import ArraySink
+from lightning_emerge.store.write import ArraySink
 
 LABELS = np.arange(120) % 4
 

@@ -9,7 +9,7 @@ import pytest
 
 from lightning_emerge.analysis.emergence import draw_emergence, summarise_run
 from lightning_emerge.records import Axis, Measurement
-from lightning_emerge.sinks.arrays import ArraySink
+from lightning_emerge.store.write import ArraySink
 
 NAN = float("nan")
 

@@ -16,7 +16,7 @@ from lightning_emerge.analysis.timeline import run_timeline
 from lightning_emerge.measures.geometry import deal_folds
 from lightning_emerge.measures.parts import best_filter_auc
 from lightning_emerge.records import Axis, Measurement
-from lightning_emerge.sinks.arrays import ArraySink
+from lightning_emerge.store.write import ArraySink
 
 FEW = [0, 30, 40, 53, 71, 94, 133, 178, 237, 316, 422, 562, 624]
 """The looks of configs/vgg5.yaml."""

@@ -12,7 +12,7 @@ import torch
 import lightning_emerge as le
 from lightning_emerge.measures.cka import debiased_cka
 from lightning_emerge.measures.geometry import layer_geometry
-from lightning_emerge.sinks.arrays import ArraySink
+from lightning_emerge.store.write import ArraySink
 
 LABELS = torch.arange(15) % 3
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import lightning_emerge as le
-from lightning_emerge.sinks.arrays import ArraySink
+from lightning_emerge.store.write import ArraySink
 
 NAMES = ("ring", "bar", "ring left of bar (b)")
 NOTES = {

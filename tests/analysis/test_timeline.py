@@ -11,7 +11,7 @@ import pytest
 from lightning_emerge.analysis.timeline import FILE, draw_timeline, run_series, run_timeline, write_timeline
 from lightning_emerge.figures.canvas import to_pixels
 from lightning_emerge.records import Axis, Measurement
-from lightning_emerge.sinks.arrays import ArraySink
+from lightning_emerge.store.write import ArraySink
 
 STEPS = [*range(12), *range(12, 60, 3)]
 TOKEN = Axis("token", ["dax", "wug"])

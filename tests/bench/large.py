@@ -13,8 +13,8 @@ import numpy as np
 import zarr
 
 import lightning_emerge as le
-from lightning_emerge.sinks.arrays import ArraySink
-from lightning_emerge.sinks.format import TAKEN, seal
+from lightning_emerge.store.format import TAKEN, seal
+from lightning_emerge.store.write import ArraySink
 
 LOOKS, LAYERS, STIMULI, RUNS = 500, 16, 250, 50
 _TOKENS = ("dax", "wug", "blick", "fep", "toma")

@@ -22,8 +22,8 @@ from numcodecs.zstd import Zstd
 import lightning_emerge as le
 from lightning_emerge.board.runs import Runs
 from lightning_emerge.board.store import Store
-from lightning_emerge.sinks.arrays import ArraySink
-from lightning_emerge.sinks.format import seal
+from lightning_emerge.store.format import seal
+from lightning_emerge.store.write import ArraySink
 
 RUN = "first/version_0"
 SECRET = b"what nobody may read"

@@ -10,7 +10,7 @@ import pytest
 
 import lightning_emerge as le
 from lightning_emerge.board.plugin import find_folders
-from lightning_emerge.sinks.arrays import ArraySink
+from lightning_emerge.store.write import ArraySink
 
 RUN = "first/version_0"
 

@@ -8,7 +8,7 @@ import pytest
 
 import lightning_emerge as le
 from lightning_emerge.cli import main
-from lightning_emerge.sinks.arrays import ArraySink
+from lightning_emerge.store.write import ArraySink
 
 SMOKE = str(Path(__file__).parents[2] / "configs" / "smoke.yaml")
 SMALL = [

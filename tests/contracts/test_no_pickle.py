@@ -161,7 +161,7 @@ def _v3_array(store: Path, trap: Path) -> None:
 def with_records(store: Path) -> None:
     import numpy as np
 
-    from lightning_emerge.sinks.arrays import ArraySink
+    from lightning_emerge.store.write import ArraySink
 
     sink = ArraySink(store, None)
     sink.write(0, [le.Measurement("thing", np.zeros(()), (), 0)])

@@ -153,7 +153,7 @@ def test_a_probe_written_later_looks_at_a_run_that_is_over(live, tmp_path, monke
 def test_steps_are_those_of_the_files_and_schedules_do_not_matter(tmp_path, make_data):
     from lightning_emerge.engine.conductor import Sinks
     from lightning_emerge.engine.replay import list_checkpoints, replay
-    from lightning_emerge.sinks.arrays import ArraySink
+    from lightning_emerge.store.write import ArraySink
 
     data = make_data()
     data.setup("fit")

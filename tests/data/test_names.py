@@ -21,7 +21,7 @@ from lightning_emerge.data.grammar.files import write_grammar
 from lightning_emerge.data.grammar.tokens import DEFAULT_GRAMMAR
 from lightning_emerge.data.names import MOST, check_token, file_id
 from lightning_emerge.records import StimulusBank
-from lightning_emerge.sinks.predictions import write_predictions
+from lightning_emerge.store.predictions import write_predictions
 
 RULE = "A token's name is 1 to 200 bytes of UTF-8 without control characters; got "
 WRONG = ["", "x" * (MOST + 1), "猫" * 67, "a\0b", "caf\udce9", "two\nlines", "a\tb", "\x85", "\u2028"]

@@ -25,8 +25,8 @@ from matplotlib.figure import Figure
 import lightning_emerge as le
 from lightning_emerge.engine import artist
 from lightning_emerge.figures.canvas import new_figure
-from lightning_emerge.sinks.format import rows_of
-from lightning_emerge.sinks.storage import Folder
+from lightning_emerge.store.folder import Folder
+from lightning_emerge.store.format import rows_of
 
 STEPS = 6
 

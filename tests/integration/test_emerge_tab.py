@@ -23,7 +23,7 @@ from children import started
 from playwright.sync_api import Browser, FrameLocator, Locator, Page, expect
 
 import lightning_emerge as le
-from lightning_emerge.sinks.arrays import ArraySink
+from lightning_emerge.store.write import ArraySink
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 60_000

@@ -16,7 +16,7 @@ import lightning_emerge as le
 from lightning_emerge.capture import open_network, run_bank
 from lightning_emerge.figures.canvas import to_pixels
 from lightning_emerge.measures.parts import Features, features_of
-from lightning_emerge.sinks.arrays import ArraySink
+from lightning_emerge.store.write import ArraySink
 
 EACH = 8
 

@@ -22,7 +22,7 @@ from lightning_emerge.report.filters import choose_filters
 from lightning_emerge.report.make import SECTIONS, make_report
 from lightning_emerge.report.overlay import mean_of, spread
 from lightning_emerge.report.runs import read_runs
-from lightning_emerge.sinks.arrays import ArraySink
+from lightning_emerge.store.write import ArraySink
 
 NAN = float("nan")
 MANY = (0, 1, 2, 3, 5, 7, 10, 12, 15, 20, 25, 30, 40, 50)

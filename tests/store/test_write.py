@@ -23,10 +23,13 @@ from children import started
 from zarr.storage import LocalStore
 
 from lightning_emerge.records import Axis, FloatArray, Measurement
-from lightning_emerge.sinks import arrays
-from lightning_emerge.sinks.arrays import STORE, ArraySink, check_store, open_run
-from lightning_emerge.sinks.format import seal
-from lightning_emerge.sinks.storage import Folder
+from lightning_emerge.store import encode, write
+from lightning_emerge.store.claim import check_store
+from lightning_emerge.store.folder import Folder
+from lightning_emerge.store.format import seal
+from lightning_emerge.store.layout import STORE
+from lightning_emerge.store.read import open_run
+from lightning_emerge.store.write import ArraySink
 
 NAN = float("nan")
 LAYER = Axis("layer", ["conv1_1", "fc1"])
@@ -89,6 +92,7 @@ def test_xarray_reads_dimensions_coordinates_notes_and_units(store):
         "source": "SomeProbe",
         "long_name": "About rdm",
         "version": version("lightning_emerge"),
+        "scale": "linear",
     }
     assert records.bin.attrs["units"] == "log10 of the magnitude"
     assert records.step.attrs["units"] == "optimizer steps"
@@ -370,7 +374,7 @@ def test_a_run_that_was_killed_is_shown_whole_when_it_goes_on(store, tmp_path):
 
 def test_a_store_of_an_earlier_version_is_gone_on_with(store, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(arrays, "_KEYS", {"name": "default", "separator": "/"})
+        patch.setattr(encode, "KEYS", {"name": "default", "separator": "/"})
         with closing(ArraySink(store, None)) as sink:
             for step in range(4):
                 sink.write(step, [ratio(step), rdm(step)])
@@ -616,7 +620,7 @@ def test_a_check_touches_no_file(store, monkeypatch):
 
 _HOLDS = """
 import sys, time
-from lightning_emerge.sinks.arrays import ArraySink
+from lightning_emerge.store.write import ArraySink
 sink = ArraySink(sys.argv[1], 0)
 print("holds", flush=True)
 time.sleep(60)
@@ -902,14 +906,14 @@ def test_a_measurement_whose_folder_somebody_else_has_is_refused_alone(store):
 
 
 def test_what_cannot_be_encoded_costs_nobody_else(store, monkeypatch):
-    declare = arrays._declare
+    declare = write.declare
 
     def fail(name: str, *a: Any, **k: Any) -> dict[str, bytes]:
         if name == "odd":
             raise TypeError("planted")
         return declare(name, *a, **k)
 
-    monkeypatch.setattr(arrays, "_declare", fail)
+    monkeypatch.setattr(write, "declare", fail)
     odd = Axis("own", [1, 2], notes={"kind": ["a", "b"]})
     with closing(ArraySink(store, None)) as sink:
         for step in range(3):

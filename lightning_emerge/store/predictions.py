@@ -8,7 +8,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from lightning_emerge.sinks.storage import Folder
+from lightning_emerge.store.folder import Folder
 
 
 def write_predictions(path: Path, tokens: Sequence[str], batches: Iterable[Mapping[str, Any]]) -> int:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lightning_emerge.sinks import storage
-from lightning_emerge.sinks.storage import Folder
+from lightning_emerge.store import folder
+from lightning_emerge.store.folder import Folder
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_a_name_without_slashes_after_its_colon_is_that_of_a_local_folder(name, 
 def test_what_is_half_written_has_a_name_that_nobody_can_guess_and_is_made_anew(tmp_path, canary, monkeypatch):
     home = tmp_path / "home"
     Folder(home).put("a", b"old")
-    monkeypatch.setattr(storage, "token_hex", lambda _: "guessed")
+    monkeypatch.setattr(folder, "token_hex", lambda _: "guessed")
     (home / ".a.guessed.new").symlink_to(canary / "chapter.txt")
     with pytest.raises(FileExistsError):
         Folder(home).put("a", b"new")
@@ -47,7 +47,7 @@ def test_what_is_half_written_has_a_name_that_nobody_can_guess_and_is_made_anew(
     assert (home / ".a.guessed.new").is_symlink()
     assert is_unharmed(canary)
     monkeypatch.undo()
-    names = {storage.token_hex(8) for _ in range(100)}
+    names = {folder.token_hex(8) for _ in range(100)}
     assert len(names) == 100
 
 

@@ -12,7 +12,9 @@ import pytest
 import xarray as xr
 
 from lightning_emerge.records import Axis, Measurement
-from lightning_emerge.sinks.arrays import STORE, ArraySink, open_run
+from lightning_emerge.store.layout import STORE
+from lightning_emerge.store.read import open_run
+from lightning_emerge.store.write import ArraySink
 
 IDS = [f"bank/dax/{number}" for number in range(6)]
 STIMULUS = Axis("stimulus", IDS, notes={"token": ["", "", "", "wug", "wug", "wug"]})

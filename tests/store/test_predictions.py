@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_emerge.sinks.predictions import write_predictions
+from lightning_emerge.store.predictions import write_predictions
 
 
 def read(path: Path) -> list[dict[str, str]]:

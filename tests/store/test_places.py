@@ -8,7 +8,7 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
-from lightning_emerge.sinks.places import is_url, open_place, to_local
+from lightning_emerge.store.places import is_url, open_place, to_local
 
 LITERAL = ["exp::lr0.1", "file:x", "data:x", "memory:x", "a::memory", "~", "$HOME", "runs/a:b", "x/s3://y", "/a://b"]
 

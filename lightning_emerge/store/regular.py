@@ -7,7 +7,7 @@ import os
 import stat
 from typing import Any
 
-from lightning_emerge.sinks.places import is_url, open_place, to_local
+from lightning_emerge.store.places import is_url, open_place, to_local
 
 
 def read_regular(path: str, limit: int) -> bytes:

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from lightning_emerge.records import Axis, Measurement, Record
-from lightning_emerge.sinks.arrays import ArraySink, open_run
-from lightning_emerge.sinks.checks import check_measurement
+from lightning_emerge.store.checks import check_measurement
+from lightning_emerge.store.read import open_run
+from lightning_emerge.store.write import ArraySink
 
 LAYER = Axis("layer", ["a", "b"])
 

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_emerge.sinks.format import add_row, before, has_row, is_whole, rows_of, seal
+from lightning_emerge.store.format import add_row, has_row, is_whole, rows_before, rows_of, seal
 
 
 @given(st.lists(st.integers(0, 60)), st.integers(0, 61))
@@ -19,7 +19,7 @@ def test_ranges_hold_the_rows_that_were_added_whatever_the_order(rows: list[int]
     assert rows_of(ranges) == set(rows)
     assert sum(len(range(*one)) for one in ranges) == len(set(rows))
     assert [row for row in range(62) if has_row(ranges, row)] == sorted(set(rows))
-    assert rows_of(before(ranges, count)) == {row for row in rows if row < count}
+    assert rows_of(rows_before(ranges, count)) == {row for row in rows if row < count}
 
 
 def test_rows_that_follow_a_rule_are_one_range():

@@ -8,6 +8,3 @@ TIMELINE = "emergence.json"
 
 THUMBNAILS, THUMBNAIL_TABLE = "stimuli.png", "stimuli.json"
 """Pictures of the stimuli, row by row in the order of the bank; and how they lie in it."""
-
-BOARD = "emerge"
-"""The plugin's name, in TensorBoard's addresses and in the event file of a run that has records."""

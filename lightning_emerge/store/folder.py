@@ -11,12 +11,9 @@ from secrets import token_hex
 from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
-from zarr.abc.store import Store
-from zarr.storage import FsspecStore, LocalStore
 
-from lightning_emerge.sinks.places import is_url, open_place
-from lightning_emerge.sinks.reading import PlainStore
-from lightning_emerge.sinks.regular import read_regular
+from lightning_emerge.store.places import is_url, open_place
+from lightning_emerge.store.regular import read_regular
 
 _MOST = 1 << 30
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
@@ -146,17 +143,11 @@ class Folder:
             with suppress(OSError):
                 os.rmdir(place)
 
-    def store(self, *, read_only: bool = False) -> Store:
-        """The folder as Zarr sees it."""
-        if self.local:
-            return PlainStore(self.root, read_only=True) if read_only else LocalStore(self.root)
-        return FsspecStore.from_url(self.url, read_only=read_only)
-
     def lock(self) -> Lock | None:
         """Keeps other runs out of the folder; None where there are no locks, as behind a URL.
 
         Raises:
-            BlockingIOError: if another run keeps it.
+            ValueError: if another run keeps it.
             OSError: if the folder beside which the lock lies cannot be written.
         """
         if not self.local:
@@ -168,7 +159,10 @@ class Folder:
         try:
             lock.acquire()
         except Timeout:
-            raise BlockingIOError(errno.EWOULDBLOCK, "another run writes there", str(self)) from None
+            raise ValueError(
+                f"One run at a time writes to a folder; another is writing {self.url} now. Wait for it, or give this "
+                "run another version or folder."
+            ) from None
         except (OSError, NotImplementedError) as error:
             if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
                 raise

@@ -1,0 +1,1 @@
+"""The run on disk: its format, who writes it, and the one reader of it."""
