@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
@@ -164,6 +165,9 @@ def main() -> None:
     several = {"strategy": DDPStrategy(process_group_backend="gloo"), "num_nodes": world // local} if world > 1 else {}
     found = fit(folder, case, devices=local, **several)
     torch.save(found, folder / f"{case['name']}_{os.environ['RANK']}.pt")
+    if dist.is_initialized():  # together, as a process that is left by another in the middle of its end aborts
+        dist.barrier()
+        dist.destroy_process_group()
 
 
 if __name__ == "__main__":

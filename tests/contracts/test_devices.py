@@ -203,7 +203,14 @@ def test_what_a_checkpoint_kept_is_compared_with_on_the_gpu(make_data, make_mode
     data.setup("fit")
     _, past = _train(_move(make_model()), data, probes, AWAY)
     read = tree_map_only(Away, lambda value: value.held.clone(), past)  # as torch.load(map_location="cpu") gives it
-    _train(_move(make_model()), data, probes, AWAY, read)
+    found, _ = _train(_move(make_model()), data, probes, AWAY, read)
+    probes = [le.FilterProbe(on_error="raise"), le.GradientProbe(on_error="raise")]
+    _, past = _train(make_model(), data, probes, torch.device("cpu"))
+    expected, _ = _train(make_model(), data, probes, torch.device("cpu"), past)
+    assert set(found.found) == set(expected.found)
+    assert "start_distance" in {name for _, name in expected.found}
+    for key, values in expected.found.items():
+        np.testing.assert_array_equal(found.found[key], values, err_msg=str(key))
 
 
 @pytest.mark.parametrize(
@@ -238,8 +245,8 @@ def test_what_a_gpu_refuses_is_refused(mixed, away):
     ],
 )
 def test_what_a_gpu_allows_is_allowed(allowed, away):
-    here = torch.ones(3)
-    allowed(here, Away(here.clone())).cpu()
+    found = allowed(torch.ones(3), Away(torch.ones(3))).cpu()
+    torch.testing.assert_close(found, allowed(torch.ones(3), torch.ones(3)), rtol=0, atol=0)
 
 
 def test_numpy_of_a_pretended_tensor_is_refused(away):

@@ -127,10 +127,12 @@ def test_two_agents_of_torchrun_give_the_records_of_one_process(folder, tmp_path
         free.bind(("127.0.0.1", 0))
         endpoint = f"--rdzv-endpoint=127.0.0.1:{free.getsockname()[1]}"
     meet = ["--rdzv-backend=c10d", endpoint, "--rdzv-id=test", "--local-addr=127.0.0.1"]
-    command = [*agent, *meet, str(SCRIPT), str(tmp_path), "nodes"]
+    # Otherwise both would try to be the host, as each of them is on the machine of the address.
+    hosts = [f"--rdzv-conf=is_host={is_host},read_timeout=170" for is_host in ("true", "false")]
+    commands = [[*agent, *meet, host, str(SCRIPT), str(tmp_path), "nodes"] for host in hosts]
     settings: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     with ExitStack() as both:
-        agents = [both.enter_context(started(command, env=ENVIRONMENT, **settings)) for _ in range(2)]
+        agents = [both.enter_context(started(command, env=ENVIRONMENT, **settings)) for command in commands]
         said = [agent.communicate(timeout=180)[0] for agent in agents]
     assert [agent.returncode for agent in agents] == [0, 0], said
     alone, shared = le.open_run(folder / "world_1").load(), le.open_run(tmp_path / "nodes").load()

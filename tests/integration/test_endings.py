@@ -20,6 +20,7 @@ from children import started
 
 import lightning_emerge as le
 from lightning_emerge.engine.checkpoints import read_checkpoint
+from lightning_emerge.engine.watch import LIMIT
 
 STEPS, EPOCHS = 7, 3
 GONE = 15  # seconds in which all processes have to be gone
@@ -229,7 +230,7 @@ def test_a_step_that_never_ends_is_not_waited_for(signals, status, start):
     run.wait_for("step 3")
     began = time.monotonic()
     assert run.end(*(signal.Signals[name] for name in signals)) == status
-    assert len(signals) == 1 or time.monotonic() - began < 8  # the second one is not waited for
+    assert len(signals) == 1 or time.monotonic() - began < LIMIT  # which a second one cuts short
     assert len(run.said()) == 1
     assert "before its next batch" in run.said()[0]
 
@@ -304,3 +305,20 @@ def test_a_process_whose_starter_is_killed_does_not_wait_for_it(start):
     run = start("fit", pace={"at": "step 2", "seconds": 100}, **TWO)
     run.wait_for("step 2")
     assert run.end(signal.SIGKILL) == -signal.SIGKILL
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+def test_nothing_is_left_of_a_test_whose_run_was_killed_before_its_processes_met(start):
+    run = start("fit", **TWO)
+    end = time.monotonic() + 120
+    while len(run.alive()) < 2 and time.monotonic() < end:
+        time.sleep(0.002)
+    run.process.send_signal(signal.SIGKILL)
+    assert run.process.wait(GONE) == -signal.SIGKILL
+    assert len(run.alive()) == 1  # it would wait for half an hour
+    run.kill()
+    end = time.monotonic() + GONE
+    while run.alive() and time.monotonic() < end:
+        time.sleep(0.01)
+    assert run.alive() == []
