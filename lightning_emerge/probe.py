@@ -19,9 +19,10 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from lightning_emerge.capture import find_convolution, find_leaves, find_weights, match_layers
+from lightning_emerge.engine.bank import find_bank
 from lightning_emerge.engine.conductor import PAST
 from lightning_emerge.engine.endings import attend
-from lightning_emerge.engine.session import UNWRITTEN, Session, find_bank, refuse_sharding
+from lightning_emerge.engine.session import UNWRITTEN, Session, refuse_sharding
 from lightning_emerge.records import Capture, Measurement, Needs, Record
 from lightning_emerge.schedules import LogSpaced, Schedule
 

@@ -10,9 +10,10 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from lightning_emerge.callbacks.frozen import FrozenLayers
 from lightning_emerge.data.datamodule import ExemplarDataModule
+from lightning_emerge.engine.bank import find_bank
 from lightning_emerge.engine.budget import memory_of, refuse
 from lightning_emerge.engine.lightning_private import version_of
-from lightning_emerge.engine.session import find_bank, find_budget, refuse_sharding
+from lightning_emerge.engine.session import find_budget, refuse_sharding
 from lightning_emerge.models.classifier import TokenClassifier
 from lightning_emerge.probe import Probe, probes_of
 from lightning_emerge.store.claim import check_store

@@ -15,8 +15,8 @@ from lightning_emerge.analysis.embedding import last_scores
 from lightning_emerge.analysis.emergence import summarise_run
 from lightning_emerge.analysis.timeline import FILE as EMERGENCE
 from lightning_emerge.analysis.timeline import Event, draw_timeline, run_timeline, tell_time, write_timeline
+from lightning_emerge.engine.bank import find_bank
 from lightning_emerge.engine.pictures import keep_picture
-from lightning_emerge.engine.session import find_bank
 from lightning_emerge.probe import probes_of
 from lightning_emerge.probes.embedding import EmbeddingProbe
 from lightning_emerge.sinks.tensorboard import TensorBoardSink, tensorboard_sinks

@@ -19,9 +19,9 @@ from lightning_emerge.cli.errors import UserError, forgive
 from lightning_emerge.cli.parser import ANY_PARTS
 from lightning_emerge.cli.quiet import hold_messages, silence_warnings
 from lightning_emerge.cli.trust import HELP, trusting
+from lightning_emerge.engine.bank import find_bank
 from lightning_emerge.engine.conductor import Sinks
 from lightning_emerge.engine.replay import list_checkpoints, load_weights, replay
-from lightning_emerge.engine.session import find_bank
 from lightning_emerge.engine.thumbnails import keep_thumbnails
 from lightning_emerge.probe import Probe, probes_of
 from lightning_emerge.sinks.tensorboard import TensorBoardSink

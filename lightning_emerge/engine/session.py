@@ -1,11 +1,10 @@
-"""The session: the Trainer's side of the probes of a fit, from the bank that they look at to what is left behind."""
+"""The session: the Trainer's side of the probes of a fit, from its first look to what is left behind."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from math import ceil
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
@@ -16,8 +15,8 @@ from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from lightning_emerge.capture import agree
-from lightning_emerge.data.stimuli import Stimuli
 from lightning_emerge.engine import budget
+from lightning_emerge.engine.bank import find_bank
 from lightning_emerge.engine.conductor import PAST, Conductor, Looker, Sinks
 from lightning_emerge.engine.fitted import keep_fit
 from lightning_emerge.engine.thumbnails import keep_thumbnails
@@ -33,9 +32,6 @@ UNWRITTEN = "lightning_emerge_unwritten"
 _SHARDED = ("fsdp", "deepspeed", "modelparallel")
 _COUNTED = 100_000
 """Steps in which looks are counted."""
-
-_banks: WeakKeyDictionary[Trainer, tuple[object, StimulusBank]] = WeakKeyDictionary()
-"""The bank of each trainer, with what it was made from: it is made once, however many ask for it."""
 
 
 class Session:
@@ -148,49 +144,6 @@ def find_budget(
             return budget.plan_look(module, asked, bank, processes)
     except Exception:  # the look will say what is wrong, and with which probe
         return None
-
-
-def find_bank(trainer: Trainer, probes: Sequence[Looker]) -> StimulusBank | None:
-    """Finds the stimulus bank of a trainer: that of a `Stimuli` among its callbacks, or else the data module's.
-
-    Returns:
-        The bank, or None if no probe needs it.
-
-    Raises:
-        ValueError: if there is no bank, or a probe needs latents and the bank has none.
-    """
-    asking = [probe for probe in probes if probe.needs.bank]
-    if not asking:
-        return None
-    given = [callback for callback in trainer.callbacks if isinstance(callback, Stimuli)]  # pyright: ignore[reportAttributeAccessIssue]
-    data = getattr(trainer, "datamodule", None)
-    if len(given) > 1:
-        raise ValueError(f"A run has one stimulus bank; got {len(given)} Stimuli among its callbacks. Keep one.")
-    if not given and not hasattr(data, "stimulus_bank"):
-        what = "there is no data module" if data is None else f"{type(data).__name__} has no method stimulus_bank"
-        raise ValueError(
-            f"{type(asking[0]).__name__} looks at a stimulus bank; {what}. Add lightning_emerge.Stimuli(...) to the "
-            "trainer's callbacks, with a tensor, a folder or a data module, or write the method, so that it returns a "
-            "lightning_emerge.StimulusBank."
-        )
-    bank = _make_bank(trainer, given[0] if given else data)
-    for probe in asking:
-        if probe.needs.latents and bank.latents is None:
-            raise ValueError(
-                f"{type(probe).__name__} needs the latents of each stimulus, which rendered tokens have; this bank has "
-                "none. Use a TokenDataModule, or give StimulusBank a table of latents."
-            )
-    return bank
-
-
-def _make_bank(trainer: Trainer, source: Any) -> StimulusBank:
-    """The bank of a trainer, made once from what gives it."""
-    known = _banks.get(trainer)
-    if known is not None and known[0] is source:
-        return known[1]
-    bank = source.bank() if isinstance(source, Stimuli) else source.stimulus_bank()
-    _banks[trainer] = (source, bank)
-    return bank
 
 
 def _make_conductor(
