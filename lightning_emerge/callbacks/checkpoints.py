@@ -14,14 +14,10 @@ from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 
 from lightning_emerge.capture import find_weights
 from lightning_emerge.engine.budget import free_space
-from lightning_emerge.engine.checkpoints import (
-    random_states,
-    restore_random_state,
-    sweep_checkpoints,
-    take_literally,
-)
+from lightning_emerge.engine.checkpoint_files import sweep_checkpoints, take_literally
 from lightning_emerge.engine.endings import attend, saving
 from lightning_emerge.engine.lightning_private import count_logged, restore_logged
+from lightning_emerge.engine.random_streams import random_states, restore_random_state
 from lightning_emerge.probe import probes_of
 from lightning_emerge.schedules import LogSpaced, Schedule
 from lightning_emerge.store.places import is_url, to_local

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from lightning_emerge.cli.errors import UserError
-from lightning_emerge.cli.process import settle
+from lightning_emerge.cli.process import prepare_process
 from lightning_emerge.cli.streams import forgiving_streams
 
 _COMMANDS = {
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: those of the command line if none are given.
     """
-    settle()
+    prepare_process()
     words = list(sys.argv[1:] if arguments is None else arguments)
     with forgiving_streams():
         try:

@@ -11,7 +11,7 @@ from io import TextIOWrapper
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
-def settle() -> None:
+def prepare_process() -> None:
     """Makes a process of what a shell, a notebook or the working folder bring along one in which commands work."""
     os.environ["MPLBACKEND"] = "agg"  # a notebook's own, which is inherited, may stop the import of matplotlib
     if os.getcwd() not in sys.path:

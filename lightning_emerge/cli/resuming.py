@@ -16,7 +16,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from lightning_emerge.callbacks.checkpoints import LAST
 from lightning_emerge.cli.troubles import say_other_network
-from lightning_emerge.engine.checkpoints import find_mismatch, read_checkpoint
+from lightning_emerge.engine.checkpoint_files import find_mismatch, read_checkpoint
 from lightning_emerge.engine.lightning_private import find_requeued, give_version, version_of
 from lightning_emerge.models.classifier import TokenClassifier
 from lightning_emerge.store.layout import STORE

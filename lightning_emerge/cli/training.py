@@ -21,7 +21,7 @@ from lightning_emerge.cli.process import keep_memory
 from lightning_emerge.cli.quiet import Held, hold_messages, silence_warnings
 from lightning_emerge.cli.resuming import check_checkpoint, find_checkpoint
 from lightning_emerge.cli.troubles import guard
-from lightning_emerge.engine.checkpoints import read_checkpoint, take_literally
+from lightning_emerge.engine.checkpoint_files import read_checkpoint, take_literally
 from lightning_emerge.engine.endings import attach, attend, watching
 from lightning_emerge.store.folder import Folder
 from lightning_emerge.store.predictions import write_predictions

@@ -15,7 +15,7 @@ import yaml
 
 import lightning_emerge as le
 from lightning_emerge.cli import main
-from lightning_emerge.engine.checkpoints import read_checkpoint
+from lightning_emerge.engine.checkpoint_files import read_checkpoint
 from lightning_emerge.engine.replay import list_checkpoints
 
 PACKAGE = Path(le.__file__).parent

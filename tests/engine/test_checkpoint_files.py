@@ -15,8 +15,13 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_emerge.engine import checkpoints
-from lightning_emerge.engine.checkpoints import LiteralCheckpointIO, find_mismatch, read_checkpoint, sweep_checkpoints
+from lightning_emerge.engine import checkpoint_files
+from lightning_emerge.engine.checkpoint_files import (
+    LiteralCheckpointIO,
+    find_mismatch,
+    read_checkpoint,
+    sweep_checkpoints,
+)
 
 FLIPS = 200
 
@@ -124,7 +129,7 @@ def test_no_link_is_written_through(checkpoint, tmp_path, monkeypatch):
     thesis.write_text("precious")
     folder.mkdir()
     names = ["0" * 16, "1" * 16]
-    monkeypatch.setattr(checkpoints.secrets, "token_hex", lambda size: names[-1])
+    monkeypatch.setattr(checkpoint_files.secrets, "token_hex", lambda size: names[-1])
     for number in names:  # even if somebody knew the name
         (folder / f".last.ckpt.{number}.part").symlink_to(thesis)
     (folder / "last.ckpt").symlink_to(thesis)

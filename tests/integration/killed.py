@@ -20,7 +20,7 @@ import torch
 
 import lightning_emerge as le
 from lightning_emerge.cli import main
-from lightning_emerge.engine.checkpoints import read_checkpoint
+from lightning_emerge.engine.checkpoint_files import read_checkpoint
 
 FIRST = "bank_accuracy"  # the first array that a look writes to
 LIMIT = 60  # seconds until a start has to have come where it is to be killed

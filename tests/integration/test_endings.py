@@ -19,7 +19,7 @@ import yaml
 from children import started
 
 import lightning_emerge as le
-from lightning_emerge.engine.checkpoints import read_checkpoint
+from lightning_emerge.engine.checkpoint_files import read_checkpoint
 from lightning_emerge.engine.watch import LIMIT
 
 STEPS, EPOCHS = 7, 3

@@ -15,7 +15,7 @@ import yaml
 from children import run_group
 
 import lightning_emerge as le
-from lightning_emerge.engine.checkpoints import read_checkpoint
+from lightning_emerge.engine.checkpoint_files import read_checkpoint
 
 SCRIPT = Path(__file__).with_name("killed.py")
 KILLS = 20

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 import lightning_emerge as le
-from lightning_emerge.engine.checkpoints import read_checkpoint
+from lightning_emerge.engine.checkpoint_files import read_checkpoint
 
 ROOT = Path(__file__).parents[2]
 DAEMONS = ("munged", "slurmctld", "slurmd")
