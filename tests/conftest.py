@@ -29,6 +29,7 @@ from PIL import Image
 
 import lightning_emerge as le
 from lightning_emerge.data.dataset import Exemplars
+from lightning_emerge.records.names import join_pair
 from lightning_emerge.store.write import ArraySink
 
 SIDE = 16
@@ -167,6 +168,14 @@ RISES = (10, 20)
 """The look from which on the first and the second token are known in a made-up run."""
 
 
+@cache
+def declared_records() -> Mapping[str, le.Record]:
+    """What the package's probes record by default, by name."""
+    kinds = [kind for name in le.__all__ if name.endswith("Probe") and (kind := getattr(le, name)) is not le.Probe]
+    records = [record for kind in kinds for record in kind.records]
+    return {record.name: record for record in reversed(records)}  # of several by arguments, the first
+
+
 def _made_up_records(
     step: int, tokens: tuple[str, ...], layers: tuple[str, ...], random: np.random.Generator
 ) -> Iterator[le.Measurement]:
@@ -176,7 +185,7 @@ def _made_up_records(
     ids = [f"bank/{k}" for k in range(stimuli)]
     layer, token, filter_ = le.Axis("layer", layers), le.Axis("token", tokens), le.Axis("filter", range(filters))
     pair = (le.Axis("stimulus", ids, notes=notes), le.Axis("stimulus_b", ids))
-    couples = le.Axis("pair", [" > ".join(pair) for pair in pairwise(layers)])
+    couples = le.Axis("pair", [join_pair(*pair) for pair in pairwise(layers)])
     own = {"kind": ["part", "part", "pair"], "tokens": [tokens[0], tokens[1], tokens[1]]}
     feature = le.Axis("feature", ["disk", "bar", "disk+bar"], notes=own)
     part = le.Axis("part", feature.labels[:2], notes={name: note[:2] for name, note in own.items()})
@@ -184,7 +193,9 @@ def _made_up_records(
     known = np.array([0.9 if step >= rise else 0.1 for rise in rises])
     points = random.normal(size=(count, stimuli, 5))
     distances = np.linalg.norm(points[:, :, None] - points[:, None], axis=-1)
-    crops = (layer, le.Axis("filter", range(2)), le.Axis("exemplar", [1]), *(le.Axis(n, range(3)) for n in "cyx"))
+    sides = tuple(le.Axis(name, range(3)) for name in ("channel", "y", "x"))
+    crops = (layer, le.Axis("filter", range(2)), le.Axis("exemplar", [1]), *sides)
+    kernels = (le.Axis("layer", layers[:1]), le.Axis("filter", range(4)), *sides)
     tops = (layer, filter_, le.Axis("exemplar", [1]))
     selectivity = np.full((count, filters), 0.3)
     response = np.full((count, filters, len(tokens)), 0.1)
@@ -195,42 +206,36 @@ def _made_up_records(
     selective = selectivity >= 0.5
     if count > 1:  # a filter that no more than chance makes look selective
         selectivity[0, 1], response[0, 1, 0], selective[0, 1] = 0.95, 0.95, False
-    found: dict[str, tuple[Any, tuple[le.Axis, ...], str]] = {
-        "bank_accuracy": (known, (token,), "share"),
-        "bank_accuracy_mean": (known.mean(), (), "share"),
-        "bank_confidence": (known, (token,), "probability"),
-        "rdm": (distances, (layer, *pair), "1 - Pearson r"),
-        "distances": (distances, (layer, *pair), "RMS over units"),
-        "variance_share": (np.full((count, 2), 0.5), (layer, le.Axis("component", [1, 2])), "share"),
-        "model_fit": (random.uniform(size=(count, 2)), (layer, le.Axis("model", ["token", "pixels"])), "pearson"),
-        "kernels": (
-            random.normal(size=(4, 3, 3, 3)) / 4,
-            tuple(le.Axis(n, range(k)) for n, k in zip("fcyx", (4, 3, 3, 3), strict=True)),
-            "weight",
-        ),
-        "selective_share": (random.uniform(size=(count, len(tokens))), (layer, token), "share of filters"),
-        "class_selectivity": (selectivity, (layer, filter_), "1"),
-        "filter_selective": (selective, (layer, filter_), "1 or 0"),
-        "filter_response": (response, (layer, filter_, token), "activation"),
-        "top_token": (np.zeros((count, filters, 1)), tops, "label"),
-        "top_crop": (random.uniform(size=(count, 2, 1, 3, 3, 3)), crops, "share"),
+    found: dict[str, tuple[Any, tuple[le.Axis, ...]]] = {
+        "bank_accuracy": (known, (token,)),
+        "bank_accuracy_mean": (known.mean(), ()),
+        "bank_confidence": (known, (token,)),
+        "rdm": (2 * distances / distances.max(), (layer, *pair)),
+        "distances": (distances, (layer, *pair)),
+        "variance_share": (np.full((count, 2), 0.5), (layer, le.Axis("component", [1, 2]))),
+        "model_fit": (random.uniform(size=(count, 2)), (layer, le.Axis("model", ["token", "pixels"]))),
+        "kernels": (random.normal(size=(1, 4, 3, 3, 3)) / 4, kernels),
+        "selective_share": (random.uniform(size=(count, len(tokens))), (layer, token)),
+        "class_selectivity": (selectivity, (layer, filter_)),
+        "filter_selective": (selective, (layer, filter_)),
+        "filter_response": (response, (layer, filter_, token)),
+        "top_token": (np.zeros((count, filters, 1)), tops),
+        "top_crop": (random.uniform(size=(count, 2, 1, 3, 3, 3)), crops),
         "coupling_edges": (
             random.uniform(size=(count - 1, 2)),
             (couples, le.Axis("kind", ["weight", "effective"])),
-            "share",
         ),
         "coupling_effective": (
             random.normal(size=(count - 1, filters, filters)),
             (couples, *(le.Axis(f"filter_{end}", range(filters)) for end in ("out", "in"))),
-            "standard deviations of the null",
         ),
-        "filter_part_auc": (random.uniform(0.5, 1, (count, filters, 3)), (layer, filter_, feature), "AUC"),
-        "ablation_drop": (random.uniform(size=(count, 2, len(tokens))), (layer, part, token), "probability"),
-        "ablation_control": (np.zeros((count, 2, len(tokens))), (layer, le.Axis("draw", [0, 1]), token), "probability"),
+        "filter_part_auc": (random.uniform(0.5, 1, (count, filters, 3)), (layer, filter_, feature)),
+        "ablation_drop": (random.uniform(size=(count, 2, len(tokens))), (layer, part, token)),
+        "ablation_control": (np.zeros((count, 2, len(tokens))), (layer, le.Axis("draw", [0, 1]), token)),
     }
     features = (layer, feature)
     found |= {
-        name: (random.uniform(0.5, 1, (count, 3)), features, "AUC")
+        name: (random.uniform(0.5, 1, (count, 3)), features)
         for name in ("part_auc", "part_filter_auc", "part_transfer")
     }
     for name in (
@@ -238,10 +243,9 @@ def _made_up_records(
         *("collapse_variability", "collapse_norms", "collapse_angles", "collapse_disagreement"),
         *("gradient_norm", "update_ratio", "start_distance", "dead_share"),
     ):
-        found[name] = (random.uniform(0.1, 1, count), (layer,), "1")
-    for name, (values, axes, unit) in found.items():
-        about = layers[0] if name == "kernels" else f"made-up {name}"
-        yield le.Measurement(name, np.asarray(values, dtype=np.float32), axes, step, unit, about=about)
+        found[name] = (random.uniform(0.1, 1, count) + (name == "participation_ratio"), (layer,))
+    for name, (values, axes) in found.items():
+        yield declared_records()[name].of(np.asarray(values, dtype=np.float32), *axes)
 
 
 def _make_up_run(

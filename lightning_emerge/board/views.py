@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import prod
@@ -15,31 +14,13 @@ from lightning_emerge.board.cache import Cache
 from lightning_emerge.board.plane import lay_out
 from lightning_emerge.board.refusal import RefusedError, damaged
 from lightning_emerge.board.store import Array, Store
+from lightning_emerge.store.shown import Shown, shown_of
 
 MOST_BYTES, MOST_SERIES, _MOST_LABELS, _LOOKS = 16 << 20, 1_000_000, 32, 9
 _CHEAP, _MOST_LISTED, _MOST_TOLD = 1 << 20, 1_000_000, 10_000_000
 _MOST_LINES, _MOST_SHORT, _LINES = 24, 14, ("token", "feature")
-_MOST_EVENTS, _MOST_LAYERS, _MOST_UNIT = 1000, 10_000, 200
+_MOST_EVENTS, _MOST_LAYERS = 1000, 10_000
 Range = tuple[float, float] | None
-_SURE = {"1 - Pearson r": (0.0, 2.0)}
-"""Units that no value leaves."""
-_USUAL = {
-    "-1 to 1": (-1.0, 1.0),
-    "0 to 1": (0.0, 1.0),
-    "share": (0.0, 1.0),
-    "probability": (0.0, 1.0),
-    "AUC": (0.0, 1.0),
-}
-"""What is in a unit's name, and the range of most measures with it; that of a difference goes below."""
-_SAID = re.compile(r"(-?\d+(?:\.\d+)?) to (-?\d+(?:\.\d+)?)", re.ASCII)
-_NAMED = {
-    "cosine": (-1.0, 1.0),
-    "correlation": (-1.0, 1.0),
-    "share": (0.0, 1.0),
-    "probability": (0.0, 1.0),
-    "auc": (0.0, 1.0),
-}
-"""Beginnings of units, and what is shown of measures with them."""
 _made: Cache[Any] = Cache(16 << 20)
 """Ranges, series and planes that were made, by what they were made of."""
 
@@ -93,18 +74,16 @@ def describe(store: Store, events: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def find_range(store: Store, measure: str) -> Range:
-    """The range of a measure over the run: what its unit says, and what nine looks have, first and last among them.
+    """The range of a measure over the run: the declared one, or what nine looks have, first and last among them.
 
-    All looks would have to be read for more; what lies beyond is drawn as an end of the range. None if neither says it.
+    All looks would have to be read for more; what lies beyond is drawn as an end of the range. None if nothing says it.
     """
-    unit = str(store.measures[measure].attributes.get("units", ""))
-    if unit in _SURE:
-        return _SURE[unit]
+    if known := _shown(store.measures[measure]).closed:
+        return known
     taken = store.taken(measure)
     looks = sorted(taken)
     chosen = sorted({looks[round(k * (len(looks) - 1) / (_LOOKS - 1))] for k in range(_LOOKS)}) if looks else []
     ends = [end for look in chosen for end in _ends(store, measure, look, taken[look])]
-    ends += next((known for words, known in _USUAL.items() if words in unit), ())
     return (min(ends), max(ends)) if ends else None
 
 
@@ -177,8 +156,7 @@ def points(store: Store, measure: str, first: int | None) -> Answer:
         raise RefusedError(413, f"{measure} has too many stimuli to be laid out.")
     taken = store.taken(measure)
     looks = sorted(taken)
-    # An EmbeddingProbe's distances are lengths; a SimilarityProbe's dissimilarities are squared ones.
-    power = 2 if measure.startswith("distances") else 1
+    power = 2 if _shown(array).distance == "length" else 1
 
     def read() -> Answer:
         found = _Looks(store, measure, looks)
@@ -250,21 +228,22 @@ def _order_layers(measures: dict[str, Any]) -> list[str]:
 def _describe_measure(store: Store, array: Array) -> dict[str, Any]:
     taken = store.taken(array.name)
     cheap, unit = prod(array.rest) * 4 <= _CHEAP, str(array.attributes.get("units", ""))
-    views = _find_views(array, unit)
+    shown = _shown(array)
     return {
         "about": str(array.attributes.get("long_name", "")),
         "unit": "" if unit == "1" else unit,
-        "known": _find_known(unit, views),
-        "views": views,
+        "known": shown.closed,
+        "scale": shown.scale,
+        "views": _find_views(array, shown),
         "axes": [_describe_axis(store, axis, array) for axis in array.axes[1:]],
         "steps": [store.steps[look] for look in sorted(taken)],
-        "range": find_range(store, array.name) if cheap or unit in _SURE else None,
+        "range": find_range(store, array.name) if cheap or shown.closed else None,
         "blank": (blank := _find_blank(store, array)),
         "full": len(blank) < (array.rest[0] if array.rest else 1),
     }
 
 
-def _find_views(array: Array, unit: str) -> list[str]:
+def _find_views(array: Array, shown: Shown) -> list[str]:
     """What a measure can be drawn as.
 
     Curves: a line for each position of its last axis, of one layer if there are layers. Filter: a line, or a few, of
@@ -274,26 +253,17 @@ def _find_views(array: Array, unit: str) -> list[str]:
     last, most = axes[-1:], sizes[-1] if sizes else 1
     layered, of_filter = axes[:1] == ["layer"], axes[:2] == ["layer", "filter"]
     square = len(axes) > 1 and last == [f"{axes[-2]}_b"] and sizes[-2] == most
-    distances = array.name.startswith("distances") or unit.startswith(("1 - ", "squared"))
     found = {
         "curves": len(axes) <= 1 + layered and not square and most <= _MOST_LINES,
         "filter": of_filter and (len(axes) == 2 or (len(axes) == 3 and last[0] in _LINES and most <= _MOST_SHORT)),
         "matrix": square and (len(axes) == 2 or (len(axes) == 3 and layered)),
-        "points": distances and square and axes[:2] == ["layer", "stimulus"] and len(axes) == 3,
+        "points": shown.distance != "" and square and axes[:2] == ["layer", "stimulus"] and len(axes) == 3,
     }
     return [view for view, fits in found.items() if fits]
 
 
-def _find_known(unit: str, views: list[str]) -> Range:
-    """The range that a unit names, which colours and axes have in every run; None if it names none.
-
-    Colours of dissimilarities end where things are unrelated; what lies beyond is opposite. Their axes do not.
-    """
-    if unit.startswith("1 - "):
-        return (0.0, 1.0) if "matrix" in views else None
-    if said := _SAID.search(unit[:_MOST_UNIT]):
-        return float(said[1]), float(said[2])
-    return next((ends for words, ends in _NAMED.items() if unit.lower().startswith(words)), None)
+def _shown(array: Array) -> Shown:
+    return shown_of(array.name, array.attributes)
 
 
 def _find_blank(store: Store, array: Array) -> list[int]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from lightning_emerge.board.plugin import find_folders
 from lightning_emerge.store.write import ArraySink
 
 RUN = "first/version_0"
+OLD_RUN = Path(__file__).parents[1] / "contracts/old_run.tar.xz"
 
 
 @pytest.fixture
@@ -94,12 +97,8 @@ def test_a_run_is_described_as_it_was_recorded(ask, records):
 
 
 def _widest(array):
-    ends = [float(array.min()), float(array.max())]
-    if array.attrs["units"] == "1 - Pearson r":
-        return [0, 2]
-    usual = {"share": [0, 1], "share of filters": [0, 1], "probability": [0, 1], "AUC": [0, 1]}
-    ends += usual.get(array.attrs["units"], [])
-    return [min(ends), max(ends)]
+    low, high = (array.attrs.get(end) for end in ("valid_min", "valid_max"))
+    return [float(array.min()), float(array.max())] if low is None or high is None else [low, high]
 
 
 def test_notes_along_an_axis_are_given(ask, records):
@@ -133,74 +132,39 @@ def test_a_frame_has_a_measure_to_a_254th_of_its_range(first, ask, records):
     np.testing.assert_allclose(low + found / 254 * (high - low), expected, atol=(high - low) / 254 / 2 * 1.001)
 
 
-def test_a_range_is_what_the_unit_says(make_ask, tmp_path):
-    sink = ArraySink(tmp_path / "run" / "records.zarr", None)
-    for name, unit in {
-        "a": "1 - Pearson r",
-        "b": "share of filters",
-        "c": "pearson, -1 to 1",
-        "d": "probability",
-    }.items():
-        made = le.Measurement(
-            name, np.array([-0.5 if name == "d" else 0.2, 0.4], np.float32), (le.Axis("k", [0, 1]),), 0, unit
-        )
-        sink.write(0, [made])
-    sink.close()
-    measures = make_ask(tmp_path)("run", run="run").json["measures"]
-    assert {name: measures[name]["range"] for name in "abcd"} == {
-        "a": [0, 2],
-        "b": [0, 1],
-        "c": [-1, 1],
-        "d": [-0.5, 1],
-    }
-
-
-def test_the_colours_and_axes_that_a_unit_names_are_the_same_in_every_run(make_ask, tmp_path):
-    two, unit_of = (
-        [le.Axis("token", list("xy")), le.Axis("token_b", list("xy"))],
-        {
-            "colours": ("1 - Pearson r", [0, 1]),  # 1 is unrelated; what lies beyond is opposite
-            "axis": ("1 - Pearson r", None),
-            "said": ("pearson, -1 to 1", [-1, 1]),
-            "share": ("share of filters", [0, 1]),
-            "auc": ("AUC", [0, 1]),
-            "cosine": ("cosine", [-1, 1]),
-            "open": ("RMS over units", None),
-        },
-    )
-    made = [
-        le.Measurement(
-            name, np.full((2, 2) if name == "colours" else (2,), 0.3), two[: 1 + (name == "colours")], 0, unit
-        )
-        for name, (unit, _) in unit_of.items()
-    ]
-    sink = ArraySink(tmp_path / "run" / "records.zarr", None)
-    assert sink.write(0, made) == {}
-    sink.close()
-    measures = make_ask(tmp_path)("run", run="run").json["measures"]
-    assert {name: measures[name]["known"] for name in unit_of} == {name: known for name, (_, known) in unit_of.items()}
+def test_a_run_of_an_earlier_version_has_the_ranges_that_its_probes_declare_now(make_ask, tmp_path):
+    with tarfile.open(OLD_RUN) as packed:
+        packed.extractall(tmp_path, filter="data")
+    ask = make_ask(tmp_path)
+    (run,) = ask("index").json["runs"]
+    measures = ask("run", run=run["run"]).json["measures"]
+    known = {name: one["known"] for name, one in measures.items()}
+    assert (known["rdm"], known["bank_accuracy"], known["model_fit"]) == ([0, 2], [0, 1], [-1, 1])
+    assert (known["distances"], known["kernels"], known["gradient_norm"]) == (None, None, None)
+    assert [name for name in ("rdm", "distances", "cka") if "points" in measures[name]["views"]] == ["rdm", "distances"]
+    assert measures["gradient_norm"]["scale"] == "log"
 
 
 LAYERS = le.Axis("layer", ["a", "b", "c"])
 PAIR = (le.Axis("stimulus", range(4)), le.Axis("stimulus_b", range(4)))
 DRAWN: dict[str, tuple[tuple[le.Axis, ...], str, list[str]]] = {
-    "one": ((), "1", ["curves"]),
-    "tokens": ((le.Axis("token", list("xy")),), "share", ["curves"]),
-    "stimuli": ((le.Axis("stimulus", range(30)),), "share", []),
-    "by_layer": ((LAYERS, le.Axis("model", list("xy"))), "1", ["curves"]),
-    "bins": ((LAYERS, le.Axis("bin", range(44))), "1", []),
-    "norm": ((LAYERS, le.Axis("filter", range(5))), "1", ["curves", "filter"]),
-    "wide": ((LAYERS, le.Axis("filter", range(50))), "1", ["filter"]),
-    "response": ((LAYERS, le.Axis("filter", range(5)), le.Axis("token", list("xy"))), "1", ["filter"]),
-    "crop": ((LAYERS, le.Axis("filter", range(5)), le.Axis("y", range(3))), "1", []),
-    "cka": ((LAYERS, le.Axis("layer_b", LAYERS.labels)), "1", ["matrix"]),
-    "agree": ((le.Axis("token", list("xy")), le.Axis("token_b", list("xy"))), "1", ["matrix"]),
-    "odd": ((LAYERS, le.Axis("token", list("xy")), le.Axis("token_b", list("xyz"))), "1", []),
-    "rdm": ((LAYERS, *PAIR), "1 - cosine", ["matrix", "points"]),
-    "distances": ((LAYERS, *PAIR), "RMS over units", ["matrix", "points"]),
-    "alike": ((LAYERS, *PAIR), "correlation", ["matrix"]),  # no distances, so that no plane is made of them
-    "flat": (PAIR, "1 - cosine", ["matrix"]),
-    "parts": ((le.Axis("part", list("pq")), *PAIR), "1 - cosine", []),
+    "one": ((), "", ["curves"]),
+    "tokens": ((le.Axis("token", list("xy")),), "", ["curves"]),
+    "stimuli": ((le.Axis("stimulus", range(30)),), "", []),
+    "by_layer": ((LAYERS, le.Axis("model", list("xy"))), "", ["curves"]),
+    "bins": ((LAYERS, le.Axis("bin", range(44))), "", []),
+    "norm": ((LAYERS, le.Axis("filter", range(5))), "", ["curves", "filter"]),
+    "wide": ((LAYERS, le.Axis("filter", range(50))), "", ["filter"]),
+    "response": ((LAYERS, le.Axis("filter", range(5)), le.Axis("token", list("xy"))), "", ["filter"]),
+    "crop": ((LAYERS, le.Axis("filter", range(5)), le.Axis("y", range(3))), "", []),
+    "cka": ((LAYERS, le.Axis("layer_b", LAYERS.labels)), "", ["matrix"]),
+    "agree": ((le.Axis("token", list("xy")), le.Axis("token_b", list("xy"))), "", ["matrix"]),
+    "odd": ((LAYERS, le.Axis("token", list("xy")), le.Axis("token_b", list("xyz"))), "", []),
+    "rdm": ((LAYERS, *PAIR), "square", ["matrix", "points"]),
+    "distances": ((LAYERS, *PAIR), "length", ["matrix", "points"]),
+    "alike": ((LAYERS, *PAIR), "", ["matrix"]),  # no distances, so that no plane is made of them
+    "flat": (PAIR, "square", ["matrix"]),
+    "parts": ((le.Axis("part", list("pq")), *PAIR), "square", []),
 }
 
 
@@ -208,8 +172,10 @@ def test_each_view_is_offered_what_it_can_draw(make_ask, tmp_path):
     random = np.random.default_rng(0)
     sink = ArraySink(tmp_path / "run" / "records.zarr", None)
     made = [
-        le.Measurement(name, random.normal(size=[len(axis.labels) for axis in axes]), axes, 0, unit)
-        for name, (axes, unit, _) in DRAWN.items()
+        le.Record(name, tuple(axis.name for axis in axes), distance=distance).of(
+            random.normal(size=[len(axis.labels) for axis in axes]), *axes
+        )
+        for name, (axes, distance, _) in DRAWN.items()
     ]
     assert sink.write(0, made) == {}
     sink.close()
@@ -306,12 +272,13 @@ def test_points_keep_distances_that_a_plane_has(make_ask, tmp_path):
 
 
 def _write(folder, looks, name="distances"):
+    record = le.Record(name, ("layer", "stimulus", "stimulus_b"), distance="length")
     sink = ArraySink(folder / "records.zarr", None)
     for step, values in looks.items():
         layers = le.Axis("layer", [f"l{k}" for k in range(len(values))])
         ids = [f"s{k}" for k in range(values.shape[1])]
         axes = (layers, le.Axis("stimulus", ids), le.Axis("stimulus_b", ids))
-        found = [] if values is None else [le.Measurement(name, values.astype(np.float32), axes, step)]
+        found = [] if values is None else [record.of(values.astype(np.float32), *axes)]
         sink.write(step, found)
     sink.close()
 

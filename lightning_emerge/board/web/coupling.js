@@ -11,7 +11,7 @@ const TOP = 34;
 const SIDE = 14;
 const KINDS = { effective: "by effect", weight: "by weight", activation: "by correlation" };
 
-const claims = (kind) => kind !== "activation"; // a correlation says not what drives what
+export const claims = (kind) => kind !== "activation"; // a correlation does not say what drives
 const kinds = (run) => Object.keys(KINDS).filter((kind) => run.measure(`coupling_${kind}`)?.steps.length);
 const chosen = (run, state) => choose(kinds(run), state.kind);
 
@@ -47,10 +47,12 @@ export const couplingView = {
 	},
 };
 
+export const endsOf = (pair) => pair.split(" > ");
+
 /** Where each filter of each layer is drawn: always in the same place. */
 function place(measure, width) {
 	const [pairs] = measure.axes;
-	const names = pairs.labels.map((label) => label.split(" > "));
+	const names = pairs.labels.map(endsOf);
 	const layers = [names[0][0], ...names.map(([, next]) => next)];
 	const { filters_in: incoming, filters_out: outgoing } = pairs.notes;
 	const most = [countOf(measure.axes[2]), ...pairs.labels.map(() => countOf(measure.axes[1]))];

@@ -20,9 +20,9 @@ export const curvesView = {
 	better: ["bank_confidence", "bank_accuracy"],
 	names: (run) => run.measures("curves"),
 	about({ measure }) {
-		const { unit, known, range } = measure;
+		const { unit, range } = measure;
 		const axis = measure.axes.at(-1);
-		const span = (known ?? range)?.map(digits).join(" to ");
+		const span = range?.map(digits).join(" to ");
 		const words = [unit, span].filter(Boolean).join(", ");
 		const bars = measure.events.length ? " A bar below says when each emerged: its mark is the step, its length the 95% interval." : "";
 		return `${measure.about}${words && ` (${words})`}: ${axis ? `a line for each ${axis.name}` : "one line"}, over optimizer steps. The upright line is the step.${bars}`;

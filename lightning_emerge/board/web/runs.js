@@ -132,6 +132,6 @@ export class Run {
 /** The range of a measure over some runs, so that the same colour means the same in all. */
 export function rangeOf(runs, name) {
 	const measures = runs.map((run) => run.measure(name)).filter(Boolean);
-	const ranges = measures.map((measure) => measure.known ?? measure.range).filter(Boolean);
+	const ranges = measures.map((measure) => measure.range).filter(Boolean);
 	return ranges.length ? [Math.min(...ranges.map(([low]) => low)), Math.max(...ranges.map(([, high]) => high))] : null;
 }

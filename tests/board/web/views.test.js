@@ -1,15 +1,17 @@
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
 import { spanOf } from "../../../lightning_emerge/board/web/chart.js";
 import { byteValue, depthColour, palette, shownRange, tokenColour, tokenShape, valueColour } from "../../../lightning_emerge/board/web/colour.js";
-import { strongest } from "../../../lightning_emerge/board/web/coupling.js";
+import { claims, endsOf, strongest } from "../../../lightning_emerge/board/web/coupling.js";
 import { spread } from "../../../lightning_emerge/board/web/curves.js";
 import { choose, clip, corner, digits, wrap } from "../../../lightning_emerge/board/web/dom.js";
 import { preferred, rgb } from "../../../lightning_emerge/board/web/filters.js";
 import { inWords } from "../../../lightning_emerge/board/web/matrix.js";
 import { labelOf, rangeOf, Run } from "../../../lightning_emerge/board/web/runs.js";
 
+const RULES = JSON.parse(readFileSync(new URL("rules.json", import.meta.url), "utf8"));
 const axis = (name, count) => ({ name, labels: { count } });
 const layer = { name: "layer", labels: ["a", "b"] };
 
@@ -123,11 +125,24 @@ test("layers are those of measures that have something of each", () => {
 	assert.deepEqual([run.layerOf("rdm", "c"), run.layerOf("rdm", "b"), run.layerOf("cka", "a")], [1, -1, -1]);
 });
 
-test("the range is the known one, or that of all runs together", () => {
-	const run = (range, known = null) => ({ measure: () => ({ range, known }) });
-	assert.deepEqual(rangeOf([run([0, 2]), run([-1, 1]), run(null)], "m"), [-1, 2]);
-	assert.deepEqual(rangeOf([run([0, 2], [0, 1]), run(null, [0, 1])], "m"), [0, 1]);
+test("the range of a measure is that of all runs together", () => {
+	const run = (range) => ({ measure: () => ({ range }) });
+	for (const { ranges, range } of RULES.runs) assert.deepEqual(rangeOf(ranges.map(run), "m"), range);
 	assert.equal(rangeOf([run(null), { measure: () => undefined }], "m"), null);
+});
+
+test("edges count, pairs are named and layers found as in the package", () => {
+	for (const [kind, does] of Object.entries(RULES.claims)) assert.equal(claims(kind), does);
+	for (const { label, layers } of RULES.pairs) assert.deepEqual(endsOf(label), layers);
+	for (const { kind, strengths, shape, least, counted } of RULES.edges) {
+		const edges = strongest({ data: Float32Array.from(strengths, (value) => value ?? NaN), shape }, least.map((value) => value ?? NaN), kind);
+		const found = edges.filter((edge) => edge.counts).map(({ pair, output, input }) => [pair, output, input]);
+		assert.deepEqual(found.toSorted(), counted);
+	}
+	for (const { axes, layered } of RULES.axes) {
+		const own = axes.map((name) => (name === "layer" ? layer : axis(name, 2)));
+		assert.equal(makeRun({ m: { axes: own } }).layerOf("m", "b"), layered ? 1 : -1);
+	}
 });
 
 test("boxes stand in rows", () => {
