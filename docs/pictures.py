@@ -61,7 +61,7 @@ def draw_records(run: Path) -> None:
     last = measurement(records.rdm.isel(step=-1), ("layer", "stimulus", "stimulus_b"))
     tokens = [str(token) for token in records.stimulus_token.values]
     shown = shown_of_rdms(torch.from_numpy(last.values), tokens, bounded=True)
-    save("rdm", draw_rdms(replace(last, range=(0, 2), beside=shown)))
+    save("rdm", draw_rdms(replace(last, beside=shown)))
     names = ("filter", "channel", "y", "x")
     save("kernels", draw_kernels(measurement(records.kernels.isel(step=-1), names)))
     wanted = [0, 56, 79, 112, 141, 200, int(records.step[-1])]
@@ -101,8 +101,16 @@ def measurement(array: xr.DataArray, names: tuple[str, ...]) -> le.Measurement:
         for name, dimension in zip(names, array.dims, strict=True)
     )
     attributes = array.attrs
-    about = attributes["long_name"]
-    return le.Measurement(str(array.name), array.values, axes, int(array.step), attributes["units"], about=about)
+    return le.Measurement(
+        str(array.name),
+        array.values,
+        axes,
+        int(array.step),
+        attributes["units"],
+        about=attributes["long_name"],
+        range=(attributes.get("valid_min"), attributes.get("valid_max")),
+        scale=attributes.get("scale", "linear"),
+    )
 
 
 def draw_filters(run: Path) -> None:
@@ -137,7 +145,7 @@ def draw_geometry(run: Path) -> None:
     save("trees", draw_trees(trees, tokens, rdms.attrs["units"], int(rdms.step), 2.0))
     own = step_cka(run, "conv5_3")
     axes = tuple(le.Axis(name, own[name].values.tolist()) for name in ("step", "step_b"))
-    alike = le.Measurement("cka", own.values, axes, int(own.step[-1]))
+    alike = le.Measurement("cka", own.values, axes, int(own.step[-1]), range=(-1, 1))
     save("step_cka", draw_alignment(alike, "CKA of conv5_3 with itself at all steps"))
     save("embedding", draw_embedding(embed_run(run)))
 

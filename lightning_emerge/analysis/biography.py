@@ -12,9 +12,10 @@ import xarray as xr
 
 from lightning_emerge.figures.biography import Biography
 from lightning_emerge.figures.canvas import to_rgb
-from lightning_emerge.figures.curves import Chart, Curve, Line, Range
+from lightning_emerge.figures.curves import Chart, Curve, Line
 from lightning_emerge.figures.exemplars import frame_block
 from lightning_emerge.figures.filters import kernel_colours
+from lightning_emerge.records import Range
 from lightning_emerge.store.read import open_run
 
 _COLUMNS = 10

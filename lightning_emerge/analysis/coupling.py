@@ -15,8 +15,9 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from lightning_emerge.figures.coupling import Graph, draw_graph
-from lightning_emerge.figures.curves import Chart, Curve, Line, Range, draw_charts
+from lightning_emerge.figures.curves import Chart, Curve, Line, draw_charts
 from lightning_emerge.measures.coupling import KINDS, count_edges
+from lightning_emerge.records import Range
 from lightning_emerge.store.read import open_run
 
 _SEED = 0  # of the search for communities
@@ -112,7 +113,7 @@ def coupling_statistics(folder: str | Path) -> xr.Dataset:
             row["births"] = np.nan if before is None else len(edges[number] - before[number])
             row["deaths"] = np.nan if before is None else len(before[number] - edges[number])
         before = edges
-    return _collect(rows, steps, tokens)
+    return _to_dataset(rows, steps, tokens)
 
 
 def describe_graph(graph: nx.DiGraph, tokens: list[str]) -> dict[str, Any]:
@@ -299,7 +300,7 @@ def _assortativity(graph: nx.DiGraph, name: str) -> float:
     return float(nx.attribute_assortativity_coefficient(known, name))
 
 
-def _collect(rows: list[list[dict[str, Any]]], steps: list[int], tokens: list[str]) -> xr.Dataset:
+def _to_dataset(rows: list[list[dict[str, Any]]], steps: list[int], tokens: list[str]) -> xr.Dataset:
     """Puts descriptions together, by step and kind."""
     found = xr.Dataset(coords={"step": steps, "kind": list(KINDS)})
     if tokens:

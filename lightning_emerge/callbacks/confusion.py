@@ -50,6 +50,7 @@ def _draw_counts(trainer: Trainer, module: LightningModule, split: str) -> None:
         "share",
         ConfusionPicture.__name__,
         {"val": "Validation", "test": "Test"}[split],
+        range=(0, 1),
     )
     if not drawable(measurement):
         return

@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, LightningDataModule
 
 from lightning_emerge.data.dataset import normalise
 from lightning_emerge.data.names import check_token, file_id
-from lightning_emerge.data.photographs.decoding import collect, decode
+from lightning_emerge.data.photographs.decoding import decode, read_each
 from lightning_emerge.data.photographs.listing import list_tokens
 from lightning_emerge.records import StimulusBank
 
@@ -97,7 +97,7 @@ class Stimuli(Callback):
                 f"{', '.join(unknown)} only in one of the two."
             )
         chosen = {path: label for label, token in enumerate(tokens) for path in files[token][: self._each]}
-        pixels = collect(chosen, lambda path: decode(path.read_bytes(), self._size))
+        pixels = read_each(chosen, lambda path: decode(path.read_bytes(), self._size))
         change = self._transform or normalise
         images = torch.stack([change(torch.from_numpy(pixels[path])) for path in chosen])
         ids = tuple(file_id(path.relative_to(folder)) for path in chosen)

@@ -18,7 +18,7 @@ from torchvision.transforms.v2.functional import to_pil_image
 from lightning_emerge.data.dataset import Exemplars
 from lightning_emerge.data.names import check_token
 from lightning_emerge.data.photographs.dealt import DealtDataModule
-from lightning_emerge.data.photographs.decoding import Pixels, UnsuitableError, collect, fit, to_rgb
+from lightning_emerge.data.photographs.decoding import Pixels, UnsuitableError, fit, read_each, to_rgb
 
 
 class VisionDataModule(DealtDataModule):
@@ -66,7 +66,7 @@ class VisionDataModule(DealtDataModule):
 
     def load(self) -> Mapping[str, Exemplars]:
         before = torch.get_rng_state()
-        read = collect([_Place(token, at) for token, found in self._positions.items() for at in found], self._read)
+        read = read_each([_Place(token, at) for token, found in self._positions.items() for at in found], self._read)
         if not torch.equal(before, torch.get_rng_state()):
             raise ValueError(
                 "data.dataset gives the same image at every visit; its transform samples random numbers. "

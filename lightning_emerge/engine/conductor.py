@@ -31,7 +31,7 @@ from lightning_emerge.capture import (
 from lightning_emerge.capture.weights import Weight
 from lightning_emerge.engine.budget import drawable
 from lightning_emerge.engine.costs import CAPTURE, WAIT, Costs
-from lightning_emerge.engine.device import full_precision, settle
+from lightning_emerge.engine.device import full_precision, wait_for
 from lightning_emerge.engine.lent import Backup, ChangedError, is_foreign, same_streams, unchanged
 from lightning_emerge.engine.passes import Kinds, ask, ask_all, pass_bank, trouble_of, try_layers
 from lightning_emerge.engine.writer import Findings, Writer
@@ -438,10 +438,10 @@ class Conductor:
         """
         waiting, findings = list(due), list[Findings]()
         while waiting:
-            settle(self.device)
+            wait_for(self.device)
             with self.costs.spend(CAPTURE):
                 capture, troubles = take(waiting)
-                settle(self.device)
+                wait_for(self.device)
             found, failures = self._measure_all(waiting, capture, troubles)
             findings += found
             count = len(waiting)
@@ -451,7 +451,7 @@ class Conductor:
             waiting = waiting[flags[count:].index(True) + 1 :] if any(flags[count:]) else []
             if self.writer is not None:
                 self._look_for_nan(capture)
-        settle(self.device)
+        wait_for(self.device)
         if self.writer is not None:
             self._hand_over(self.writer, step, findings, [m.name for m in due], more=more)
         self._say()

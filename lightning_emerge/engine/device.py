@@ -13,7 +13,7 @@ _backends: Any = backends  # torch declares no types for these
 _SWITCHES = (_backends.cudnn.conv, _backends.cuda.matmul, _backends.mkldnn.matmul)
 
 
-def settle(device: torch.device) -> None:
+def wait_for(device: torch.device) -> None:
     """Waits until a GPU has done all that it was given, on any stream.
 
     A look may be taken on another stream than training's. And what training has left to do is not what a look costs.

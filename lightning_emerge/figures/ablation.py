@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import SymLogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from lightning_emerge.figures.canvas import EMPTY, new_figure
+from lightning_emerge.figures.canvas import colours_of, new_figure
 from lightning_emerge.records import Axis, Measurement
+
+_LINEAR = 0.01  # up to here colours are linear
 
 
 def draw_drops(measurement: Measurement) -> Figure:
-    """Draws a matrix of parts and tokens for each layer, on a range of colours from -1 to 1 at every step.
+    """Draws a matrix of parts and tokens for each layer, on the range of colours of the record at every step.
 
     Colours are linear up to 0.01 and logarithmic beyond. A frame says that the token has the part.
 
@@ -26,8 +27,8 @@ def draw_drops(measurement: Measurement) -> Figure:
     names = [str(token) for token in tokens.labels]
     figure = new_figure(0.46 * len(names) * len(layers.labels) + 4.0, 0.3 * len(parts.labels) + 1.6)
     panels = figure.subplots(1, len(layers.labels), sharey=True, squeeze=False)[0]
-    # Orange against purple, which readers with any colour vision can tell apart.
-    colours, scale = colormaps["PuOr_r"].with_extremes(bad=str(EMPTY)), SymLogNorm(0.01, 0.5, -1, 1)
+    colours, _ = colours_of(measurement)
+    scale = SymLogNorm(_LINEAR, 0.5, *measurement.range)
     image = None
     for axes, layer, values in zip(panels, layers.labels, measurement.values, strict=True):
         image = axes.imshow(np.ma.masked_invalid(values), cmap=colours, norm=scale, aspect="auto")

@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 
 from lightning_emerge.figures.frames import DRAWING, Frame, with_channels
 from lightning_emerge.figures.words import PlainFigure
+from lightning_emerge.records import Measurement
 
 TOKEN_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000", "#F0E442")
 """Okabe & Ito's palette, which readers with any colour vision can tell apart; reused beyond eight tokens."""
@@ -27,6 +30,16 @@ EMPTY = 0.85
 def new_figure(width: float, height: float) -> Figure:
     """Makes an empty figure of a size in inches."""
     return PlainFigure(figsize=(width, height), dpi=100, layout="constrained")
+
+
+def colours_of(measurement: Measurement) -> tuple[Colormap, Normalize]:
+    """The colours of a measurement's values, by the range and the scale that its record declares; NaN is grey.
+
+    An open end is where the values end. On either side of zero it is orange against purple, which readers with any
+    colour vision can tell apart.
+    """
+    name = "PuOr_r" if measurement.scale == "diverging" else "viridis"
+    return colormaps[name].with_extremes(bad=str(EMPTY)), Normalize(*measurement.range)
 
 
 def add_legend(to: Axes | Figure, handles: Iterable[Any], **style: Any) -> None:

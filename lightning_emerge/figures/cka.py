@@ -14,14 +14,14 @@ _LARGEST, _LABELS = 6.0, 24
 
 
 def draw_alignment(measurement: Measurement, title: str | None = None) -> Figure:
-    """Draws how alike layers, or steps, are, on a range of colours from 0 to 1 that is the same at every step.
+    """Draws how alike layers, or steps, are, in colours from 0 to the end of the record's range.
 
     Args:
         measurement: values (row, row), 1 for the same and about 0 for unrelated; NaN is grey.
         title: of the figure, if not the measure and its step.
     """
     names = tuple(str(label) for label in measurement.axes[0].labels)
-    figure = _alignment_frame(names)
+    figure = _alignment_frame(names, measurement.range[1])
     image, *_, heading = figure.moving
     image.set_data(np.ma.masked_invalid(measurement.values))
     heading.set_text(title or f"{measurement.name.upper()}, step {measurement.step}")
@@ -29,7 +29,7 @@ def draw_alignment(measurement: Measurement, title: str | None = None) -> Figure
 
 
 @reused
-def _alignment_frame(names: tuple[str, ...]) -> Frame:
+def _alignment_frame(names: tuple[str, ...], end: float | None) -> Frame:
     """All but the matrix of `draw_alignment`."""
     side = min(max(3.0, 0.28 * len(names)), _LARGEST)
     every = -(-len(names) // _LABELS)
@@ -37,7 +37,7 @@ def _alignment_frame(names: tuple[str, ...]) -> Frame:
     axes = figure.subplots()
     colours = colormaps["viridis"].with_extremes(bad=str(EMPTY))
     empty = np.zeros((len(names), len(names)))
-    image = axes.imshow(empty, cmap=colours, vmin=0, vmax=1, interpolation="nearest")
+    image = axes.imshow(empty, cmap=colours, vmin=0, vmax=end, interpolation="nearest")
     axes.set_xticks(range(0, len(names), every), names[::every], rotation=90, fontsize=8)
     axes.set_yticks(range(0, len(names), every), names[::every], fontsize=8)
     axes.tick_params(length=0)

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lightning_emerge.figures.frames import Frame, reused
-from lightning_emerge.records import Measurement
+from lightning_emerge.records import Measurement, Range
 
 
 def draw_confusion(measurement: Measurement) -> Figure:
@@ -16,7 +16,7 @@ def draw_confusion(measurement: Measurement) -> Figure:
         measurement: values (token, predicted), each row adding up to 1.
     """
     names = tuple(str(label) for label in measurement.axes[0].labels)
-    figure = _frame(names)
+    figure = _frame(names, measurement.range)
     image, title, *cells = figure.moving
     image.set_data(measurement.values)
     title.set_text(f"{measurement.about}, step {measurement.step}")
@@ -26,12 +26,12 @@ def draw_confusion(measurement: Measurement) -> Figure:
 
 
 @reused
-def _frame(names: tuple[str, ...]) -> Frame:
+def _frame(names: tuple[str, ...], span: Range) -> Frame:
     """All but the shares of `draw_confusion`."""
     count = len(names)
     figure = Frame(1.9 + 0.55 * count, 1.3 + 0.5 * count)
     axes = figure.subplots()
-    image = axes.imshow(np.zeros((count, count)), cmap="viridis", vmin=0, vmax=1, interpolation="nearest")
+    image = axes.imshow(np.zeros((count, count)), cmap="viridis", vmin=span[0], vmax=span[1], interpolation="nearest")
     axes.set_xticks(range(count), names, rotation=90)
     axes.set_yticks(range(count), names)
     axes.set_xlabel("predicted")

@@ -17,10 +17,7 @@ from matplotlib.patches import Patch
 from lightning_emerge.figures.canvas import TOKEN_COLOURS, TOKEN_MARKERS, add_legend, new_figure
 from lightning_emerge.figures.steps import scale_steps
 from lightning_emerge.figures.words import NAME
-from lightning_emerge.records import FloatArray
-
-Range = tuple[float | None, float | None]
-"""Least and largest value that there can be; None is an open end."""
+from lightning_emerge.records import FloatArray, Range
 
 _LINES = ("-", "--", "-.", ":")
 _GROUPS: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (8, 2)), (0, (1, 4)), (0, (8, 2, 1, 2, 1, 2)), (0, (2, 4)))

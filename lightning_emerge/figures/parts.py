@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from lightning_emerge.figures.canvas import EMPTY, new_figure
+from lightning_emerge.figures.canvas import colours_of, new_figure
 from lightning_emerge.records import Measurement
 
 _TITLES = {
@@ -23,14 +22,15 @@ def draw_told(measurement: Measurement, low: float = 0.5) -> Figure:
     Args:
         measurement: areas under the ROC curve (layer, feature); NaN is grey. Features with a note `kind` are coloured
             by it.
-        low: where the colours begin; they end at 1.
+        low: where the colours begin; they end where the range of the record does.
     """
     layers, features = ([str(label) for label in axis.labels] for axis in measurement.axes)
     kinds = measurement.axes[1].notes.get("kind", ["part"] * len(features))
-    figure = new_figure(0.34 * len(layers) + 5.2, 0.24 * len(features) + 1.7)
+    figure = new_figure(0.34 * len(layers) + 5.2, max(0.24 * len(features) + 1.7, 3.0))
     axes = figure.subplots()
-    colours = colormaps["viridis"].with_extremes(bad=str(EMPTY))
-    image = axes.imshow(np.ma.masked_invalid(measurement.values.T), cmap=colours, vmin=low, vmax=1, aspect="auto")
+    colours, scale = colours_of(measurement)
+    scale.vmin = low
+    image = axes.imshow(np.ma.masked_invalid(measurement.values.T), cmap=colours, norm=scale, aspect="auto")
     axes.set_xticks(range(len(layers)), layers, rotation=90, fontsize=8)
     axes.set_yticks(range(len(features)), features, fontsize=8)
     for label, kind in zip(axes.get_yticklabels(), kinds, strict=True):

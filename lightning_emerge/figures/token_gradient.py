@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from lightning_emerge.figures.canvas import EMPTY, mosaic, new_figure
+from lightning_emerge.figures.canvas import colours_of, mosaic, new_figure
 from lightning_emerge.records import Measurement
 
 _CELL = 12  # pixels of the sheet a side, so that gaps can be narrower than a cell
@@ -17,14 +15,13 @@ _NAMES = 14  # there is room for along one side of a panel
 
 
 def draw_token_cosines(measurement: Measurement) -> Figure:
-    """Draws a matrix of tokens for each layer, all on one fixed range of colours, -1 to 1.
+    """Draws a matrix of tokens for each layer, all on one fixed range of colours, that of the record.
 
     Args:
         measurement: values (layer, token, token).
     """
     layers, tokens = measurement.axes[0].labels, [str(token) for token in measurement.axes[1].labels]
-    # Orange against purple, which readers with any colour vision can tell apart.
-    colours, scale = colormaps["PuOr_r"].with_extremes(bad=str(EMPTY)), Normalize(-1, 1)
+    colours, scale = colours_of(measurement)
     tiles = colours(scale(np.ma.masked_invalid(measurement.values)), bytes=True)[..., :3]
     tiles = tiles.repeat(_CELL, axis=1).repeat(_CELL, axis=2)
     size, columns = tiles.shape[1], min(4, len(tiles))

@@ -3,7 +3,7 @@
 from lightning_emerge.records.bank import StimulusBank, check_outputs, check_pictured
 from lightning_emerge.records.capture import Capture, Convolution, Needs, Network, Past, ReceptiveField
 from lightning_emerge.records.declared import Record, check_declared
-from lightning_emerge.records.measurement import Axis, FloatArray, Label, Measurement, Pixels
+from lightning_emerge.records.measurement import Axis, FloatArray, Label, Measurement, Pixels, Range
 from lightning_emerge.records.tensors import as_stored, pool, to_array, widest
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Network",
     "Past",
     "Pixels",
+    "Range",
     "ReceptiveField",
     "Record",
     "StimulusBank",

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from lightning_emerge.figures.curves import Chart, Curve, Level, Line, Range
+from lightning_emerge.figures.curves import Chart, Curve, Level, Line
+from lightning_emerge.records import Range
 from lightning_emerge.report.content import Section
 from lightning_emerge.report.runs import Run, words
 

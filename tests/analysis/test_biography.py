@@ -10,7 +10,6 @@ import pytest
 from lightning_emerge.analysis.biography import read_biography
 from lightning_emerge.cli import main
 from lightning_emerge.figures.biography import draw_biography
-from lightning_emerge.figures.canvas import to_pixels
 from lightning_emerge.records import Axis, Measurement
 from lightning_emerge.store.write import ArraySink
 
@@ -97,7 +96,6 @@ def test_a_filter_that_there_is_not_is_refused(run, layer, number, words):
 
 def test_it_is_drawn_with_every_step_on_one_axis(run):
     figure = draw_biography(read_biography(run, "conv2", 1))
-    assert len(np.unique(to_pixels(figure).reshape(-1, 3), axis=0)) > 20
     strip, response, norm = figure.axes
     assert [text.get_text() for text in strip.texts] == ["dead"]
     assert [text.get_text() for text in norm.get_xticklabels()] == ["0", "5", "50"]

@@ -49,7 +49,7 @@ def test_a_look_waits_for_the_gpu_before_it_and_for_its_own_work_after(conductor
 
 def test_nothing_is_waited_for_on_a_cpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "synchronize", lambda _: pytest.fail("there is no GPU in use"))
-    module.settle(torch.device("cpu"))
+    module.wait_for(torch.device("cpu"))
 
 
 @pytest.mark.parametrize("precision", ["highest", "medium"])

@@ -74,4 +74,3 @@ def test_every_filter_is_numbered(shape):
     assert len({found[str(k)] for k in range(shape[0])}) == shape[0]
     assert "Kernels of conv1_1, step 37" in found
     assert any(f"±{4 / np.sqrt(np.prod(shape[1:])):.2f}" in text for text in found)
-    assert len(np.unique(to_pixels(figure).reshape(-1, 3), axis=0)) > 20

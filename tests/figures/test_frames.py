@@ -35,7 +35,7 @@ def _measure(name: str, values: np.ndarray, *names: str, seed: int, **beside: np
         le.Axis(axis, [f"{axis}{k}" for k in range(size)], notes={"token": list("aabbc"[:size])} if size == 5 else {})
         for axis, size in zip(names, values.shape, strict=True)
     )
-    return le.Measurement(name, values, axes, 10**seed, "1 - r", about="What is shown", beside=beside)
+    return le.Measurement(name, values, axes, 10**seed, "1 - r", about="What is shown", beside=beside, range=(0, 1))
 
 
 def _random(seed: int, *shape: int) -> np.ndarray:

@@ -21,7 +21,7 @@ def make(values: np.ndarray, step: int = 0) -> Measurement:
     layers, size, _ = values.shape
     tokens = [f"token{k}" for k in range(size)]
     axes = (Axis("layer", [f"layer{k}" for k in range(layers)]), Axis("token", tokens), Axis("token_b", tokens))
-    return Measurement("token_gradient_cosine", values, axes, step, "cosine")
+    return Measurement("token_gradient_cosine", values, axes, step, "cosine", range=(-1, 1), scale="diverging")
 
 
 def texts(figure: Figure) -> list[str]:

@@ -74,7 +74,7 @@ def fit(image: Image.Image, size: int) -> Pixels:
     return np.asarray(fitted).transpose(2, 0, 1).copy()
 
 
-def collect(keys: Iterable[_Key], read: Callable[[_Key], _Value]) -> dict[_Key, _Value]:
+def read_each(keys: Iterable[_Key], read: Callable[[_Key], _Value]) -> dict[_Key, _Value]:
     """Reads every image, or says in one error which cannot be read.
 
     Raises:

@@ -12,7 +12,7 @@ from lightning_emerge.data.names import file_id
 from lightning_emerge.data.photographs.cache import PixelCache
 from lightning_emerge.data.photographs.dealing import Row
 from lightning_emerge.data.photographs.dealt import DealtDataModule
-from lightning_emerge.data.photographs.decoding import Pixels, collect
+from lightning_emerge.data.photographs.decoding import Pixels, read_each
 from lightning_emerge.data.photographs.listing import Files, list_splits, list_tokens
 
 
@@ -57,7 +57,7 @@ class FolderDataModule(DealtDataModule):
 
     def load(self) -> Mapping[str, Exemplars]:
         given = self._given or {"": self._files}
-        read = collect([path for files in given.values() for found in files.values() for path in found], self._read)
+        read = read_each([path for files in given.values() for found in files.values() for path in found], self._read)
         rows = {split: _rows(files) for split, files in self._given.items()} if self._given else self._dealt(read)
         images = {path: photograph.pixels for path, photograph in read.items()}
         return self.hold(rows, images, lambda row: file_id(row.key.relative_to(self.root)))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lightning_emerge.data.photographs.decoding import UnsuitableError, collect, decode, fit, to_rgb
+from lightning_emerge.data.photographs.decoding import UnsuitableError, decode, fit, read_each, to_rgb
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
@@ -249,17 +249,17 @@ class TestCollect:
         return number // 2
 
     def test_what_can_be_read_is_found_by_its_key(self):
-        assert collect([4, 2, 0], self.half) == {4: 2, 2: 1, 0: 0}
+        assert read_each([4, 2, 0], self.half) == {4: 2, 2: 1, 0: 0}
 
     def test_all_that_cannot_are_in_one_error_with_their_reasons(self):
         with pytest.raises(
             ValueError, match=r"can be decoded; 3 cannot: 1 \(odd\); 3 \(odd\); 5 \(KeyError\)\. Repair"
         ):
-            collect(range(6), self.half)
+            read_each(range(6), self.half)
 
     def test_of_many_the_first_ten_are_listed_and_the_rest_counted(self):
         with pytest.raises(ValueError, match=r"13 cannot: 1 .*; 19 \(odd\) and 3 more\."):
-            collect(range(26), self.half)
+            read_each(range(26), self.half)
 
     def test_what_is_wrong_with_all_ends_it_at_once(self):
         def read(number: int) -> int:
@@ -268,7 +268,7 @@ class TestCollect:
             return self.half(3)
 
         with pytest.raises(UnsuitableError, match=r"^wrong kind$"):
-            collect(range(6), read)
+            read_each(range(6), read)
 
 
 def test_no_image_is_said_to_be_none():
