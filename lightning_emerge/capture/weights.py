@@ -128,7 +128,7 @@ def _held(weight: Weight) -> Iterator[torch.Tensor]:
     number = next(number for number, known in owner._forward_pre_hooks.items() if known is hook)
     before, tensor = getattr(owner, weight.name), weight.read().requires_grad_(True)
     try:
-        owner._forward_pre_hooks[number] = _leave
+        owner._forward_pre_hooks[number] = _do_nothing
         setattr(owner, weight.name, tensor)
         yield tensor
     finally:
@@ -140,7 +140,7 @@ def _moves(source: torch.Tensor) -> bool:
     return source.is_floating_point() or source.is_complex()
 
 
-def _leave(_module: nn.Module, _given: Any) -> None:
+def _do_nothing(_module: nn.Module, _given: Any) -> None:
     """Stands in the place of what would make the weight anew."""
 
 

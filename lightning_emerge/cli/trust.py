@@ -32,8 +32,10 @@ _RUN = (STORE, "fit.json", "hparams.yaml")
 _MADE_OF = {"torch": ("nn", "optim", "utils"), "torch.utils": ("data",)}
 """Of torch, what networks and data are made of; its other modules compile, load, download and start processes."""
 _FUNCTIONS = "torch._C._nn"  # of torch.nn.functional
+ROOMS_DENIED = ("__main__", "analysis", "board", "cli", "engine", "report", "sinks", "store")
+"""Rooms of this package that read and write files, start processes or run other configurations."""
 _OTHERS = (
-    *(f"lightning_emerge.{room}" for room in ("__main__", "analysis", "board", "cli", "engine", "sinks", "store")),
+    *(f"lightning_emerge.{room}" for room in ROOMS_DENIED),
     *(f"lightning.fabric.{room}" for room in ("cli", "fabric", "utilities")),
     *(f"lightning.pytorch.{room}" for room in ("cli", "core.saving", "serve", "trainer", "tuner", "utilities")),
     "lightning.pytorch.core.module.LightningModule.load_from_checkpoint",

@@ -12,6 +12,7 @@ import yaml
 from jsonargparse._common import parsing_settings
 
 from lightning_emerge.cli import main
+from lightning_emerge.cli.trust import ROOMS_DENIED
 
 ROOT = Path(__file__).parents[2]
 MODULE = """
@@ -49,6 +50,7 @@ EVIL = [
     *("torchvision.datasets.utils.extract_archive", "lightning.pytorch.cli.LightningCLI"),
     *("lightning.pytorch.LightningModule.load_from_checkpoint", "lightning_emerge.cli.main"),
     *("lightning_emerge.TokenClassifier.load_from_checkpoint", "lightning_emerge.embed_run"),
+    *("lightning_emerge.report.write.write_report", "lightning_emerge.write_report"),
     *("torch.utils.data.datapipes.iter.Mapper", "torch.utils.data.datapipes.utils.decoder.basichandlers"),
     *("torchvision.datasets.LSUN", "torchvision.datasets.lsun.LSUNClass"),
 ]
@@ -255,6 +257,13 @@ def test_tags_of_yaml_run_nothing(elsewhere, run, capfd):
     assert ended.value.code == 2
     assert capfd.readouterr().err.count("\n") == 1
     assert not list(Path().rglob("canary"))
+
+
+def test_each_room_is_denied_or_is_what_networks_data_and_probes_are_made_of():
+    package = ROOT / "lightning_emerge"
+    rooms = {path.stem for path in package.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+    numbers = {"records", "schedules", "capture", "measures", "figures"}
+    assert rooms - {*ROOMS_DENIED, "__init__"} == {"data", "models", "probe", "probes", "callbacks", *numbers}
 
 
 @pytest.mark.parametrize("only", ["", "os system", "a..b", "*"])
