@@ -22,7 +22,7 @@ ALL = "all parts"
 _RECORDS = ("ablation_drop", "ablation_control", "ablation_rival")
 _OF_DROPS = ("drop_with", "drop_without", "difference", "control")
 _COLUMNS = ("drop_with", "drop_without", "difference", "low", "high", "p", "control")
-_DRAWS = 5000
+_SAMPLES = 5000
 
 
 def ablation_table(run: str | Path, step: int | None = None) -> pd.DataFrame:
@@ -34,9 +34,9 @@ def ablation_table(run: str | Path, step: int | None = None) -> pd.DataFrame:
     same rule. Where a part or a rival has no detectors, none are silenced, and its difference counts as 0.
 
     One part stands among all sets of its size that were looked at, rivals and parts: with ten of them, its p cannot be
-    below 0.1. All parts of a layer together stand among draws of as many such sets, of the same sizes and each with its
-    complement if parts are (see `relabel_sets`): 5,000, with a fixed seed, and the parts themselves. With the six parts
-    of the default tokens, three dichotomies of ten, p cannot be below 1/120. Layers are tested each for itself.
+    below 0.1. All parts of a layer together stand among samples of as many such sets, of the same sizes and each with
+    its complement if parts are (see `relabel_sets`): 5,000, with a fixed seed, and the parts themselves. With the six
+    parts of the default tokens, three dichotomies of ten, p cannot be below 1/120. Layers are tested each for itself.
 
     Args:
         run: the run's folder, in which an `AblationProbe` looked.
@@ -48,9 +48,9 @@ def ablation_table(run: str | Path, step: int | None = None) -> pd.DataFrame:
         lack it, of all parts in the mean over those with detectors; `difference` of the two, above 0 for tuned filters
         of any kind; `low` and `high`, between which 95% of the differences of rivals and parts lie; `p`, the share of
         them that is as large as that of the part, or larger: small only if parts are special; and `control`, what
-        `drop_with` is if as many filters drawn by lot are silenced, in the mean over draws. NaN for a part without
-        detectors. `low`, `high` and `p` are NaN if no rival is as large as the part, and in older records, which have
-        no `ablation_rival`.
+        `drop_with` is if as many filters sampled at random are silenced, in the mean over samples. NaN for a part
+        without detectors. `low`, `high` and `p` are NaN if no rival is as large as the part, and in older records,
+        which have no `ablation_rival`.
 
     Raises:
         FileNotFoundError: if there are no records.
@@ -125,9 +125,9 @@ class _Sets:
             return _compare(np.nan, np.empty(0))
         count = len(self.parts)
         values = np.nan_to_num(np.append(self.parts, self.rivals))
-        labels = relabel_sets(np.arange(len(values)) < count, np.concatenate([self.has, self.theirs]), _DRAWS, seed=0)
-        drawn, observed = labels @ values, values[:count].sum()
-        return _compare(observed / count, np.append(drawn, observed) / count)
+        labels = relabel_sets(np.arange(len(values)) < count, np.concatenate([self.has, self.theirs]), _SAMPLES, seed=0)
+        sampled, observed = labels @ values, values[:count].sum()
+        return _compare(observed / count, np.append(sampled, observed) / count)
 
 
 def _compare(observed: float, among: npt.NDArray[np.float64]) -> dict[str, float]:

@@ -225,11 +225,11 @@ def _umap(squared: torch.Tensor, start: torch.Tensor, neighbours: int, epochs: i
         a, b = find_ab_params(_SPREAD, _LEAST)
         distances = squared.sqrt().numpy().astype(np.float32)
         fewer = min(neighbours, len(distances) - 1)
-        seed: Any = np.random.RandomState(0)  # of its own: no global number is drawn
+        seed: Any = np.random.RandomState(0)  # of its own: no global number is used up
         made: Any = fuzzy_simplicial_set(distances, fewer, seed, "precomputed")
         graph = made[0].tocoo()
         graph.sum_duplicates()
-        kept = graph.data >= graph.data.max() / epochs  # weaker ones would never be drawn
+        kept = graph.data >= graph.data.max() / epochs  # weaker ones would never be sampled
         points = np.ascontiguousarray(start.numpy().astype(np.float32))
         moved = optimize_layout_euclidean(
             points,

@@ -112,8 +112,8 @@ def emergence_time(
     if not found.left:
         mean = float(series.mean()) if len(series) else float("nan")
         return Emergence(None, None, None, mean, mean, found.p_value)
-    draws = found.draw(found.block, seed)
-    low, high = _interval(draws, found.crossing)
+    samples = found.sample(found.block, seed)
+    low, high = _interval(samples, found.crossing)
     # Nothing is known between two looks.
     where = found.crossing, np.floor(low), np.ceil(high)
     step, low, high = (float(one) for one in _steps(at, np.array(where)))
@@ -150,21 +150,21 @@ def lead_time(
     if not all(one.left for one in found):
         return Lead(None, None, None)
     block = max(one.block for one in found)
-    (early, early_draws), (late, late_draws) = (
-        (_steps(looks.steps, np.array(one.crossing)), _steps(looks.steps, one.draw(block, seed)))
+    (early, early_samples), (late, late_samples) = (
+        (_steps(looks.steps, np.array(one.crossing)), _steps(looks.steps, one.sample(block, seed)))
         for looks, one in zip(pairs, found, strict=True)
     )
     lows, highs = (
         [float(_steps(looks.steps, end(np.array(one.crossing)))) for looks, one in zip(pairs, found, strict=True)]
         for end in (np.floor, np.ceil)
     )
-    low, high = _interval(late_draws - early_draws, float(late - early))
+    low, high = _interval(late_samples - early_samples, float(late - early))
     # Nothing is known between two looks.
     return Lead(float(late - early), min(low, lows[1] - highs[0]), max(high, highs[1] - lows[0]))
 
 
-def _interval(draws: _Series, estimate: float) -> tuple[float, float]:
-    low, high = np.quantile(draws, [0.025, 0.975])
+def _interval(samples: _Series, estimate: float) -> tuple[float, float]:
+    low, high = np.quantile(samples, [0.025, 0.975])
     return min(float(low), estimate), max(float(high), estimate)
 
 
@@ -191,7 +191,7 @@ class _Leaving:
     fitted: _Series | None = None
     residuals: _Series | None = None
 
-    def draw(self, block: int, seed: int) -> _Series:
+    def sample(self, block: int, seed: int) -> _Series:
         """Crossings, in looks, of resamples."""
         return crossings(self.fitted, self.residuals, block, _RESAMPLES, seed, SHARE)
 

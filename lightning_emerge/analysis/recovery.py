@@ -38,7 +38,7 @@ class Recovery:
         p_value: share of shuffled grammars, this one included, that are recovered as well or better.
         beyond: how surely a part is coupled more strongly to a whole that has it than a rival is, a set of as many
             tokens that no part stands for and that has the whole's tokens too; 0.5 by chance. NaN without rivals.
-        beyond_p: how often so many of these sets, drawn in place of the parts, are as far beyond the others.
+        beyond_p: how often so many of these sets, sampled in place of the parts, are as far beyond the others.
         parts: names of the parts.
         wholes: names of the pairs and larger conjunctions.
         strengths: (part, whole) how strongly they are coupled, in standard deviations over all features and rivals.
@@ -94,12 +94,12 @@ def grammar_recovery(folder: str | Path, kind: str = "effective") -> list[Recove
     averaged over these. A part belongs to a whole if all tokens that have the whole have it.
 
     There are two questions. Are parts coupled to the wholes that have them? Chance is what it is with the parts changed
-    about, each with all its wholes: all ways if they are no more than 5,040, or so many that are drawn with a fixed
+    about, each with all its wholes: all ways if they are no more than 5,040, or so many that are sampled with a fixed
     seed. But filters that prefer the same tokens answer alike, whatever they are made of, so this is more than chance
     in an untrained network too. Are they coupled beyond that? Rivals are other sets of as many tokens: if parts are
     more strongly coupled to wholes than rivals that share as many tokens with them, the network has built wholes from
-    parts. Chance is what it is if as many of these sets, drawn 999 times, are taken for the parts; a set and its
-    complement are drawn together (see `relabel_sets`).
+    parts. Chance is what it is if as many of these sets, sampled 999 times, are taken for the parts; a set and its
+    complement are sampled together (see `relabel_sets`).
 
     Args:
         folder: of a run in which a `CouplingProbe` and a `PartProbe` looked, at the same steps.

@@ -37,20 +37,20 @@ def find_detectors(
     return [order[:, feature] if bool(enough[feature]) else None for feature in range(held.shape[1])]
 
 
-def deal_controls(scores: Float[Tensor, "stimulus filter"], draws: int) -> list[Int[Tensor, " drawn"]]:
+def deal_controls(scores: Float[Tensor, "stimulus filter"], most: int) -> list[Int[Tensor, " dealt"]]:
     """Deals filters to groups of as many as are silenced at once, in an order that is always the same.
 
     A filter whose scores do not vary has nothing to lose: its group is left out. The other groups stay what they are.
 
     Args:
         scores: each filter's largest output.
-        draws: how many groups; fewer if there are not so many whose filters all respond.
+        most: how many groups; fewer if there are not so many whose filters all respond.
     """
     count = detector_count(scores.shape[1])
     alive = scores.amax(dim=0) > scores.amin(dim=0)
-    drawn: Tensor = torch.randperm(scores.shape[1], generator=torch.Generator().manual_seed(0))
-    groups = drawn.to(scores.device).split(count)
-    return [group for group in groups if group.numel() == count and bool(alive[group].all())][:draws]
+    dealt: Tensor = torch.randperm(scores.shape[1], generator=torch.Generator().manual_seed(0))
+    groups = dealt.to(scores.device).split(count)
+    return [group for group in groups if group.numel() == count and bool(alive[group].all())][:most]
 
 
 def mean_output(activations: Float[Tensor, "stimulus filter ..."]) -> Float[Tensor, " filter"]:

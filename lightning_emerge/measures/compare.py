@@ -23,7 +23,7 @@ from lightning_emerge.measures.ranks import mean_ranks
 
 Comparison: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
-_ROOM = 2**22  # entries of the RDMs that a bootstrap draws at a time
+_ROOM = 2**22  # entries of the RDMs that a bootstrap samples at a time
 _CONSTANT = 1e-12  # of its largest entry: a vector that varies by less is constant but for rounding
 
 
@@ -119,15 +119,15 @@ def bootstrap_interval(
     second: Float[Tensor, "b stimulus stimulus"],
     comparison: Comparison,
     *,
-    draws: int = 500,
+    samples: int = 500,
     level: float = 0.95,
     seed: int = 0,
 ) -> tuple[Float[Tensor, "a b"], Float[Tensor, "a b"]]:
     """Bounds a comparison as it would be with other stimuli of the same kind, by a bootstrap over stimuli.
 
-    Stimuli are drawn anew with replacement; the distance of a stimulus to its own copy is left out. What is peculiar to
-    a pair of stimuli such draws count three times (a pair comes w_i w_j times, and E[(w_i w_j)^2] - 1 is 3), so that
-    intervals of unrelated RDMs would be far too wide. Half-samples of pairs, whose scatter about the whole is that
+    Stimuli are sampled anew with replacement; the distance of a stimulus to its own copy is left out. What is peculiar
+    to a pair of stimuli such samples count three times (a pair comes w_i w_j times, and E[(w_i w_j)^2] - 1 is 3), so
+    that intervals of unrelated RDMs would be far too wide. Half-samples of pairs, whose scatter about the whole is that
     part's variance once, take two of the three away (as Schütt et al. 2023, *Statistical inference on representational
     geometries*, eLife 12, correct for factors that are counted twice). The interval is normal about the estimate.
     `whitened_cosine` and `bures`, which need the distances of all pairs, keep the copies and are not corrected: their
@@ -137,9 +137,9 @@ def bootstrap_interval(
         first: RDMs of some layers.
         second: RDMs of others, or of models.
         comparison: one of this module's, or a function like them.
-        draws: of either kind, 2 or more.
+        samples: of either kind, 2 or more.
         level: share of intervals that are to hold the true value, 0 to 1.
-        seed: of the draws.
+        seed: of the samples.
 
     Returns:
         The lower and the upper bound.
@@ -148,14 +148,14 @@ def bootstrap_interval(
     count, whole = first.shape[-1], comparison not in (whitened_cosine, bures)
     each = max(1, _ROOM // (count**2 * max(len(first), len(second))))
     stimuli, pairs = list[Tensor](), list[Tensor]()
-    for start in range(0, draws, each):
-        size = min(each, draws - start)
+    for start in range(0, samples, each):
+        size = min(each, samples - start)
         chosen = torch.randint(count, (size, count), generator=generator).to(first.device)
         copies = chosen[:, :, None] == chosen[:, None, :]
         rows, columns = chosen[:, None, :, None], chosen[:, None, None, :]
-        drawn = [rdm[torch.arange(len(rdm))[:, None, None], rows, columns] for rdm in (first, second)]
-        drawn = [rdm.masked_fill(copies[:, None], torch.nan) for rdm in drawn] if whole else drawn
-        stimuli.append(comparison(*drawn))
+        sampled = [rdm[torch.arange(len(rdm))[:, None, None], rows, columns] for rdm in (first, second)]
+        sampled = [rdm.masked_fill(copies[:, None], torch.nan) for rdm in sampled] if whole else sampled
+        stimuli.append(comparison(*sampled))
         if whole:
             left_out = torch.rand(size, count, count, generator=generator).triu(1).to(first.device) > 0.5
             left_out = left_out | ~torch.ones_like(left_out).triu(1)

@@ -1,8 +1,8 @@
 """Couplings: which filters of a convolution drive which filters of the next, beyond what its weights do in any order.
 
 The null of both kinds of edge is the same: each filter's weights in random order. A filter keeps all its weights, its
-bias and what it gets; which input each weight is of, and at which tap, is drawn anew, and the activities are worked out
-again. So the null has the layer's weights and stimuli, and neither wiring nor shape of kernels. The weights of an
+bias and what it gets; which input each weight is of, and at which tap, is sampled anew, and the activities are worked
+out again. So the null has the layer's weights and stimuli, and neither wiring nor shape of kernels. The weights of an
 untrained network are in random order already, and so it differs from its null by chance alone.
 
 All numbers of a filter are over the norm of its weights and the scale of its batch norm, which no order changes, and
@@ -14,7 +14,7 @@ the filter is correlated with the filter as well, and weights in random order do
 to tokens, up to 0.9 of the edges that this null gave by correlation were false.
 
 The floor of the cost is one convolution of the stimuli with the kernels and one gradient of it, for the layer's own
-filters and for 128 or more that are drawn.
+filters and for 128 or more that are sampled.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -38,7 +38,7 @@ KINDS = ("weight", "effective")
 RATE = 0.05
 """Rate of false discoveries among the edges of a pair of layers and a kind."""
 
-_RANDOM = 128  # filters that are drawn for the null of a layer, at least
+_RANDOM = 128  # filters that are sampled for the null of a layer, at least
 _ORDERS = 21  # for the null of kernels: beyond 1 / RATE, so that a single kernel counts, also once it is taken out
 _ORDERED = 2**22  # weights that are put in order in all, at most, where that leaves fewer orders
 _ROOM = 2**21  # numbers of a chunk's responses
@@ -130,18 +130,18 @@ class _Sums:
 
 
 def shuffle_kernels(
-    weight: Float[Tensor, "filter in v u"], draws: int, generator: torch.Generator
-) -> Float[Tensor, "draw filter in v u"]:
+    weight: Float[Tensor, "filter in v u"], samples: int, generator: torch.Generator
+) -> Float[Tensor, "sample filter in v u"]:
     """Puts each filter's weights in random order, over inputs and taps.
 
     Args:
         weight: kernels.
-        draws: how often.
+        samples: how many orders.
         generator: on the CPU, so that all devices have the same orders.
     """
-    rows = weight.flatten(1).expand(draws, -1, -1)
+    rows = weight.flatten(1).expand(samples, -1, -1)
     order = torch.rand(rows.shape, generator=generator).argsort(dim=2).to(weight.device)
-    return rows.gather(2, order).view(draws, *weight.shape)
+    return rows.gather(2, order).view(samples, *weight.shape)
 
 
 def spread_stimuli(labels: Int[Tensor, " stimulus"], count: int) -> Int[Tensor, " chosen"]:
@@ -188,40 +188,40 @@ def coupling_strengths(
         `couple` has it, which says what goes together and not what drives what.
     """
     weight = weight.float()
-    draws = max(2, -(-_RANDOM // len(weight)))
-    orders = max(2 * draws, min(_ORDERS, _ORDERED // weight.numel()))
-    drawn = torch.cat([weight[None], shuffle_kernels(weight, draws, generator)])
+    samples = max(2, -(-_RANDOM // len(weight)))
+    orders = max(2 * samples, min(_ORDERS, _ORDERED // weight.numel()))
+    sampled = torch.cat([weight[None], shuffle_kernels(weight, samples, generator)])
     more = Convolution(
         convolution.stride,
         convolution.dilation,
         convolution.padding,
-        convolution.scale.repeat(draws + 1),
-        convolution.shift.repeat(draws + 1),
+        convolution.scale.repeat(samples + 1),
+        convolution.shift.repeat(samples + 1),
         convolution.rectified,
     )
-    seen = couple(inputs, drawn.flatten(0, 1), more)
+    seen = couple(inputs, sampled.flatten(0, 1), more)
     norm = (weight.flatten(1).norm(dim=1) * convolution.scale.abs())[:, None]
-    alive = seen.alive.view(draws + 1, -1, 1) & (inputs.abs().amax(dim=(0, 2, 3)) > 0)
-    effects = torch.where(alive, wide(seen.effective.view(drawn.shape[:3]) / norm), torch.nan)
+    alive = seen.alive.view(samples + 1, -1, 1) & (inputs.abs().amax(dim=(0, 2, 3)) > 0)
+    effects = torch.where(alive, wide(seen.effective.view(sampled.shape[:3]) / norm), torch.nan)
     kinds = kernel_strengths(weight, alive[0], orders, generator), _against_inputs(effects)
     strengths, thresholds = (torch.stack(parts) for parts in zip(*kinds, strict=True))
     return strengths, thresholds, seen.activation[: len(weight)].float()
 
 
 def kernel_strengths(
-    weight: Float[Tensor, "filter in v u"], alive: Bool[Tensor, "filter in"], draws: int, generator: torch.Generator
+    weight: Float[Tensor, "filter in v u"], alive: Bool[Tensor, "filter in"], samples: int, generator: torch.Generator
 ) -> tuple[Float[Tensor, "filter in"], Float[Tensor, ""]]:
     """Measures the norm of each kernel against those of the filter's weights in random order.
 
     A few strong kernels lend their weights to the null of all and hide in it. So kernels that count are taken out of
-    what the null is drawn from, and it is drawn again, until no more of them count; the weaker half of a filter's
+    what the null is sampled from, and it is sampled again, until no more of them count; the weaker half of a filter's
     kernels always stays in. So does the weakest twentieth of what counts, as one in 20 of it belongs to the null, which
     would be too light without. Nothing is taken out where nothing counts, so that this finds no more in random kernels.
 
     Args:
         weight: kernels.
         alive: which edges there are.
-        draws: how often each filter's weights are put in order.
+        samples: how often each filter's weights are put in order.
         generator: of the orders, on the CPU.
 
     Returns:
@@ -231,7 +231,7 @@ def kernel_strengths(
         nothing = torch.full_like(weight[:, :, 0, 0], torch.nan)
         return nothing, nothing[0, 0]
     norms: Tensor = wide(weight).flatten(2).norm(dim=2)
-    order = torch.rand((draws, *weight.flatten(1).shape), generator=generator).to(weight.device)
+    order = torch.rand((samples, *weight.flatten(1).shape), generator=generator).to(weight.device)
     weaker = norms <= norms.median(dim=1).values[:, None]
     inside = torch.ones_like(alive)
     strengths, least = _against_kernels(weight, norms, alive, inside, order)
@@ -257,22 +257,22 @@ def _against_kernels(
 
 
 def _ordered_norms(weight: Tensor, inside: Tensor, order: Tensor) -> Tensor:
-    """Norms (draw, filter, in) of kernels whose weights are in random order; NaN beyond as many as are inside."""
+    """Norms (sample, filter, in) of kernels whose weights are in random order; NaN beyond as many as are inside."""
     taps = weight[0, 0].numel()
     last = order + 2 * (~inside).repeat_interleave(taps, dim=1)
-    drawn = weight.flatten(1).expand(len(order), -1, -1).gather(2, last.argsort(dim=2))
-    norms = drawn.unflatten(2, (-1, taps)).norm(dim=3)
+    sampled = weight.flatten(1).expand(len(order), -1, -1).gather(2, last.argsort(dim=2))
+    norms = sampled.unflatten(2, (-1, taps)).norm(dim=3)
     within = torch.arange(inside.shape[1], device=weight.device) < inside.sum(dim=1)[:, None]
     return torch.where(within, norms, torch.nan)
 
 
 def _against_inputs(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Judges the first of values (draw, filter, in) by the others, each input by its own."""
+    """Judges the first of values (sample, filter, in) by the others, each input by its own."""
     return _judge(values[0], *_moments(values[1:].flatten(0, 1)), signed=True)
 
 
 def _moments(null: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Values of a null (draw, ...), their mean over draws and their standard deviation, NaN where they do not vary."""
+    """Values of a null (sample, ...), their mean over samples and their deviation, NaN where they do not vary."""
     known = null.isfinite()
     count = known.sum(dim=0)
     mean = null.nansum(dim=0) / count

@@ -109,7 +109,7 @@ def largest_eigenvalues(
 
 
 def random_signs(count: int, size: int, generator: torch.Generator) -> Float[Tensor, "vector weight"]:
-    """Draws vectors whose entries are 1 or -1 with equal probability (Rademacher), on the CPU."""
+    """Samples vectors whose entries are 1 or -1 with equal probability (Rademacher), on the CPU."""
     return torch.randint(0, 2, (count, size), generator=generator, dtype=torch.float32) * 2 - 1
 
 

@@ -36,7 +36,7 @@ def gradient_noise(
     mean^2 - w^2/n, as mean^2 alone expects w^2/n too much. The variance, of a stimulus of any token, is that between
     tokens and (1 - (k - 1)/n) w^2, as means of tokens differ by chance too. With one token these are the variance s^2
     with n - 1, and mean^2 - s^2/n. To take s^2/n with several would be wrong: fixed numbers leave no chance which
-    tokens are drawn, and their gradients cancel more than those of chance would.
+    tokens are sampled, and their gradients cancel more than those of chance would.
 
     Sums over weights estimate |G|^2 and tr(Sigma), and the mean over weights of their ratio is the signal-to-noise
     ratio. For normal gradients the inverse of a variance that is estimated with n - 1 degrees of freedom is too large
@@ -48,7 +48,7 @@ def gradient_noise(
 
     Source: GSNR: Liu et al., Understanding Why Neural Networks Generalize Well Through GSNR of Parameters, ICLR 2020,
     section 2.1, there without correction for n. |G|^2 and tr(Sigma): McCandlish et al., An Empirical Model of
-    Large-Batch Training, 2018, appendix A.1, with batches of 1 and n, for stimuli drawn regardless of token.
+    Large-Batch Training, 2018, appendix A.1, with batches of 1 and n, for stimuli sampled regardless of token.
 
     Args:
         means: mean over each token's stimuli of the gradient.

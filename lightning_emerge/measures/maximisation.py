@@ -214,10 +214,10 @@ def _not_zero(sizes: Tensor) -> Tensor:
 
 
 def _transforms(size: tuple[int, int], iterations: int, random: torch.Generator) -> list[Tensor]:
-    """Draws the places (1, y, x, 2) at which each iteration reads the images: shifted, scaled and turned."""
-    drawn = torch.rand(iterations, 4, generator=random) * 2 - 1
-    zoom, turn = 1 + _ZOOM * drawn[:, 0], _TURN * drawn[:, 1]
-    right, down = (2 * _JITTER * drawn[:, 2:]).T
+    """Samples the places (1, y, x, 2) at which each iteration reads the images: shifted, scaled and turned."""
+    sampled = torch.rand(iterations, 4, generator=random) * 2 - 1
+    zoom, turn = 1 + _ZOOM * sampled[:, 0], _TURN * sampled[:, 1]
+    right, down = (2 * _JITTER * sampled[:, 2:]).T
     cosine, sine = zoom * turn.cos(), zoom * turn.sin()
     matrices = torch.stack([cosine, -sine, right, sine, cosine, down], dim=1).reshape(-1, 1, 2, 3)
     return [affine_grid(matrix, [1, 1, *size], align_corners=False) for matrix in matrices]

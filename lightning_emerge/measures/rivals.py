@@ -41,25 +41,25 @@ def rival_sets(owners: Collection[frozenset[int]], tokens: int) -> list[tuple[in
 
 
 def relabel_sets(
-    label: npt.NDArray[np.bool_], held: npt.NDArray[np.bool_], draws: int, seed: int
+    label: npt.NDArray[np.bool_], held: npt.NDArray[np.bool_], samples: int, seed: int
 ) -> npt.NDArray[np.bool_]:
-    """Draws other sets in place of those that are a part's, of as many tokens and as many of each other's complements.
+    """Samples other sets in place of those that are a part's, of as many tokens, as many each other's complements.
 
-    What tells a set of tokens tells the others too, so that a set and its complement are one dichotomy and are drawn
+    What tells a set of tokens tells the others too, so that a set and its complement are one dichotomy and are sampled
     together: the six parts of the default tokens are three of ten dichotomies, of which there are 120 choices.
 
     Args:
         label: (set,) which of the sets are a part's.
         held: (set, token) which tokens each has, no two alike.
-        draws: how many are drawn.
-        seed: of the draws.
+        samples: how many are sampled.
+        seed: of the samples.
 
     Returns:
-        (draw, set) which sets are drawn.
+        (sample, set) which sets are sampled.
     """
-    random, found = np.random.default_rng(seed), np.zeros((draws, len(label)), bool)
+    random, found = np.random.default_rng(seed), np.zeros((samples, len(label)), bool)
     for own in _dichotomies(held):
-        order = random.random((draws, len(own))).argsort(axis=1)
+        order = random.random((samples, len(own))).argsort(axis=1)
         found[:, own] = label[own][order]
     return found
 

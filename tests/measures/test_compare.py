@@ -184,7 +184,7 @@ def unrelated(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
 def test_intervals_of_pure_noise_hold_zero_as_often_as_they_say(comparison):
     held = []
     for seed in range(400):
-        low, high = bootstrap_interval(*unrelated(seed), comparison, draws=80, seed=seed)
+        low, high = bootstrap_interval(*unrelated(seed), comparison, samples=80, seed=seed)
         held.append(bool(low <= 0 <= high))
     assert np.mean(held) == pytest.approx(0.95, abs=0.03)
 
@@ -199,7 +199,7 @@ def test_intervals_of_noisy_copies_lie_about_what_many_stimuli_say():
         return first, second
 
     truth = pearson(*noisy(1500)).item()
-    bounds = [bootstrap_interval(*noisy(25), pearson, draws=80, seed=k) for k in range(200)]
+    bounds = [bootstrap_interval(*noisy(25), pearson, samples=80, seed=k) for k in range(200)]
     assert np.mean([low.item() <= truth <= high.item() for low, high in bounds]) == pytest.approx(0.95, abs=0.04)
     assert np.mean([low.item() > 0 for low, _ in bounds]) > 0.9
 
@@ -207,8 +207,8 @@ def test_intervals_of_noisy_copies_lie_about_what_many_stimuli_say():
 @pytest.mark.parametrize("name", IN_TOOLBOX)
 def test_an_interval_is_the_same_for_the_same_seed_and_holds_the_estimate(name):
     first, second = rdms(24, 2, 9), rdms(25, 3, 9)
-    low, high = bootstrap_interval(first, second, COMPARISONS[name], draws=20)
-    again, _ = bootstrap_interval(first, second, COMPARISONS[name], draws=20)
+    low, high = bootstrap_interval(first, second, COMPARISONS[name], samples=20)
+    again, _ = bootstrap_interval(first, second, COMPARISONS[name], samples=20)
     assert torch.equal(low, again)
     estimate = COMPARISONS[name](first, second)
     assert ((low <= estimate) & (estimate <= high)).all()
