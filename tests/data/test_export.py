@@ -171,7 +171,7 @@ class TestRefusals:
     def test_a_folder_of_other_exemplars_is_left_alone(self, written, other):
         _, folder = written
         before = marks(folder)
-        with pytest.raises(ValueError, match=r"data\.yaml says that it holds others\. Name another folder"):
+        with pytest.raises(ValueError, match=r"data\.yaml .*others"):
             claim(make(**other), folder)
         assert marks(folder) == before
 
@@ -182,7 +182,7 @@ class TestRefusals:
 
     def test_so_is_somebody_else_s_folder(self, tmp_path):
         (tmp_path / "thesis.tex").write_text("dear")
-        with pytest.raises(ValueError, match=r"a new folder, or one that `lightning data` wrote; .* is neither"):
+        with pytest.raises(ValueError, match=r"new folder.* is neither"):
             claim(make(), tmp_path)
         assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 

@@ -66,9 +66,7 @@ def splits(data) -> Mapping[str, Exemplars]:
 
 def test_fewer_than_500_exemplars_are_no_dense_sample():
     TokenDataModule(exemplars=500)
-    with pytest.raises(
-        ValueError, match=r"^data\.exemplars is at least data\.min_exemplars \(500\) a token; got 499\. "
-    ):
+    with pytest.raises(ValueError, match=r"data\.exemplars .*min_exemplars \(500\).* 499\."):
         TokenDataModule(exemplars=499)
 
 
@@ -89,7 +87,7 @@ def test_an_argument_below_its_lowest_value_is_refused(name, lowest):
 @pytest.mark.parametrize("name", ["exemplars", "val_exemplars", "test_exemplars", "bank_exemplars"])
 def test_a_million_exemplars_are_the_most(name):
     TokenDataModule(**{name: 1_000_000})
-    with pytest.raises(ValueError, match=rf"^data\.{name} is at most 1,000,000 a token; got 1,000,001\.$"):
+    with pytest.raises(ValueError, match=rf"data\.{name} .*1,000,000 .*1,000,001\."):
         TokenDataModule(**{name: 1_000_001})
 
 
@@ -367,7 +365,7 @@ class TestLatentsImagesAndMasks:
     def test_an_unknown_split_or_token_is_refused_and_the_known_are_listed(self, data, ask):
         with pytest.raises(ValueError, match=r"^A split is one of train, val, test, bank; got 'valid'\.$"):
             getattr(data, ask)("valid", "dax", [0])
-        with pytest.raises(ValueError, match=r"^A token is one of dax, wug, blick, fep, toma; got 'tomo'\.$"):
+        with pytest.raises(ValueError, match=r"dax, wug, blick, fep, toma; got 'tomo'"):
             getattr(data, ask)("val", "tomo", [0])
 
     def test_they_need_no_setup(self):

@@ -166,7 +166,7 @@ class TestClasses:
 
     @pytest.mark.parametrize("classes", [[], ["cat"], ["cat", "cat"]])
     def test_at_least_two_different_ones(self, classes):
-        with pytest.raises(ValueError, match=r"data\.classes are at least two different names; got (none|cat)"):
+        with pytest.raises(ValueError, match=r"data\.classes .*two.* got (none|cat)"):
             make(Pictures(), classes=classes)
 
 
@@ -237,7 +237,7 @@ class TestRefusals:
         ],
     )
     def test_other_images_are_refused_once(self, transform, kind):
-        with pytest.raises(ValueError, match=rf"^data\.dataset gives PIL images or uint8 tensors .*got {kind}\. Leave"):
+        with pytest.raises(ValueError, match=rf"data\.dataset .*got {kind}\. Leave"):
             make(Pictures(transform)).load()
 
     def test_images_that_cannot_be_read_are_listed_in_one_error(self, tmp_path):
@@ -251,9 +251,7 @@ class TestRefusals:
             make(datasets.ImageFolder(str(tmp_path))).load()
 
     def test_a_transform_that_draws_is_refused(self):
-        with pytest.raises(
-            ValueError, match=r"same image at every visit.*Give random transforms as data\.augmentations"
-        ):
+        with pytest.raises(ValueError, match=r"same image .*data\.augmentations"):
             make(Pictures(v2.RandomHorizontalFlip())).load()
 
     def test_a_target_transform_is_refused(self):
@@ -268,9 +266,7 @@ class TestRefusals:
         dataset = Pictures()
         dataset.__class__ = type("Other", (Pictures,), {"__len__": lambda self: 36})
         dataset.targets = labels
-        with pytest.raises(
-            ValueError, match=r"labels of data\.dataset are whole numbers, one an image; got .*36 images"
-        ):
+        with pytest.raises(ValueError, match=r"labels .*whole numbers.*36 images"):
             make(dataset)
 
     def test_a_label_that_is_none_of_the_classes_is_refused(self):

@@ -117,7 +117,7 @@ class TestRefusals:
     )
     def test_an_argument_out_of_its_range_is_refused_by_name(self, name, lowest, highest):
         for value in (lowest - 1, highest + 1, -5):
-            with pytest.raises(ValueError, match=rf"^sample\.{name} lies in {lowest} to {highest}; got {value}\.$"):
+            with pytest.raises(ValueError, match=rf"sample\.{name} .*{lowest} to {highest}; got {value}\."):
                 Grammar.sample(**{**WELL, name: value})
 
     @pytest.mark.parametrize("shared", [2, 4])
@@ -135,7 +135,7 @@ class TestRefusals:
     )
     def test_what_cannot_be_is_refused_with_what_was_asked_for_and_what_would_help(self, changes):
         asked = {**WELL, **changes}
-        with pytest.raises(ValueError, match=r"^No grammar of .* More parts a token .* a smaller `shared`\.$") as error:
+        with pytest.raises(ValueError, match=r"^No grammar of .*`shared`") as error:
             Grammar.sample(**asked)
         for name in ("tokens", "parts", "arity", "shared"):
             assert str(asked[name]) in str(error.value)

@@ -108,13 +108,11 @@ class TestCheck:
         grammar(**TWO_BY_TWO).check()
 
     def test_a_shape_in_one_token_only(self):
-        with pytest.raises(
-            ValueError, match=r"^The shape ring stands in token 'b' alone, so it tells the token by itself\.$"
-        ):
+        with pytest.raises(ValueError, match=r"shape ring .* 'b' alone"):
             grammar(a=[("disk", LEFT), ("bar", RIGHT)], b=[("disk", LEFT), ("ring", RIGHT)], c=[("bar", LEFT)]).check()
 
     def test_a_pair_in_one_token_only(self):
-        with pytest.raises(ValueError, match=r"^The pair of shapes disk and ring stands in token 'a' alone"):
+        with pytest.raises(ValueError, match=r"disk and ring .* 'a' alone"):
             grammar(
                 a=[("disk", LEFT), ("ring", RIGHT)],
                 b=[("disk", LEFT), ("bar", RIGHT)],
@@ -124,7 +122,7 @@ class TestCheck:
             ).check()
 
     def test_a_pair_of_equal_shapes_in_one_token_only(self):
-        with pytest.raises(ValueError, match=r"^The pair of shapes disk and disk stands in token 'a' alone"):
+        with pytest.raises(ValueError, match=r"disk and disk .* 'a' alone"):
             grammar(a=[("disk", LEFT), ("disk", RIGHT)], b=[("disk", LEFT)], c=[("disk", RIGHT)]).check()
 
     @pytest.mark.parametrize(
@@ -140,7 +138,7 @@ class TestCheck:
             grammar(a=[("arc", LEFT), ("bar", RIGHT)], b=other).check()
 
     def test_the_error_names_a_part_s_pose_as_it_looks(self):
-        with pytest.raises(ValueError, match=r"^The part bar at \(-0\.5, 0\), 30° stands in token 'a' alone"):
+        with pytest.raises(ValueError, match=r"bar at \(-0\.5, 0\), 30° .* 'a' alone"):
             grammar(a=[("bar", LEFT, 210.0), ("disk", LOW)], b=[("bar", RIGHT), ("disk", LOW)]).check()
 
     def test_a_part_in_all_tokens_but_one(self):
@@ -185,7 +183,7 @@ class TestCheck:
     def test_no_two_tokens_of_the_same_shapes(self):
         places = {"disk": LEFT, "ring": RIGHT, "bar": LOW, "cross": TOP, "arc": (0.0, 0.0)}
         threes = combinations(places.items(), 3)
-        with pytest.raises(ValueError, match="At least two tokens have the same shapes in another arrangement"):
+        with pytest.raises(ValueError, match="another arrangement"):
             grammar(**{f"t{k}": list(parts) for k, parts in enumerate(threes)}).check()
 
     def test_a_shape_missing_from_one_token_only(self):
@@ -260,7 +258,7 @@ class TestPart:
 
     @pytest.mark.parametrize("pose", [nan, inf, -inf])
     def test_a_pose_that_is_no_angle_is_refused(self, pose):
-        with pytest.raises(ValueError, match=f"A part's pose is a number of degrees; got {pose} for a bar"):
+        with pytest.raises(ValueError, match=f"pose .*{pose} for a bar"):
             Part("bar", LEFT, pose)
 
     def test_it_reads_as_its_shape_place_and_pose(self):

@@ -109,7 +109,7 @@ def test_what_cannot_be_decoded_is_not_kept(tmp_path):
 def test_a_cache_that_cannot_be_written_costs_one_warning(tmp_path, decodings):
     (tmp_path / "file").write_text("in the way")
     cache = PixelCache(str(tmp_path / "file"), 8)
-    with pytest.warns(match=r"data\.cache, which could not be written .*Name another folder, or null") as caught:
+    with pytest.warns(match=r"data\.cache.*could not be written.*null") as caught:
         images = [read(cache, photograph(k)) for k in range(3)]
     assert len(caught) == 1
     for k, image in enumerate(images):

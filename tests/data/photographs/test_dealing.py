@@ -56,7 +56,7 @@ class TestCopies:
         found = contents({"ant": 40, "bee": 40})
         for k in range(9, 40):
             found["ant"][f"ant/{k:02d}"] = b"the same"
-        with pytest.raises(ValueError, match=r"content is there once; 'ant' has 9 of these and 10 are needed"):
+        with pytest.raises(ValueError, match=r"'ant' has 9 .* 10 are needed"):
             make()(found)
         found["ant"]["ant/39"] = b"another"
         assert set(split_of(make()(found)).values()) == {"train", "val", "test", "bank"}
@@ -89,7 +89,7 @@ class TestAtMost:
 
     def test_fewer_than_a_dense_sample_are_refused(self):
         make(exemplars=5)
-        with pytest.raises(ValueError, match=r"data\.exemplars is at least data\.min_exemplars \(5\); got 4\. Lower"):
+        with pytest.raises(ValueError, match=r"data\.exemplars .*min_exemplars \(5\); got 4"):
             make(exemplars=4)
 
 
@@ -115,9 +115,7 @@ class TestRefusals:
 
     def test_nothing_left_to_train_on_is_refused(self):
         make().check_left({"ant": 5})
-        with pytest.raises(
-            ValueError, match=r"leave no exemplar of 'ant' to train on; lower data\.bank_exemplars \(2\)"
-        ):
+        with pytest.raises(ValueError, match=r"'ant' to train on.*bank_exemplars \(2\)"):
             make().check_left({"ant": 4})
 
 

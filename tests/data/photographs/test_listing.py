@@ -70,13 +70,13 @@ class TestSplits:
         root = make_splits(tmp_path)
         (root / missing).rename(root.parent / f"{root.name}_elsewhere")
         assert list_splits(root) is None
-        with pytest.raises(ValueError, match=r"has none\. Splits .* where all of train, val, test, bank are there"):
+        with pytest.raises(ValueError, match=r"has none\. .*train, val, test, bank"):
             list_tokens(root)
 
     @pytest.mark.parametrize("split", SPLITS[1:])
     def test_tokens_are_the_same_in_all(self, tmp_path, split):
         root = make_splits(tmp_path, **{split: {"dax": 3, "wugg": 3}})
-        with pytest.raises(ValueError, match=rf"train and .*{split} do not share wug, wugg\. Add the missing folders"):
+        with pytest.raises(ValueError, match=rf"train and .*{split} .* wug, wugg\."):
             list_splits(root)
 
     def test_a_token_without_photographs_in_one_split_is_named(self, tmp_path):
@@ -86,5 +86,5 @@ class TestSplits:
     @pytest.mark.parametrize("bank", [{"dax": 3, "wug": 2}, {"dax": 1, "wug": 1}])
     def test_a_bank_that_is_not_balanced_or_too_small_is_refused(self, tmp_path, bank):
         said = f"dax {bank['dax']}, wug {bank['wug']}"
-        with pytest.raises(ValueError, match=rf"equally many .* at least two; .*bank has {said}\. Add or remove"):
+        with pytest.raises(ValueError, match=rf"equally many .*bank has {said}\."):
             list_splits(make_splits(tmp_path, bank=bank))

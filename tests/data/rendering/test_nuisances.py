@@ -27,7 +27,7 @@ def test_there_are_eleven_and_each_has_a_limit_a_unit_and_a_description():
 @pytest.mark.parametrize("name", [*SINGLE, "clutter"])
 @pytest.mark.parametrize("value", [-0.01, -1, 45.1, nan, inf, -inf])
 def test_a_value_out_of_its_range_is_refused_by_name(name, value):
-    with pytest.raises(ValueError, match=rf"^nuisances\.{name} lies (a whole number )?in 0 to .*; got {value}\.$"):
+    with pytest.raises(ValueError, match=rf"nuisances\.{name} .* 0 to .*{value}\."):
         Nuisances(**{name: value})
 
 
@@ -58,7 +58,7 @@ def test_the_ends_of_a_range_are_allowed_and_no_more(name, highest):
     "scale", [(0.29, 1.0), (1.0, 1.51), (1.1, 0.9), (nan, 1.0), (1.0, nan), (1.0,), (0.5, 0.6, 0.7)]
 )
 def test_a_scale_out_of_its_range_is_refused(scale):
-    with pytest.raises(ValueError, match=r"^nuisances\.scale is a smallest and a largest size in 0\.3 to 1\.5; got "):
+    with pytest.raises(ValueError, match=r"nuisances\.scale .*0\.3 to 1\.5"):
         Nuisances(scale=scale)
 
 
@@ -69,12 +69,12 @@ def test_a_scale_s_ends_are_allowed(scale):
 
 @pytest.mark.parametrize("clutter", [0.5, 2.999])
 def test_half_a_piece_of_clutter_is_refused(clutter):
-    with pytest.raises(ValueError, match=rf"nuisances\.clutter lies a whole number in 0 to 8; got {clutter}"):
+    with pytest.raises(ValueError, match=rf"clutter .*whole number.* {clutter}"):
         Nuisances(clutter=clutter)
 
 
 def test_an_unknown_preset_is_refused_and_the_known_are_listed():
-    with pytest.raises(ValueError, match=r"nuisances\.preset is one of easy, default, hard; got 'harder'"):
+    with pytest.raises(ValueError, match=r"preset .*easy, default, hard.*'harder'"):
         Nuisances("harder")
 
 
