@@ -65,4 +65,5 @@ from .schedules import Epochs as Epochs
 from .schedules import EverySteps as EverySteps
 from .schedules import LogSpaced as LogSpaced
 from .schedules import Schedule as Schedule
+from .store.read import Run as Run
 from .store.read import open_run as open_run

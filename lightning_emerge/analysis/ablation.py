@@ -14,7 +14,7 @@ import xarray as xr
 
 from lightning_emerge.measures.chance import middle_range, p_value
 from lightning_emerge.measures.rivals import relabel_sets
-from lightning_emerge.store.read import open_run
+from lightning_emerge.store.read import Run
 
 ALL = "all parts"
 """Name of the rows that are of all parts of a layer together."""
@@ -25,7 +25,7 @@ _COLUMNS = ("drop_with", "drop_without", "difference", "low", "high", "p", "cont
 _SAMPLES = 5000
 
 
-def ablation_table(run: str | Path, step: int | None = None) -> pd.DataFrame:
+def ablation_table(run: str | Path | Run, step: int | None = None) -> pd.DataFrame:
     """Compares what tokens with a part lose without its detectors with what tokens without the part lose.
 
     A filter that is tuned to tokens, in whatever way, is needed by those for which it fires. Detectors are chosen for
@@ -39,7 +39,7 @@ def ablation_table(run: str | Path, step: int | None = None) -> pd.DataFrame:
     parts of the default tokens, three dichotomies of ten, p cannot be below 1/120. Layers are tested each for itself.
 
     Args:
-        run: the run's folder, in which an `AblationProbe` looked.
+        run: the run in which an `AblationProbe` looked, or its folder.
         step: of the look; the last one if none is given.
 
     Returns:
@@ -56,10 +56,10 @@ def ablation_table(run: str | Path, step: int | None = None) -> pd.DataFrame:
         FileNotFoundError: if there are no records.
         ValueError: if no `AblationProbe` has looked, or not at that step.
     """
-    records = open_run(run)
-    if "ablation_drop" not in records:
+    run = Run.of(run)
+    if "ablation_drop" not in run.records:
         raise ValueError(f"Drops are what an AblationProbe records; none has looked in {run}. Replay it.")
-    looked = _look(records[[name for name in _RECORDS if name in records]], step)
+    looked = _look(run, step)
     drops, controls = looked.ablation_drop, looked.ablation_control.mean(dim="draw", skipna=True).values
     layer, part, token = (str(dimension) for dimension in drops.dims)
     tokens = [str(one) for one in drops[token].values]
@@ -81,13 +81,13 @@ def ablation_table(run: str | Path, step: int | None = None) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["layer", "part", *_COLUMNS])
 
 
-def _look(records: xr.Dataset, step: int | None) -> xr.Dataset:
+def _look(run: Run, step: int | None) -> xr.Dataset:
     # A layer without detectors has NaN for drops, and was looked at all the same.
-    looked = records.dropna("step", how="all")
+    looked = run.read_together(_RECORDS)
     steps = [int(one) for one in looked.step.values]
     if not steps or (step is not None and step not in steps):
         raise ValueError(f"A step is one at which an AblationProbe looked: {', '.join(map(str, steps))}; got {step}.")
-    return looked.sel(step=steps[-1] if step is None else step).load()
+    return looked.sel(step=steps[-1] if step is None else step)
 
 
 def _owners(names: Sequence[str], tokens: Sequence[str]) -> npt.NDArray[np.bool_]:

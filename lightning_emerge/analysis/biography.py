@@ -16,7 +16,7 @@ from lightning_emerge.figures.curves import Chart, Curve, Line
 from lightning_emerge.figures.exemplars import frame_block
 from lightning_emerge.figures.filters import kernel_colours
 from lightning_emerge.records import Range
-from lightning_emerge.store.read import open_run
+from lightning_emerge.store.read import Run
 
 _COLUMNS = 10
 _CHARTS: dict[str, tuple[str, Range]] = {
@@ -27,11 +27,11 @@ _CHARTS: dict[str, tuple[str, Range]] = {
 }
 
 
-def read_biography(run: str | Path, layer: str, number: int) -> Biography:
+def read_biography(run: str | Path | Run, layer: str, number: int) -> Biography:
     """Reads all that a run's records have of one filter.
 
     Args:
-        run: the run's folder, as for `open_run`.
+        run: the run, or its folder.
         layer: name of its layer.
         number: of the filter in its layer, from 0.
 
@@ -39,17 +39,17 @@ def read_biography(run: str | Path, layer: str, number: int) -> Biography:
         FileNotFoundError: if there are no records.
         ValueError: if no probe has looked at such a filter.
     """
-    records = open_run(run)
+    run = Run.of(run)
     wanted = (*_CHARTS, "top_crop", "top_token", "maximising_image")
-    values = {name: _values(records, name, layer, number) for name in wanted}
+    values = {name: _values(run, name, layer, number) for name in wanted}
     found = {name: own for name, own in values.items() if own is not None}
-    of, kernels = split_kernels(records["kernels"]) if "kernels" in records else ("", None)
+    recorded = run.read("kernels")
+    of, kernels = ("", None) if recorded is None else split_kernels(recorded)
     if kernels is not None and of == layer and number < kernels.shape[1]:
-        found["kernels"] = kernels[:, number].dropna("step", how="all").load()
+        found["kernels"] = kernels[:, number].dropna("step", how="all")
     if not found:
-        raise ValueError(_unknown(records, layer, number))
-    columns = _columns(found)
-    tokens = [str(token) for token in records.token.values] if "token" in records.coords else []
+        raise ValueError(_unknown(run.records, layer, number))
+    columns, tokens = _columns(found), run.tokens
     tops = _tops(found, columns)
     strips = {
         "kernel": _kernels(found, columns),
@@ -83,18 +83,17 @@ def split_kernels(kernels: xr.DataArray) -> tuple[str, xr.DataArray]:
     return str(kernels[axis].values[0]), kernels.isel({axis: 0}, drop=True)
 
 
-def _values(records: xr.Dataset, name: str, layer: str, number: int) -> xr.DataArray | None:
+def _values(run: Run, name: str, layer: str, number: int) -> xr.DataArray | None:
     """Values (step, ...) of a measure of (layer, filter, ...) at the steps at which it was taken."""
-    if name not in records:
+    if name not in run.records:
         return None
-    values = records[name]
-    layers = values.coords[values.dims[1]].values.tolist()
-    if layer not in layers or not 0 <= number < values.shape[2]:
+    values = run.records[name]
+    axis = str(values.dims[1])
+    if layer not in values[axis].values.tolist() or not 0 <= number < values.shape[2]:
         return None
-    looked = values.isel({values.dims[1]: layers.index(layer)})
-    taken = looked.notnull().any(looked.dims[1:])
-    own = looked.isel({looked.dims[1]: number})[taken.values].load()
-    return own if bool(own.notnull().any()) else None
+    looked = run.read(name, chosen={axis: layer})
+    own = None if looked is None else looked[:, number]
+    return own if own is not None and bool(own.notnull().any()) else None
 
 
 def _unknown(records: xr.Dataset, layer: str, number: int) -> str:

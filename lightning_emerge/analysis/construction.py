@@ -10,7 +10,7 @@ import pandas as pd
 from lightning_emerge.analysis.emergence_time import lead_time
 from lightning_emerge.analysis.order import Order, compare_order
 from lightning_emerge.analysis.timeline import Series, run_series, run_timeline
-from lightning_emerge.store.read import open_run
+from lightning_emerge.store.read import Run
 
 ORDER = ("part", "pair", "conjunction")
 """What theory says comes first, and what later: simple features before those that are made of them.
@@ -22,36 +22,37 @@ an AUC does.
 _COLUMNS = ("leader", "follower", "kind", "steps", "low", "high")
 
 
-def construction_order(folders: Sequence[str | Path]) -> Order:
+def construction_order(runs: Sequence[str | Path | Run]) -> Order:
     """Compares the order in which parts, pairs and conjunctions of runs emerged with that of their making.
 
     All are told by the best single filter. Tokens, of which the network's answer is recorded, are not compared with
     them (see `compare_order`). A pair or conjunction that one token alone has is that token by another name.
 
     Args:
-        folders: of runs in which a `PartProbe` looked; things of one run are compared with each other alone.
+        runs: those in which a `PartProbe` looked, or their folders; things of one run are compared with each other
+            alone.
 
     Raises:
         FileNotFoundError: if there are no records.
         ValueError: if there is nothing to compare.
     """
-    runs: list[Mapping[str, list[float | None]]] = []
-    for folder in folders:
+    found: list[Mapping[str, list[float | None]]] = []
+    for run in runs:
         times: dict[str, list[float | None]] = {}
-        for event in run_timeline(folder):
+        for event in run_timeline(run):
             times.setdefault(event.group, []).append(event.emergence.step)
-        runs.append(times)
-    return compare_order(runs, ORDER)
+        found.append(times)
+    return compare_order(found, ORDER)
 
 
-def construction_leads(folder: str | Path) -> pd.DataFrame:
+def construction_leads(run: str | Path | Run) -> pd.DataFrame:
     """Finds how long before each pair and conjunction its parts emerged, and the couplings that could have made it.
 
     A whole is followed in the layer whose best filter tells it best in the end. What feeds it is the share of effective
     edges from the layer before into that one; and how well all couplings follow the grammar (see `grammar_recovery`).
 
     Args:
-        folder: of a run in which a `PartProbe` looked.
+        run: one in which a `PartProbe` looked, or its folder.
 
     Returns:
         A row for each part of each whole, and those of the couplings if a `CouplingProbe` looked: `leader`, `follower`,
@@ -62,8 +63,9 @@ def construction_leads(folder: str | Path) -> pd.DataFrame:
         FileNotFoundError: if there are no records.
         ValueError: if no `PartProbe` has looked.
     """
-    tokens = _tokens(folder)
-    series = run_series(folder)
+    run = Run.of(run)
+    tokens = _tokens(run)
+    series = run_series(run)
     features = {one.name: one for one in series if one.name in tokens and one.group in ORDER}
     couplings = {one.name.split(" > ")[1]: one for one in series if one.group == "coupling"}
     rows: list[tuple[object, ...]] = []
@@ -78,14 +80,13 @@ def construction_leads(folder: str | Path) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(_COLUMNS))
 
 
-def _tokens(folder: str | Path) -> dict[str, frozenset[str]]:
-    records = open_run(folder)
-    if "part_filter_auc" not in records:
+def _tokens(run: Run) -> dict[str, frozenset[str]]:
+    if "part_filter_auc" not in run.records:
         raise ValueError(
-            f"Parts and what is made of them are what a PartProbe records; none has looked in {folder}. Put "
+            f"Parts and what is made of them are what a PartProbe records; none has looked in {run}. Put "
             "configs/probes/parts.yaml on top of the configuration."
         )
-    areas = records.part_filter_auc
+    areas = run.records.part_filter_auc
     feature = str(areas.dims[-1])
     return {
         str(name): frozenset(str(own).split("/"))

@@ -18,7 +18,7 @@ from lightning_emerge.figures.coupling import Graph, draw_graph
 from lightning_emerge.figures.curves import Chart, Curve, Line, draw_charts
 from lightning_emerge.measures.coupling import KINDS, count_edges
 from lightning_emerge.records import Range
-from lightning_emerge.store.read import open_run
+from lightning_emerge.store.read import Run
 
 _SEED = 0  # of the search for communities
 _COUNT: Range = (0.0, None)
@@ -34,11 +34,11 @@ _STATISTICS: dict[str, tuple[str, Range]] = {
 _Filters = Mapping[str, list[dict[str, Any]]]
 
 
-def coupling_graph(folder: str | Path, step: int, kind: str = "effective") -> nx.DiGraph:
+def coupling_graph(run: str | Path | Run, step: int, kind: str = "effective") -> nx.DiGraph:
     """Builds the graph of a look of a `CouplingProbe`: filters, and the edges that count.
 
     Args:
-        folder: of the run.
+        run: the run, or its folder.
         step: of the look.
         kind: "weight" or "effective".
 
@@ -52,21 +52,24 @@ def coupling_graph(folder: str | Path, step: int, kind: str = "effective") -> nx
         FileNotFoundError: if there are no records.
         ValueError: if no `CouplingProbe` looked at that step, or there is no such kind of edge.
     """
-    run = _open(folder)
+    run = _open(run)
     _check_kind(kind)
     steps = _steps(run)
     if step not in steps:
         raise ValueError(
             f"A graph is of a step at which a CouplingProbe looked: {', '.join(map(str, steps))}; got {step}."
         )
-    return _graph(run, step, kind)
+    graph = _graph(run, step, kind)
+    if graph is None:
+        raise ValueError(f"A graph is of a look whose couplings can be read; those of {run} at step {step} are torn.")
+    return graph
 
 
-def write_graphml(folder: str | Path, step: int, path: str | Path, kind: str = "effective") -> None:
+def write_graphml(run: str | Path | Run, step: int, path: str | Path, kind: str = "effective") -> None:
     """Writes the graph of a look as GraphML, for Gephi, Cytoscape, igraph and others.
 
     Args:
-        folder: of the run.
+        run: the run, or its folder.
         step: of the look.
         path: of the file, which is written anew.
         kind: "weight" or "effective".
@@ -75,14 +78,14 @@ def write_graphml(folder: str | Path, step: int, path: str | Path, kind: str = "
         FileNotFoundError: if there are no records.
         ValueError: as `coupling_graph` does.
     """
-    nx.write_graphml(coupling_graph(folder, step, kind), path)
+    nx.write_graphml(coupling_graph(run, step, kind), path)
 
 
-def coupling_statistics(folder: str | Path) -> xr.Dataset:
+def coupling_statistics(run: str | Path | Run) -> xr.Dataset:
     """Says what the graphs of a run are like, look by look and for each kind of edge.
 
     Args:
-        folder: of a run in which a `CouplingProbe` looked.
+        run: one in which a `CouplingProbe` looked, or its folder.
 
     Returns:
         Arrays by step and kind. `edges` is how many count; `births` and `deaths` how many of them did not count at the
@@ -99,14 +102,17 @@ def coupling_statistics(folder: str | Path) -> xr.Dataset:
         FileNotFoundError: if there are no records.
         ValueError: if they hold no couplings.
     """
-    run = _open(folder)
-    steps = _steps(run)
-    tokens = [str(token) for token in run.token.values] if "token" in run.coords else []
+    run = _open(run)
+    steps: list[int] = []
+    tokens = run.tokens
     rows: list[list[dict[str, Any]]] = []
     before: list[set[tuple[str, str]]] | None = None
-    for step in steps:
+    for step in _steps(run):
         filters = _filters(run, step)
-        graphs = [_graph(run, step, kind, filters) for kind in KINDS]
+        graphs = [graph for kind in KINDS if (graph := _graph(run, step, kind, filters)) is not None]
+        if len(graphs) < len(KINDS):
+            continue
+        steps.append(step)
         edges = [set(graph.edges) for graph in graphs]
         rows.append([describe_graph(graph, tokens) for graph in graphs])
         for number, row in enumerate(rows[-1]):
@@ -137,14 +143,14 @@ def describe_graph(graph: nx.DiGraph, tokens: list[str]) -> dict[str, Any]:
     }
 
 
-def draw_run_couplings(folder: str | Path) -> Figure:
+def draw_run_couplings(run: str | Path | Run) -> Figure:
     """Draws what `coupling_statistics` gives over the steps of a run.
 
     Raises:
         FileNotFoundError: if there are no records.
         ValueError: if they hold no couplings.
     """
-    found = coupling_statistics(folder)
+    found = coupling_statistics(run)
     steps, kinds = found.step.values.tolist(), [str(kind) for kind in found.kind.values]
     charts = [
         Chart(title, "", [Curve(kind, Line(steps, found[name].sel(kind=kind).values)) for kind in kinds], span)
@@ -157,17 +163,16 @@ def draw_run_couplings(folder: str | Path) -> Figure:
     return draw_charts(charts, "Couplings of filters over steps", columns=4, marked=True)
 
 
-def draw_run_graph(folder: str | Path, step: int, kind: str = "effective") -> Figure:
+def draw_run_graph(run: str | Path | Run, step: int, kind: str = "effective") -> Figure:
     """Draws the graph of a look.
 
     Raises:
         FileNotFoundError: if there are no records.
         ValueError: as `coupling_graph` does.
     """
-    graph = coupling_graph(folder, step, kind)
-    run = _open(folder)
-    tokens = [str(token) for token in run.token.values] if "token" in run.coords else []
-    pairs = _pairs(run)
+    run = _open(run)
+    graph = coupling_graph(run, step, kind)
+    tokens, pairs = run.tokens, _pairs(run)
     members: dict[str, list[int]] = {}
     for _, node in graph.nodes(data=True):
         members.setdefault(node["layer"], []).append(tokens.index(node["token"]) if "token" in node else -1)
@@ -181,11 +186,11 @@ def draw_run_graph(folder: str | Path, step: int, kind: str = "effective") -> Fi
     return draw_graph(Graph(preferred, counted, tokens), f"{kind.capitalize()} couplings, step {step}")
 
 
-def _open(folder: str | Path) -> xr.Dataset:
-    run = open_run(folder)
-    if "coupling_edges" not in run:
+def _open(run: str | Path | Run) -> Run:
+    run = Run.of(run)
+    if "coupling_edges" not in run.records:
         raise ValueError(
-            f"Graphs are made from what a CouplingProbe records; {folder} has none of it. Put "
+            f"Graphs are made from what a CouplingProbe records; {run} has none of it. Put "
             "configs/probes/coupling.yaml on top of the configuration, or replay it over the run's checkpoints."
         )
     return run
@@ -202,22 +207,25 @@ def _check_kind(kind: str) -> None:
         raise ValueError(f"The kind of an edge is one of {', '.join(KINDS)}; got {kind!r}. Did you mean {near!r}?")
 
 
-def _steps(run: xr.Dataset) -> list[int]:
-    return run.coupling_edges.dropna("step", how="all").step.values.tolist()
+def _steps(run: Run) -> list[int]:
+    edges = run.read("coupling_edges")
+    return [] if edges is None else edges.step.values.tolist()
 
 
-def _pairs(run: xr.Dataset) -> list[tuple[str, str]]:
-    pairs = [str(label).split(" > ") for label in run[str(run.coupling_edges.dims[1])].values]
+def _pairs(run: Run) -> list[tuple[str, str]]:
+    pairs = [str(label).split(" > ") for label in run.records[str(run.records.coupling_edges.dims[1])].values]
     return [(before, layer) for before, layer in pairs]
 
 
-def _graph(run: xr.Dataset, step: int, kind: str, filters: _Filters | None = None) -> nx.DiGraph:
-    """The graph of a look; `filters` are those of `_filters`, if they are at hand."""
+def _graph(run: Run, step: int, kind: str, filters: _Filters | None = None) -> nx.DiGraph | None:
+    """The graph of a look, or None if it is torn; `filters` are those of `_filters`, if they are at hand."""
+    couplings, thresholds = run.at(f"coupling_{kind}", step), run.at("coupling_threshold", step)
+    if couplings is None or thresholds is None:
+        return None
     graph = nx.DiGraph(step=step, kind=kind)
     for layer, members in (filters or _filters(run, step)).items():
         graph.add_nodes_from((f"{layer}/{member['filter']}", member) for member in members)
-    strengths = torch.from_numpy(run[f"coupling_{kind}"].sel(step=step).values)
-    thresholds = run.coupling_threshold.sel(step=step)
+    strengths = torch.from_numpy(couplings.values)
     least = torch.from_numpy(thresholds.sel({str(thresholds.dims[1]): kind}).values.copy())
     counted = count_edges(strengths, least, kind).numpy()
     for (before, layer), own, size in zip(_pairs(run), counted, strengths.numpy(), strict=True):
@@ -229,12 +237,14 @@ def _graph(run: xr.Dataset, step: int, kind: str, filters: _Filters | None = Non
     return graph
 
 
-def _filters(run: xr.Dataset, step: int) -> dict[str, list[dict[str, Any]]]:
+def _filters(run: Run, step: int) -> dict[str, list[dict[str, Any]]]:
     """The filters of each layer with what the records say of them at a step."""
-    axis = str(run.coupling_edges.dims[1])
+    axis = str(run.records.coupling_edges.dims[1])
     counts: dict[str, int] = {}
     for end in (0, 1):
-        for pair, count in zip(_pairs(run), run[f"{axis}_filters_{('in', 'out')[end]}"].values.tolist(), strict=True):
+        for pair, count in zip(
+            _pairs(run), run.records[f"{axis}_filters_{('in', 'out')[end]}"].values.tolist(), strict=True
+        ):
             counts[pair[end]] = int(count)
     order = dict.fromkeys(layer for pair in _pairs(run) for layer in pair)
     response, index, parts = (
@@ -257,15 +267,10 @@ def _filters(run: xr.Dataset, step: int) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-def _latest(run: xr.Dataset, name: str, step: int) -> xr.DataArray | None:
+def _latest(run: Run, name: str, step: int) -> xr.DataArray | None:
     """Values of a measure at a step, or at the last look before it."""
-    if name not in run:
-        return None
-    for one in run.step.values[run.step.values <= step][::-1].tolist():
-        values = run[name].sel(step=one).load()
-        if bool(values.notnull().any()):
-            return values
-    return None
+    looks = (run.at(name, one) for one in reversed(run.steps) if one <= step)
+    return next((values for values in looks if values is not None and bool(values.notnull().any())), None)
 
 
 def _of_layer(values: xr.DataArray | None, layer: str) -> npt.NDArray[np.floating] | None:

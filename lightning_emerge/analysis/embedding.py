@@ -24,7 +24,7 @@ from lightning_emerge.figures.embedding import Journey, Panel, draw_journeys
 from lightning_emerge.measures.embedding import laid_over, principal_scores
 from lightning_emerge.records import Axis, FloatArray, Label, Measurement
 from lightning_emerge.store.layout import STORE
-from lightning_emerge.store.read import open_run
+from lightning_emerge.store.read import Run, open_run
 from lightning_emerge.store.write import ArraySink
 
 _SIZE = 10.0  # half the side of the first picture, as UMAP has it
@@ -90,12 +90,12 @@ def align_components(squared: Iterable[torch.Tensor], neighbours: int = 15) -> l
     return planes
 
 
-def embed_run(folder: str | Path, looks: int = 20, neighbours: int = 15) -> xr.Dataset:
+def embed_run(run: str | Path | Run, looks: int = 20, neighbours: int = 15) -> xr.Dataset:
     """Embeds the stimuli of a run whose `EmbeddingProbe` has recorded their distances, and keeps it in its folder.
 
     Args:
-        folder: of the run. The outcome goes into `embedding/` in it, in place of an earlier one, and can be opened by
-            `open_run` again.
+        run: the run, or its folder. The outcome goes into `embedding/` in it, in place of an earlier one, and can be
+            opened by `open_run` again.
         looks: how many of the looks at most, evenly chosen, the first and the last among them; 1 or more.
         neighbours: UMAP's, and those that count for the trustworthiness.
 
@@ -107,12 +107,12 @@ def embed_run(folder: str | Path, looks: int = 20, neighbours: int = 15) -> xr.D
         FileNotFoundError: if there are no records.
         ValueError: if they hold no distances.
     """
-    run = open_run(folder)
-    if "distances" not in run:
-        raise ValueError(f"An embedding is made from what an EmbeddingProbe records; {folder} has no 'distances'.")
-    records = run.distances.dropna("step", how="all")
+    run = Run.of(run)
+    records = run.read("distances")
+    if records is None:
+        raise ValueError(f"An embedding is made from what an EmbeddingProbe records; {run} has no 'distances'.")
     chosen = np.unique(np.linspace(0, records.sizes["step"] - 1, looks).round().astype(int))
-    records = records.isel(step=chosen).load()
+    records = records.isel(step=chosen)
     layer = str(records.dims[1])
     squared = torch.from_numpy(records.values).double().square()
     found = {
@@ -121,7 +121,7 @@ def embed_run(folder: str | Path, looks: int = 20, neighbours: int = 15) -> xr.D
     }
     layers = Axis("layer", records[layer].values.tolist())
     stimuli = Axis("stimulus", records.stimulus.values.tolist(), notes=_notes(records))
-    home = f"{str(folder).rstrip('/')}/embedding"
+    home = f"{run.folder}/embedding"
     sink = ArraySink(f"{home}/{STORE}", -1)
     try:
         for number, step in enumerate(records.step.values.tolist()):
@@ -156,13 +156,16 @@ def draw_embedding(embedding: xr.Dataset, columns: int = 4) -> Figure:
     return draw_journeys(journeys, tokens)
 
 
-def last_scores(folder: str | Path, components: int = 50) -> dict[str, FloatArray]:
+def last_scores(run: str | Path | Run, components: int = 50) -> dict[str, FloatArray]:
     """Gives each layer's principal components at the last look of an `EmbeddingProbe`, for TensorBoard's projector.
 
     Returns:
         By layer, (stimulus, component) in float32; layers that answer all stimuli alike are left out.
     """
-    records = open_run(folder).distances.dropna("step", how="all").isel(step=-1).load()
+    run = Run.of(run)
+    records = run.last("distances")
+    if records is None:
+        raise ValueError(f"Points are made from what an EmbeddingProbe records; {run} has no 'distances'.")
     squared = torch.from_numpy(records.values).double().square()
     count = min(components, squared.shape[-1] - 1)
     found = {

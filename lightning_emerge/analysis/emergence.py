@@ -11,27 +11,27 @@ from matplotlib.figure import Figure
 from lightning_emerge.figures.curves import Chart, Curve, Level, Line, draw_charts
 from lightning_emerge.records import FloatArray
 from lightning_emerge.store.layout import STORE
-from lightning_emerge.store.read import open_run
+from lightning_emerge.store.read import Run
 
 
-def summarise_run(folder: str | Path) -> tuple[list[str], Figure | None]:
+def summarise_run(run: str | Path | Run) -> tuple[list[str], Figure | None]:
     """Says in a few lines what a run's records show, and draws the emergence of its tokens.
 
     Args:
-        folder: of the run.
+        run: the run, or its folder.
 
     Returns:
         Lines of text, none if the run has no records; and the picture, if a `CategoryProbe` looked.
     """
     try:
-        records = open_run(folder)
+        run = Run.of(run)
     except FileNotFoundError:
         return [], None
-    lines = [f"Records   {records.sizes['step']} looks, {len(records.data_vars)} measures in {Path(folder) / STORE}"]
-    if "bank_accuracy" not in records or not records.sizes["step"]:
+    lines = [f"Records   {len(run.steps)} looks, {len(run.records.data_vars)} measures in {Path(run.folder) / STORE}"]
+    curves = run.read_together(("bank_accuracy", "bank_confidence"))
+    if len(curves.data_vars) < 2 or not curves.sizes["step"]:
         return lines, None
-    curves = records[["bank_accuracy", "bank_confidence"]].dropna("step", how="all").load()
-    steps, tokens = curves.step.values.tolist(), [str(token) for token in curves.token.values]
+    steps, tokens = curves.step.values.tolist(), run.tokens
     accuracy, confidence = curves.bank_accuracy.values, curves.bank_confidence.values
     known = accuracy[-1][np.isfinite(accuracy[-1])]
     mean = known.mean() if len(known) else np.nan

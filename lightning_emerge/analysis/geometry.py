@@ -13,17 +13,17 @@ from matplotlib.figure import Figure
 from lightning_emerge.figures.curves import Chart, Curve, Level, Line, draw_charts
 from lightning_emerge.measures.cka import debiased_cka
 from lightning_emerge.measures.geometry import centred_gram
-from lightning_emerge.store.read import open_run
+from lightning_emerge.store.read import Run
 
 
-def step_cka(folder: str | Path, layer: str) -> xr.DataArray:
+def step_cka(run: str | Path | Run, layer: str) -> xr.DataArray:
     """Compares a layer with itself at all steps, by the debiased CKA of its patterns.
 
     It is worked out from the recorded RDMs, so no look depends on an earlier one. One minus a correlation is half the
     squared distance of two patterns at mean 0 and length 1, so it is those that are compared.
 
     Args:
-        folder: of a run in which a `SimilarityProbe` looked.
+        run: one in which a `SimilarityProbe` looked, or its folder.
         layer: its name.
 
     Returns:
@@ -34,7 +34,14 @@ def step_cka(folder: str | Path, layer: str) -> xr.DataArray:
         FileNotFoundError: if there are no records.
         ValueError: if they hold no RDM of that layer.
     """
-    rdms = _rdms(folder).sel({_layer_axis(folder): _known(folder, layer)}).dropna("step", how="all").load()
+    run = Run.of(run)
+    axis = _layer_axis(run, "rdm")
+    layers = run.records[axis].values.tolist()
+    if layer not in layers:
+        raise ValueError(f"A layer is one whose RDM was recorded: {', '.join(map(str, layers))}; got {layer!r}.")
+    rdms = run.read("rdm", chosen={axis: layer})
+    if rdms is None:
+        rdms = run.records["rdm"].isel({"step": [], axis: 0})
     values = torch.from_numpy(rdms.values).double()
     apart = ~torch.eye(values.shape[-1], dtype=torch.bool)
     responds = (values.isfinite() & apart).any(dim=-1).all(dim=0)
@@ -45,11 +52,11 @@ def step_cka(folder: str | Path, layer: str) -> xr.DataArray:
     return xr.DataArray(found, {"step": steps, "step_b": steps}, ("step", "step_b"), "step_cka", about)
 
 
-def draw_run_fits(folder: str | Path) -> Figure | None:
+def draw_run_fits(run: str | Path | Run) -> Figure | None:
     """Draws how alike each layer's RDM and each model's are over the steps of a run.
 
     Args:
-        folder: of the run.
+        run: the run, or its folder.
 
     Returns:
         The picture, or None if no `SimilarityProbe` has looked.
@@ -57,11 +64,8 @@ def draw_run_fits(folder: str | Path) -> Figure | None:
     Raises:
         FileNotFoundError: if there are no records.
     """
-    run = open_run(folder)
-    if "model_fit" not in run:
-        return None
-    fits = run.model_fit.dropna("step", how="all").load()
-    if not fits.sizes["step"]:
+    fits = Run.of(run).read("model_fit")
+    if fits is None:
         return None
     layers, models = (_words(fits[str(axis)]).tolist() for axis in fits.dims[1:])
     title = "How alike the RDM of each layer is to that of a model of one thing alone"
@@ -73,11 +77,11 @@ def draw_run_fits(folder: str | Path) -> Figure | None:
     return draw_charts(charts, title, columns=4, sharey=True)
 
 
-def to_rsatoolbox(folder: str | Path, record: str = "rdm", **chosen: Any) -> Any:
+def to_rsatoolbox(run: str | Path | Run, record: str = "rdm", **chosen: Any) -> Any:
     """Gives a run's RDMs to rsatoolbox, for its model fits, inference and pictures.
 
     Args:
-        folder: of the run.
+        run: the run, or its folder.
         record: "rdm", of stimuli, or "token_rdm", or "distances" of an `EmbeddingProbe`.
         **chosen: steps and layers to give, as xarray's `sel` takes them: `step=624, layer=["conv1_1", "fc2"]`.
 
@@ -94,10 +98,14 @@ def to_rsatoolbox(folder: str | Path, record: str = "rdm", **chosen: Any) -> Any
         from rsatoolbox.rdm.rdms import RDMs
     except ImportError as error:
         raise ImportError("RDMs are given to rsatoolbox, which is not installed: pip install rsatoolbox.") from error
-    rdms = _rdms(folder, record).dropna("step", how="all")
-    axis = str(rdms.dims[1])
-    chosen = {axis if name == "layer" else name: wanted for name, wanted in chosen.items()}
-    rdms = rdms.sel({name: np.atleast_1d(wanted) for name, wanted in chosen.items()}).load()
+    run = Run.of(run)
+    axis = _layer_axis(run, record)
+    wanted = {axis if name == "layer" else name: np.atleast_1d(own) for name, own in chosen.items()}
+    steps = wanted.pop("step", None)
+    rdms = run.read(record, chosen=wanted)
+    if rdms is None:
+        raise ValueError(f"RDMs are given of steps at which they were recorded; {run} has no {record!r} at any.")
+    rdms = rdms if steps is None else rdms.sel(step=steps)
     rows, count = str(rdms.dims[2]), rdms.shape[-1]
     steps, layers = np.repeat(rdms.step.values, rdms.shape[1]), np.tile(_words(rdms[axis]), rdms.shape[0])
     patterns = {"stimulus" if rows.startswith("stimulus") else "token": _words(rdms[rows])}
@@ -112,24 +120,12 @@ def to_rsatoolbox(folder: str | Path, record: str = "rdm", **chosen: Any) -> Any
     )
 
 
-def _rdms(folder: str | Path, record: str = "rdm") -> xr.DataArray:
-    run = open_run(folder)
-    if record not in run:
-        raise ValueError(f"RDMs are what a SimilarityProbe or an EmbeddingProbe records; {folder} has no {record!r}.")
-    return run[record]
+def _layer_axis(run: Run, record: str) -> str:
+    if record not in run.records:
+        raise ValueError(f"RDMs are what a SimilarityProbe or an EmbeddingProbe records; {run} has no {record!r}.")
+    return str(run.records[record].dims[1])
 
 
 def _words(labels: xr.DataArray) -> np.ndarray:
     # rsatoolbox does not know NumPy's strings of variable length.
     return np.array([str(label) for label in labels.values])
-
-
-def _layer_axis(folder: str | Path) -> str:
-    return str(_rdms(folder).dims[1])
-
-
-def _known(folder: str | Path, layer: str) -> str:
-    layers = _rdms(folder)[_layer_axis(folder)].values.tolist()
-    if layer not in layers:
-        raise ValueError(f"A layer is one whose RDM was recorded: {', '.join(map(str, layers))}; got {layer!r}.")
-    return layer

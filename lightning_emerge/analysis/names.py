@@ -11,12 +11,12 @@ import torch
 import xarray as xr
 
 from lightning_emerge.measures.auc import auc_interval
-from lightning_emerge.store.read import open_run
+from lightning_emerge.store.read import Run
 
 _ERROR = 0.05
 
 
-def name_filters(run: str | Path, step: int | None = None, at_least: float = 0.75) -> pd.DataFrame:
+def name_filters(run: str | Path | Run, step: int | None = None, at_least: float = 0.75) -> pd.DataFrame:
     """Names the filters that deserve it after what they detect: "ring", "disk above bar".
 
     A filter has the name of the feature for which its AUC is largest, the smaller conjunction on a tie, if the lower
@@ -25,7 +25,7 @@ def name_filters(run: str | Path, step: int | None = None, at_least: float = 0.7
     the tokens that have this one, or are among them.
 
     Args:
-        run: the run's folder, in which a `PartProbe` looked.
+        run: the run in which a `PartProbe` looked, or its folder.
         step: of the look; the last one if none is given.
         at_least: AUC that a detector has to be surely above, 0.5 to 1.
 
@@ -69,15 +69,15 @@ def name_filters(run: str | Path, step: int | None = None, at_least: float = 0.7
     )
 
 
-def _areas(run: str | Path, step: int | None) -> xr.DataArray:
-    records = open_run(run)
-    if "filter_part_auc" not in records:
+def _areas(run: str | Path | Run, step: int | None) -> xr.DataArray:
+    run = Run.of(run)
+    if "filter_part_auc" not in run.records:
         raise ValueError(f"Filters are named after what a PartProbe records; none has looked in {run}. Replay it.")
-    areas = records.filter_part_auc.dropna("step", how="all")
-    steps = [int(one) for one in areas.step.values]
-    if not steps or (step is not None and step not in steps):
+    areas = run.read("filter_part_auc")
+    steps = [] if areas is None else [int(one) for one in areas.step.values]
+    if areas is None or (step is not None and step not in steps):
         raise ValueError(f"A step is one at which a PartProbe looked: {', '.join(map(str, steps))}; got {step}.")
-    return areas.sel(step=steps[-1] if step is None else step).load()
+    return areas.sel(step=steps[-1] if step is None else step)
 
 
 def _interval(

@@ -19,7 +19,7 @@ from lightning_emerge.measures.coupling import KINDS
 from lightning_emerge.measures.detectors import best_detectors, detector_count
 from lightning_emerge.measures.parts import JOINT
 from lightning_emerge.measures.rivals import relabel_sets
-from lightning_emerge.store.read import open_run
+from lightning_emerge.store.read import Run
 
 _MOST = 5040
 _RELABELLINGS = 999
@@ -72,20 +72,21 @@ class _Sets:
         return [number for number, own in enumerate(self.kinds) if own == kind]
 
 
-def shared_steps(folder: str | Path, kind: str = "effective") -> list[int]:
+def shared_steps(run: str | Path | Run, kind: str = "effective") -> list[int]:
     """Steps at which both a `CouplingProbe` and a `PartProbe` looked.
 
     Raises:
         FileNotFoundError: if there are no records.
     """
-    records = open_run(folder)
-    if not {f"coupling_{kind}", "filter_part_auc", "coupling_edges", "part_filter_auc"} <= set(records):
+    run = Run.of(run)
+    if not {f"coupling_{kind}", "filter_part_auc"} <= set(run.records):
         return []
-    looked = [records[name].dropna("step", how="all") for name in ("coupling_edges", "part_filter_auc")]
-    return sorted(set(looked[0].step.values.tolist()) & set(looked[1].step.values.tolist()))
+    looked = [run.read(name) for name in ("coupling_edges", "part_filter_auc")]
+    shared = [set() if own is None else set(own.step.values.tolist()) for own in looked]
+    return sorted(set.intersection(*shared))
 
 
-def grammar_recovery(folder: str | Path, kind: str = "effective") -> list[Recovery]:
+def grammar_recovery(run: str | Path | Run, kind: str = "effective") -> list[Recovery]:
     """Scores the couplings of a run against the grammar of its tokens, look by look.
 
     The detectors of a feature are the twentieth of a layer's filters, at least one, with the largest AUC for it. A part
@@ -102,7 +103,7 @@ def grammar_recovery(folder: str | Path, kind: str = "effective") -> list[Recove
     complement are sampled together (see `relabel_sets`).
 
     Args:
-        folder: of a run in which a `CouplingProbe` and a `PartProbe` looked, at the same steps.
+        run: one in which a `CouplingProbe` and a `PartProbe` looked, at the same steps, or its folder.
         kind: of the couplings, "weight" or "effective".
 
     Returns:
@@ -115,29 +116,32 @@ def grammar_recovery(folder: str | Path, kind: str = "effective") -> list[Recove
     if kind not in KINDS:
         near = get_close_matches(kind, KINDS, 1, cutoff=0)[0]
         raise ValueError(f"The kind of couplings is one of {', '.join(KINDS)}; got {kind!r}. Did you mean {near!r}?")
-    records = open_run(folder)
+    run = Run.of(run)
     name = f"coupling_{kind}"
     for measure, probe in ((name, "CouplingProbe"), ("filter_part_auc", "PartProbe")):
-        if measure not in records:
+        if measure not in run.records:
             raise ValueError(
-                f"A grammar is recovered from couplings and parts; no {probe} has recorded {measure!r} in {folder}. "
+                f"A grammar is recovered from couplings and parts; no {probe} has recorded {measure!r} in {run}. "
                 "Put configs/probes/coupling.yaml and configs/probes/parts.yaml on top of the configuration."
             )
-    steps = shared_steps(folder, kind)
+    steps = shared_steps(run, kind)
     if not steps:
         raise ValueError("A grammar is recovered at steps at which both probes looked; they have none in common.")
-    return [_recover(records[name].sel(step=step).load(), _sets(records.sel(step=step))) for step in steps]
+    looks = ((run.at(name, step), _sets(run, step)) for step in steps)
+    return [_recover(couplings, sets) for couplings, sets in looks if couplings is not None and sets is not None]
 
 
-def _sets(records: xr.Dataset) -> _Sets:
-    areas = records.filter_part_auc.load()
+def _sets(run: Run, step: int) -> _Sets | None:
+    """Features and rivals at a step; None if they are torn."""
+    areas, rivals = run.at("filter_part_auc", step), run.at("filter_rival_auc", step)
+    if areas is None or (rivals is None and "filter_rival_auc" in run.records):
+        return None
     feature = str(areas.dims[-1])
     kinds = [str(kind) for kind in areas[f"{feature}_kind"].values]
     names = [str(name) for name in areas[feature].values]
     tokens = [str(own) for own in areas[f"{feature}_tokens"].values]
     values = [areas.values]
-    if "filter_rival_auc" in records:
-        rivals = records.filter_rival_auc.load()
+    if rivals is not None:
         sets = [str(name) for name in rivals[str(rivals.dims[-1])].values]
         names, kinds, tokens = [*names, *sets], [*kinds, *["rival"] * len(sets)], [*tokens, *sets]
         values.append(rivals.values)

@@ -19,7 +19,7 @@ from lightning_emerge.analysis.recovery import grammar_recovery, shared_steps
 from lightning_emerge.figures.timeline import Row, draw_rows
 from lightning_emerge.store.folder import Folder
 from lightning_emerge.store.layout import TIMELINE as FILE
-from lightning_emerge.store.read import open_run
+from lightning_emerge.store.read import Run
 
 _ABOUT = (
     "The optimizer step at which each series left its baseline for good: where it had gone "
@@ -76,7 +76,7 @@ class Event:
     emergence: Emergence
 
 
-def run_series(folder: str | Path) -> list[Series]:
+def run_series(run: str | Path | Run) -> list[Series]:
     """Reads the series of a run that a timeline shows, as many of them as its probes have recorded.
 
     Tokens: `bank_confidence`, since a network that gives one answer to everything has that token right. Layers:
@@ -90,38 +90,37 @@ def run_series(folder: str | Path) -> list[Series]:
     Where records do not say how many stimuli or edges there are, 0.1 counts alone.
 
     Args:
-        folder: of the run.
+        run: the run, or its folder.
 
     Raises:
         FileNotFoundError: if there are no records.
     """
-    records = open_run(folder)
-    found: list[Series] = []
-    if set(_OF_TOKENS) & set(records):
-        found += _tokens_and_layers(records[[name for name in _OF_TOKENS if name in records]])
-    if "part_filter_auc" in records:
-        found += _features(records["part_filter_auc"])
-    if {"coupling_effective", "filter_part_auc"} <= set(records):
-        found += _grammar(folder)
-    if "coupling_edges" in records:
-        values = records["coupling_edges"].sel(kind="effective").dropna("step", how="all").load()
+    run = Run.of(run)
+    found: list[Series] = list(_tokens_and_layers(run.read_together(_OF_TOKENS)))
+    features = run.read("part_filter_auc")
+    if features is not None:
+        found += _features(features)
+    if {"coupling_effective", "filter_part_auc"} <= set(run.records):
+        found += _grammar(run)
+    values = run.read("coupling_edges", chosen={"kind": "effective"})
+    if values is not None:
         sizes = zip(*(_notes(values, f"filters_{end}") for end in ("out", "in")), strict=True)
         found += _rows("coupling", values, [_EDGES / (fro * to) if fro and to else LEAST for fro, to in sizes])
     return found
 
 
-def run_timeline(folder: str | Path) -> list[Event]:
+def run_timeline(run: str | Path | Run) -> list[Event]:
     """Finds when each token, layer, part, pair, conjunction and coupling of a run emerged.
 
     What falls for good has not emerged.
 
     Args:
-        folder: of the run.
+        run: the run, or its folder.
 
     Raises:
         FileNotFoundError: if there are no records.
     """
-    return [_event(one) for one in run_series(folder)]
+    return [_event(one) for one in run_series(run)]
 
 
 def tell_time(found: Emergence) -> str:
@@ -137,23 +136,22 @@ def write_timeline(folder: str | Path, events: Sequence[Event]) -> None:
     )
 
 
-def draw_timeline(folder: str | Path, events: Sequence[Event]) -> Figure | None:
+def draw_timeline(run: str | Path | Run, events: Sequence[Event]) -> Figure | None:
     """Draws a timeline, or None if there is nothing on it.
 
     Args:
-        folder: of the run, whose last look ends the axis.
+        run: whose last look ends the axis, or its folder.
         events: as `run_timeline` gives them.
     """
     if not events:
         return None
-    last = int(open_run(folder).step[-1])
+    last = Run.of(run).steps[-1]
     rows = [Row(one.group, one.name, one.emergence.step, one.emergence.low, one.emergence.high) for one in events]
     return draw_rows(rows, last)
 
 
-def _tokens_and_layers(records: xr.Dataset) -> Iterator[Series]:
+def _tokens_and_layers(taken: xr.Dataset) -> Iterator[Series]:
     # Together, as a network that diverged has answers and no probabilities: that is not to say that nobody looked.
-    taken = records.dropna("step", how="all").load()
     counts = list[int]()
     if "bank_confidence" in taken:
         counts = _notes(taken["bank_confidence"], "stimuli")
@@ -178,8 +176,7 @@ def _rows(group: str, values: xr.DataArray, least: Sequence[float] | float) -> I
         yield Series(group, str(name), str(values.name), unit, leasts[number], steps, own)
 
 
-def _features(values: xr.DataArray) -> Iterator[Series]:
-    taken = values.dropna("step", how="all").load()
+def _features(taken: xr.DataArray) -> Iterator[Series]:
     layer, feature = (str(name) for name in taken.dims[1:])
     last, steps = taken.isel(step=-1), taken.step.values.tolist()
     kinds = taken.coords[f"{feature}_kind"].values
@@ -194,8 +191,8 @@ def _features(values: xr.DataArray) -> Iterator[Series]:
         yield Series(str(kinds[number]), str(name), measure, "AUC", least, steps, series.values.tolist())
 
 
-def _grammar(folder: str | Path) -> Iterator[Series]:
-    found = grammar_recovery(folder) if shared_steps(folder) else []
+def _grammar(run: Run) -> Iterator[Series]:
+    found = grammar_recovery(run) if shared_steps(run) else []
     steps, values = [one.step for one in found], [one.auc for one in found]
     shuffled = (found[-1].high - found[-1].low) / _WIDTH if found else 0.0
     least = least_change(shuffled) if isfinite(shuffled) else LEAST

@@ -14,8 +14,8 @@ from torch.nn.parameter import is_lazy
 
 from lightning_emerge.engine.costs import Costs
 from lightning_emerge.store.folder import Folder
+from lightning_emerge.store.layout import FIT
 
-FIT = "fit.json"
 _PACKAGES = ("lightning_emerge", "torch", "torchvision", "lightning", "numpy", "zarr", "xarray", "umap-learn")
 
 

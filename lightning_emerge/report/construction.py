@@ -22,7 +22,7 @@ from lightning_emerge.report.overlay import (
     to_chart,
     write_number,
 )
-from lightning_emerge.report.runs import Run, words
+from lightning_emerge.store.read import Run, words
 
 _AUC = (0.5, 1.0)
 _PARTS: dict[str, tuple[str, tuple[float, float] | None]] = {
@@ -83,7 +83,7 @@ def _graph(run: Run) -> list[Picture]:
     edges = run.last("coupling_edges")
     if edges is None or run.read("coupling_threshold") is None or not float(edges.sel(kind="effective").max()) > 0:
         return []
-    figure = draw_run_graph(run.folder, int(edges.step))
+    figure = draw_run_graph(run, int(edges.step))
     caption = (
         "A column is a layer, a dot a filter in the colour of the token that it prefers, a line an edge that counts."
     )
@@ -97,7 +97,7 @@ def _has_wholes(run: Run) -> bool:
 
 
 def _order(runs: Sequence[Run]) -> str:
-    found = construction_order([run.folder for run in runs])
+    found = construction_order(runs)
     seen = f"Of {found.things} parts, pairs and conjunctions {found.seen} were seen to emerge."
     if not found.seen:
         return f"{seen} Nothing is known of their order."
@@ -112,7 +112,7 @@ def _leads(runs: Sequence[Run]) -> Table:
     """How long before wholes their parts and the couplings that feed them emerged."""
     rows: list[list[str]] = []
     for run in runs:
-        leads = construction_leads(run.folder)
+        leads = construction_leads(run)
         for kind, own in leads.groupby("kind", sort=False):
             known = own.dropna(subset=["steps"])
             sure = [int((known.low > 0).sum()), int((known.high < 0).sum())]
@@ -128,7 +128,7 @@ def _recovered(runs: Sequence[Run]) -> Table:
     for run in runs:
         if run.read("coupling_effective") is None:
             continue
-        last = grammar_recovery(run.folder)[-1]
+        last = grammar_recovery(run)[-1]
         chance = f"{write_number(last.low, 2)} to {write_number(last.high, 2)}"
         rows.append([run.name, str(last.step), write_number(last.auc, 2), chance, write_number(last.p_value)])
     about = "How surely a part is coupled more strongly to wholes that have it than to others: AUC, 0.5 by chance."
@@ -141,7 +141,7 @@ def _ablated(runs: Sequence[Run]) -> Table:
     for run in runs:
         if run.read("ablation_drop") is None:
             continue
-        table = ablation_table(run.folder)
+        table = ablation_table(run)
         whole = table[table.part == ALL]
         columns = (whole[name].tolist() for name in ("layer", "drop_with", "drop_without", "control", "p"))
         rows += [[f"{run.name}: {layer}", *map(write_number, cells)] for layer, *cells in zip(*columns, strict=True)]

@@ -15,7 +15,7 @@ from lightning_emerge.figures.filters import draw_kernels
 from lightning_emerge.records import Axis, Measurement
 from lightning_emerge.report.content import Picture, Section, Table
 from lightning_emerge.report.overlay import MOST_LAYERS, read_all, tell_change, tell_missing, to_chart
-from lightning_emerge.report.runs import Run, words
+from lightning_emerge.store.read import Run, words
 
 _GRADIENTS = {
     "gradient_norm": ("norm of the gradient", True),
@@ -127,7 +127,7 @@ def _add_biographies(run: Run, section: Section) -> None:
         )
         section.tables.append(Table(about, ["token", "layer", "filter", "selectivity"], rows))
     for token, layer, number, _ in chosen:
-        figure = draw_biography(read_biography(run.folder, layer, number))
+        figure = draw_biography(read_biography(run, layer, number))
         caption = (
             f"Filter {number} of {layer}, the most selective for {token}, over steps; grey lies outside of the image."
         )

@@ -25,10 +25,10 @@ from lightning_emerge.report.overlay import (
     tell_runs,
     to_chart,
 )
-from lightning_emerge.report.runs import Run, words
 from lightning_emerge.store.folder import Folder
+from lightning_emerge.store.format import METADATA
 from lightning_emerge.store.layout import STORE
-from lightning_emerge.store.read import open_run
+from lightning_emerge.store.read import Run, words
 
 _SHAPE = {
     "distance_ratio": ("Distance within tokens over that between", None),
@@ -96,7 +96,7 @@ def _add_rdms(run: Run, number: int, columns: int, section: Section) -> None:
 def _add_fits(runs: Sequence[Run], section: Section) -> None:
     title = "How alike the RDM of a layer and that of a model of one thing alone are"
     if len(runs) == 1:
-        figure = draw_run_fits(runs[0].folder) if "model_fit" in runs[0].records else None
+        figure = draw_run_fits(runs[0]) if "model_fit" in runs[0].records else None
         caption = "-1 to 1; 0 if they have nothing in common."
     else:
         figure, caption = _overlay_fits(runs, title, section), tell_runs(runs).strip()
@@ -147,8 +147,7 @@ def _add_charts(
 
 
 def _add_points(run: Run, number: int, section: Section) -> None:
-    home = f"{run.folder.rstrip('/')}/embedding"
-    embedding = open_run(home).load() if Folder(f"{home}/{STORE}").exists("zarr.json") else None
+    embedding = _embedding(run)
     taken = run.read("variance_share")
     if embedding is not None and taken is not None and int(embedding.step[-1]) == int(taken.step[-1]):
         section.says.append(_trust(run, embedding))
@@ -165,6 +164,17 @@ def _add_points(run: Run, number: int, section: Section) -> None:
         "records. Below are principal components."
     )
     _add_components(run, number, section)
+
+
+def _embedding(run: Run) -> xr.Dataset | None:
+    """What `embed_run` has left in a run's folder, as far as it can be read."""
+    home = f"{run.folder.rstrip('/')}/embedding"
+    if not Folder(f"{home}/{STORE}").exists(METADATA):
+        return None
+    kept = Run(home, f"the embedding of {run.name}", forgiving=True)
+    found = kept.read_together([str(name) for name in kept.records.data_vars])
+    run.trouble += kept.trouble
+    return found if found.sizes.get("step") else None
 
 
 def _trust(run: Run, embedding: xr.Dataset) -> str:

@@ -20,7 +20,7 @@ from lightning_emerge.report.overlay import (
     tell_runs,
     to_chart,
 )
-from lightning_emerge.report.runs import Run
+from lightning_emerge.store.read import Run
 
 _MOST_TOKENS = 32
 _TIMES = (
@@ -59,11 +59,11 @@ def when_it_emerged(runs: Sequence[Run]) -> Section:
     """Tells when each token, layer, feature and coupling emerged."""
     section = Section()
     tell_missing(runs, ("bank_confidence",), "CategoryProbe", section)
-    dated = [(run, events) for run, events in ((run, run_timeline(run.folder)) for run in runs if run.steps) if events]
+    dated = [(run, events) for run, events in ((run, run_timeline(run)) for run in runs if run.steps) if events]
     if dated:
         section.tables.append(_emerged(dated))
     for run, events in dated if len(dated) == 1 else []:
-        figure = draw_timeline(run.folder, events)
+        figure = draw_timeline(run, events)
         if figure is not None:
             section.pictures.append(Picture("timeline", figure, "Emergence times with intervals, by group", _TIMES))
     return section

@@ -11,8 +11,9 @@ from lightning_emerge.report.filters import how_gradients_went, what_filters_bec
 from lightning_emerge.report.geometry import how_layers_lie, where_stimuli_lie
 from lightning_emerge.report.learning import how_it_learned, when_it_emerged
 from lightning_emerge.report.overlay import tell_runs
-from lightning_emerge.report.runs import Run, read_runs
+from lightning_emerge.report.runs import read_runs
 from lightning_emerge.report.trained import how_to_repeat, what_it_cost, what_was_trained
+from lightning_emerge.store.read import Run
 
 SECTIONS: tuple[tuple[str, str, Callable[[Sequence[Run]], Section]], ...] = (
     ("trained", "What was trained", what_was_trained),

@@ -12,7 +12,7 @@ import xarray as xr
 from lightning_emerge.figures.curves import Chart, Curve, Level, Line
 from lightning_emerge.records import Range
 from lightning_emerge.report.content import Section
-from lightning_emerge.report.runs import Run, words
+from lightning_emerge.store.read import Run, words
 
 MOST_LAYERS = 8
 """Curves of layers that can be told apart in one chart."""

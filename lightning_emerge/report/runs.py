@@ -1,26 +1,18 @@
-"""A run as it lies on disk: whole, unfinished or broken; and which runs are of one configuration."""
+"""Runs side by side: what each is called, and which are of one configuration."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import xarray as xr
-
-from lightning_emerge.engine.fitted import FIT
 from lightning_emerge.store.folder import Folder
-from lightning_emerge.store.layout import STORE
+from lightning_emerge.store.layout import CONFIG, FIT, STORE
 from lightning_emerge.store.places import is_url
-from lightning_emerge.store.read import open_run
-from lightning_emerge.store.regular import parse_json, parse_yaml, read_within
+from lightning_emerge.store.read import Run
 
-CONFIG = "config.yaml"
-_MOST = {CONFIG: 1 << 18, FIT: 1 << 20}
-"""Bytes that a file may have; a fit writes some thousands. YAML is read at some 100 kB a second."""
 _BESIDE = ("seed_everything", "seed", "logger", "default_root_dir", "save_dir", "dirpath")
 """Keys in which runs of one configuration may differ: seeds, and where things are written."""
 _GONE_ON = (None, "last", "hpc", "registry")
@@ -28,94 +20,6 @@ _GONE_ON = (None, "last", "hpc", "registry")
 _MOST_GROUPS = 8
 """Configurations that can be told apart in one chart."""
 _OF_A_RUN = (STORE, CONFIG, FIT, "checkpoints", "hparams.yaml")
-
-
-@dataclass
-class Run:
-    """What lies in the folder of one run.
-
-    Attributes:
-        folder: the run's, as it was given.
-        name: what it is called in the report.
-        group: what the runs of its configuration are called together.
-        records: what its probes recorded; empty if there is nothing that can be read.
-        config: its configuration, empty if there is none.
-        config_text: the same as it is on disk.
-        fit: what a fit that ended has kept of itself.
-        trouble: sentences that say what could not be read.
-    """
-
-    folder: str
-    name: str
-    records: xr.Dataset
-    config: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    config_text: str = ""
-    fit: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    trouble: list[str] = field(default_factory=list[str])
-    group: str = ""
-
-    @property
-    def steps(self) -> list[int]:
-        """The steps that are on record."""
-        return self.records.step.values.tolist() if "step" in self.records.coords else []
-
-    @property
-    def ended(self) -> bool:
-        """Whether its fit has ended, and nothing was recorded since."""
-        return "step" in self.fit and int(self.fit["step"]) >= max(self.steps, default=0)
-
-    @property
-    def tokens(self) -> list[str]:
-        """The names of its tokens, as far as a probe has recorded any."""
-        return words(self.records.token) if "token" in self.records.coords else []
-
-    def read(self, name: str, steps: Sequence[int] | None = None) -> xr.DataArray | None:
-        """Reads a record at the steps at which it was taken; what is torn is left out, and said.
-
-        Args:
-            name: of the record.
-            steps: to read; all of them if none are given.
-
-        Returns:
-            Values (step, ...), or None if it was never taken.
-        """
-        if name not in self.records or not self.steps:
-            return None
-        wanted = self.records[name] if steps is None else self.records[name].sel(step=list(steps))
-        try:
-            wanted.load()
-        except Exception:  # what a torn chunk raises is not known
-            wanted = self._mend(name, wanted)
-        found = wanted.dropna("step", how="all")
-        return found if found.sizes["step"] else None
-
-    def _mend(self, name: str, wanted: xr.DataArray) -> xr.DataArray:
-        """Reads step after step, and leaves out those that cannot be read."""
-        whole: list[int] = []
-        torn: list[str] = []
-        for number, step in enumerate(wanted.step.values.tolist()):
-            try:
-                wanted.isel(step=[number]).load()
-                whole.append(number)
-            except Exception:
-                torn.append(str(step))
-        sentence = f"`{name}` of {self.name} is torn at step {', '.join(torn)}, which is left out."
-        if torn and sentence not in self.trouble:
-            self.trouble.append(sentence)
-        return wanted.isel(step=whole).load()
-
-    def last(self, name: str) -> xr.DataArray | None:
-        """The record at the last step at which it was taken, without the axis of steps but with its coordinate."""
-        for step in reversed(self.steps):
-            found = self.read(name, [step])
-            if found is not None:
-                return found.isel(step=-1)
-        return None
-
-
-def words(labels: xr.DataArray) -> list[str]:
-    """Gives labels as text."""
-    return [str(label) for label in labels.values]
 
 
 def read_runs(folders: Sequence[str | Path]) -> list[Run]:
@@ -225,43 +129,6 @@ def _near(folder: str) -> str:
 
 
 def _read(folder: str, name: str) -> Run:
-    trouble: list[str] = []
-    records = _records(folder, name, trouble)
-    text = _text(folder, CONFIG, name, trouble)
-    config = _parse(text, CONFIG, name, trouble)
-    fit = _parse(_text(folder, FIT, name, trouble), FIT, name, trouble)
-    return Run(folder, name, records, config, text, fit, trouble)
-
-
-def _records(folder: str, name: str, trouble: list[str]) -> xr.Dataset:
-    try:
-        return open_run(folder)
-    except FileNotFoundError:
-        trouble.append(f"{name} has no records: no probe has looked, or the run ended before its first look.")
-    except Exception as error:  # what a stranger's store raises is not known
-        trouble.append(f"The records of {name} cannot be read. {error}")
-    return xr.Dataset()
-
-
-def _text(folder: str, file: str, name: str, trouble: list[str]) -> str:
-    try:
-        return read_within(folder, file, _MOST[file]).decode()
-    except FileNotFoundError:
-        if file == CONFIG:  # a fit that has not ended has none of the other, and the sections say so
-            trouble.append(f"{name} has no {file}, which `lightning fit` writes.")
-    except (OSError, UnicodeDecodeError) as error:
-        trouble.append(f"{file} of {name} cannot be read: {error}.")
-    except ValueError as error:
-        trouble.append(f"{file} of {name} cannot be read: it {error}.")
-    return ""
-
-
-def _parse(text: str, file: str, name: str, trouble: list[str]) -> Mapping[str, Any]:
-    if not text:
-        return {}
-    try:
-        found = parse_json(text) if file == FIT else parse_yaml(text)
-    except ValueError as error:
-        trouble.append(f"{file} of {name} cannot be read: {error}.")
-        return {}
-    return found if isinstance(found, dict) else {}
+    run = Run(folder, name, forgiving=True)
+    _ = run.config, run.fit  # so that their trouble is known
+    return run

@@ -9,12 +9,12 @@ from contextlib import suppress
 from itertools import islice
 from typing import Any
 
-from lightning_emerge.engine.fitted import FIT
 from lightning_emerge.report.content import Fold, Section, Table
 from lightning_emerge.report.overlay import by_group, spread, write_number
-from lightning_emerge.report.runs import CONFIG, Run, settings
-from lightning_emerge.store.layout import STORE
+from lightning_emerge.report.runs import settings
+from lightning_emerge.store.layout import CONFIG, FIT, STORE
 from lightning_emerge.store.places import is_url, to_local
+from lightning_emerge.store.read import Run
 
 _MOST_FILES = 300_000
 _MOST_ROWS, _MOST_LETTERS = 30, 60
