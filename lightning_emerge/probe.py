@@ -18,12 +18,14 @@ from lightning_utilities.core.rank_zero import rank_zero_warn
 from matplotlib.figure import Figure
 from torch import nn
 
-from lightning_emerge.capture import find_convolution, find_leaves, find_weights, match_layers
+from lightning_emerge.capture import match_layers
+from lightning_emerge.capture.needs import Need
+from lightning_emerge.capture.needs.base import check_needs
 from lightning_emerge.engine.bank import find_bank
 from lightning_emerge.engine.conductor import PAST
 from lightning_emerge.engine.endings import attend
 from lightning_emerge.engine.session import UNWRITTEN, Session, refuse_sharding
-from lightning_emerge.records import Capture, Measurement, Needs, Record
+from lightning_emerge.records import Capture, Measurement, Record
 from lightning_emerge.schedules import LogSpaced, Schedule
 
 
@@ -41,11 +43,18 @@ class Probe(Callback, ABC):
             training.
     """
 
-    needs: ClassVar[Needs]
+    needs: ClassVar[tuple[Need, ...]]
+    """What it has to see of the network, in the order in which it is said what is missing."""
+
     records: ClassVar[tuple[Record, ...]] = ()
     """What it records; `measure` yields what `of` of each gives."""
 
     _given: dict[str, Any]
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        if "needs" in vars(cls):
+            check_needs(cls.__name__, cls.needs)
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Probe:
         # What a probe was made with goes into its records, whatever its subclass keeps of it.
@@ -90,16 +99,11 @@ class Probe(Callback, ABC):
         Raises:
             ValueError: if a pattern matches no layer, or a layer cannot give what the probe needs.
         """
+        check_needs(type(self).__name__, self.needs)
         layers = self.find_layers(module)
-        if self.needs.of_weights:
-            find_weights(module, layers)
         named = () if self.layers is None else layers  # of the others, those that do not fit are left out
-        if self.needs.inputs:
-            for layer in named:
-                find_convolution(module, layer)
-        if self.needs.gradient_squares:
-            for layer in named:
-                find_leaves(module, layer)
+        for need in self.needs:
+            need.check(module, layers, named)
         return layers
 
     def choose(self, module: nn.Module, layers: tuple[str, ...]) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ from lightning_emerge.engine.writer import Writer
 class Recorder(le.Probe):
     """Keeps the captures that it is given."""
 
-    needs = le.Needs(activations=True, outputs=True, weights=True)
+    needs = (le.Activations(), le.Outputs(), le.Weights())
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
@@ -36,11 +36,11 @@ class Recorder(le.Probe):
 
 
 class Trainee(Recorder):
-    needs = le.Needs(training=True)
+    needs = (le.Training(),)
 
 
 class Failing(le.Probe):
-    needs = le.Needs(weights=True)
+    needs = (le.Weights(),)
 
     def measure(self, capture: le.Capture) -> Iterable[le.Measurement]:
         raise RuntimeError("planted")
@@ -79,8 +79,7 @@ def test_a_capture_holds_what_was_asked_for_and_no_more(make_data, make_model, m
     assert list(capture.activations) == list(capture.weights) == ["conv1_1", "fc1", "fc2"]
     assert capture.activations["conv1_1"].shape == (15, 4, 16, 16)
     assert capture.outputs.shape == (15, 5)
-    assert not capture.gradients
-    assert not capture.updates
+    assert set(capture.found) == {"activations", "outputs", "weights"}
     assert torch.equal(capture.activations["fc2"], capture.outputs)
 
 
@@ -240,7 +239,7 @@ def test_two_probes_of_one_kind_can_look_at_different_layers(make_data, make_mod
 class Named(le.Probe):
     """Measures one number under a name that it is given."""
 
-    needs = le.Needs(weights=True)
+    needs = (le.Weights(),)
 
     def __init__(self, name: str, size: int = 1, axis: str = "thing") -> None:
         super().__init__(le.EverySteps(1))
@@ -284,9 +283,9 @@ def test_a_probe_whose_measurements_cannot_be_stored_is_off_and_the_others_are_k
 class Collector(le.Probe):
     """Keeps the captures it is given; its needs are its own."""
 
-    needs = le.Needs()
+    needs = ()
 
-    def __init__(self, needs: le.Needs, schedule: le.Schedule, layers: list[str] | None = None) -> None:
+    def __init__(self, needs: tuple[le.Need, ...], schedule: le.Schedule, layers: list[str] | None = None) -> None:
         super().__init__(schedule, layers, on_error="raise")
         self.needs = needs  # pyright: ignore[reportAttributeAccessIssue]
         self.captures: list[le.Capture] = []
@@ -314,37 +313,37 @@ FIELDS = (
 @pytest.mark.parametrize(
     ("needs", "filled"),
     [
-        (le.Needs(pooled=True), {"pooled", "bank"}),
-        (le.Needs(bank_gradients=True), {"bank_gradients", "bank"}),
-        (le.Needs(bank_gradients=True, weights=True), {"bank_gradients", "bank", "weights"}),
-        (le.Needs(images=True), {"bank"}),
-        (le.Needs(latents=True), {"bank"}),
-        (le.Needs(token_gradients=True), {"token_gradients", "bank"}),
-        (le.Needs(gradient_squares=True), {"gradient_squares", "bank"}),
-        (le.Needs(network=True), {"network"}),
-        (le.Needs(past=True), {"weights"}),
-        (le.Needs(weights=True, training=True), {"weights", "gradients", "updates", "fired"}),
-        (le.Needs(activations=True, pooled=True, outputs=True), {"activations", "pooled", "outputs", "bank"}),
+        ((le.Pooled(),), {"pooled", "bank"}),
+        ((le.BankGradients(),), {"bank_gradients", "bank"}),
+        ((le.BankGradients(), le.Weights()), {"bank_gradients", "bank", "weights"}),
+        ((le.Images(),), {"bank"}),
+        ((le.Latents(),), {"bank"}),
+        ((le.TokenGradients(),), {"token_gradients", "bank"}),
+        ((le.GradientSquares(),), {"gradient_squares", "bank"}),
+        ((le.Network(),), {"network"}),
+        ((le.Past(),), {"weights"}),
+        ((le.Weights(), le.Training()), {"weights", "gradients", "updates", "fired"}),
+        ((le.Activations(), le.Pooled(), le.Outputs()), {"activations", "pooled", "outputs", "bank"}),
     ],
 )
 def test_each_need_fills_its_part_of_the_capture_and_no_other(needs, filled, make_data, make_model, make_trainer):
     probe = Collector(needs, le.At([0]), ["conv1_1", "fc1"])
-    others = [le.SimilarityProbe(le.At([0])), Collector(le.Needs(bank_gradients=True), le.At([0]), ["fc2"])]
+    others = [le.SimilarityProbe(le.At([0])), Collector((le.BankGradients(),), le.At([0]), ["fc2"])]
     make_trainer([*others, probe], max_steps=1).fit(make_model(), datamodule=make_data())
     capture = probe.captures[0]
-    got = {name for name in FIELDS if getattr(capture, name)}
-    got |= {name for name in ("outputs", "bank", "network") if getattr(capture, name) is not None}
+    got = {name for name in FIELDS if capture.found.get(name)}
+    got |= {name for name in ("outputs", "bank", "network") if getattr(capture, name, None) is not None}
     assert got == filled
     assert all(set(getattr(capture, name)) == {"conv1_1", "fc1"} for name in got & set(FIELDS))
 
 
 def test_inputs_are_those_of_the_probes_own_convolutions(make_data, make_model, make_trainer):
-    probe = Collector(le.Needs(inputs=True), le.At([0]), ["conv2_1"])
+    probe = Collector((le.Inputs(),), le.At([0]), ["conv2_1"])
     others = [le.CouplingProbe(le.At([0])), le.SimilarityProbe(le.At([0]))]
     model, data = make_model(), make_data()
     make_trainer([*others, probe], max_steps=1).fit(model, datamodule=data)
     capture = probe.captures[0]
-    got = {name for name in FIELDS if getattr(capture, name)}
+    got = {name for name in FIELDS if capture.found.get(name)}
     assert got == {"inputs", "convolutions"}
     assert set(capture.inputs) == set(capture.convolutions) == {"conv2_1"}
     assert capture.inputs["conv2_1"].shape == (15, 4, 8, 8)
@@ -352,7 +351,7 @@ def test_inputs_are_those_of_the_probes_own_convolutions(make_data, make_model, 
 
 
 def test_inputs_of_what_is_no_convolution_are_refused(make_data, make_model, make_trainer):
-    trainer = make_trainer([Collector(le.Needs(inputs=True), le.At([0]), ["fc1"])], max_steps=1)
+    trainer = make_trainer([Collector((le.Inputs(),), le.At([0]), ["fc1"])], max_steps=1)
     with pytest.raises(ValueError, match="'fc1' is Linear and ReLU"):
         trainer.fit(make_model(), datamodule=make_data())
 
@@ -360,7 +359,7 @@ def test_inputs_of_what_is_no_convolution_are_refused(make_data, make_model, mak
 class Remembering(Trainee):
     """Looks at training batches, and at its earlier looks."""
 
-    needs = le.Needs(training=True, past=True)
+    needs = (le.Training(), le.Past())
 
 
 def test_earlier_looks_are_the_first_and_the_one_before(make_data, make_model, make_trainer):
@@ -404,7 +403,7 @@ def test_what_fired_is_seen_in_all_batches_of_a_step_and_no_hook_stays(changes, 
 
 
 def test_gradients_on_the_bank_do_not_meet_those_of_training(make_data, make_model, make_trainer):
-    probes = [Collector(le.Needs(bank_gradients=True), le.EverySteps(1)), Trainee(le.EverySteps(1))]
+    probes = [Collector((le.BankGradients(),), le.EverySteps(1)), Trainee(le.EverySteps(1))]
     watched, alone = Trainee(le.EverySteps(1)), probes[1]
     make_trainer(probes).fit(make_model(), datamodule=make_data())
     make_trainer([watched], fast_dev_run=5).fit(make_model(), datamodule=make_data())
@@ -413,12 +412,21 @@ def test_gradients_on_the_bank_do_not_meet_those_of_training(make_data, make_mod
 
 
 def test_a_probe_looks_at_training_batches_or_at_the_bank():
-    with pytest.raises(ValueError, match="Write two probes"):
-        le.Needs(training=True, pooled=True)
+    for other in (le.Pooled(), le.Latents(), le.Network()):
+        with pytest.raises(ValueError, match="Write two probes"):
+            type("Both", (le.Probe,), {"needs": (other, le.Training())})
+
+
+@pytest.mark.parametrize("needs", [le.Pooled(), (le.Pooled,), {"pooled": True}])
+def test_needs_are_a_tuple_of_needs(needs, make_data, make_model, make_trainer):
+    with pytest.raises(ValueError, match=r"Odd\.needs is a tuple of needs"):
+        type("Odd", (le.Probe,), {"needs": needs})
+    with pytest.raises(ValueError, match=r"Collector\.needs is a tuple of needs"):
+        make_trainer([Collector(needs, le.At([0]))]).fit(make_model(), datamodule=make_data())
 
 
 def test_latents_are_those_of_the_stimuli(make_data, make_model, make_trainer):
-    probe = Collector(le.Needs(latents=True), le.At([0]))
+    probe = Collector((le.Latents(),), le.At([0]))
     make_trainer([probe], max_steps=1).fit(make_model(), datamodule=make_data())
     bank = probe.captures[0].bank
     assert bank.latents["id"].tolist() == list(bank.ids)
@@ -427,14 +435,14 @@ def test_latents_are_those_of_the_stimuli(make_data, make_model, make_trainer):
 
 def test_a_bank_without_latents_is_refused_by_a_probe_of_latents(make_data, make_model, make_trainer):
     stimuli = le.Stimuli(torch.zeros(4, 3, 16, 16))
-    trainer = make_trainer([stimuli, Collector(le.Needs(latents=True), le.At([0]))])
+    trainer = make_trainer([stimuli, Collector((le.Latents(),), le.At([0]))])
     with pytest.raises(ValueError, match="needs the latents of each stimulus"):
         trainer.fit(make_model(), datamodule=make_data())
     assert trainer.global_step == 0
 
 
 def test_stimuli_come_before_the_data_modules_bank_and_are_one(make_data, make_model, make_trainer):
-    probe, stimuli = Collector(le.Needs(outputs=True), le.At([0])), le.Stimuli(torch.zeros(4, 3, 16, 16))
+    probe, stimuli = Collector((le.Outputs(),), le.At([0])), le.Stimuli(torch.zeros(4, 3, 16, 16))
     make_trainer([probe, stimuli], max_steps=1).fit(make_model(), datamodule=make_data())
     assert probe.captures[0].outputs.shape == (4, 5)
     with pytest.raises(ValueError, match="one stimulus bank; got 2 Stimuli"):

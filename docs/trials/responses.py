@@ -53,7 +53,8 @@ def pairs_of(values: Array, *, same: bool) -> float:
 
 
 def outputs(seed: int, lift: float) -> le.Capture:
-    return le.Capture(0, (), rendered(), outputs=random(STIMULI, TOKENS, seed=seed) + lift * OWN)
+    outputs = random(STIMULI, TOKENS, seed=seed) + lift * OWN
+    return le.Capture(0, (), rendered(), activations={}, unfiltered={}, outputs=outputs, features=None, readout=None)
 
 
 def outputs_truth() -> tuple[float, float]:
@@ -102,7 +103,14 @@ def told(seed: int, means: Tensor | None) -> le.Capture:
     if means is not None:
         head = (means - means.mean(dim=0)).float() + head
     return le.Capture(
-        0, ("units",), rendered(), activations={"units": units}, outputs=logits, features=units, readout=head
+        0,
+        ("units",),
+        rendered(),
+        activations={"units": units},
+        unfiltered={},
+        outputs=logits,
+        features=units,
+        readout=head,
     )
 
 
@@ -119,7 +127,9 @@ def firing(seed: int, sparse: bool, index: float) -> le.Capture:
         rows = strength * torch.where(own, 1 + index, 1 - index)
     head = random(TOKENS, FILTERS, seed=1)
     units = {"filters": rows}
-    return le.Capture(0, ("filters",), rendered(), activations=units, outputs=OWN, features=rows, readout=head)
+    return le.Capture(
+        0, ("filters",), rendered(), activations=units, unfiltered={}, outputs=OWN, features=rows, readout=head
+    )
 
 
 def of_selectivity() -> Trial:
@@ -144,7 +154,9 @@ def spread(seed: int, dimensions: int) -> le.Capture:
         units = units @ torch.linalg.qr(random(300, dimensions, seed=904))[0].T
     head = random(TOKENS, 300, seed=1)
     rows = {"units": units}
-    return le.Capture(0, ("units",), rendered(), activations=rows, outputs=OWN, features=units, readout=head)
+    return le.Capture(
+        0, ("units",), rendered(), activations=rows, unfiltered={}, outputs=OWN, features=units, readout=head
+    )
 
 
 def of_dimensions() -> Trial:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 import lightning_emerge as le
 from lightning_emerge.measures.gradient import BIN_EDGES
-from lightning_emerge.records import Past
+from lightning_emerge.records import PastLook
 from trials.common import (
     LABELS,
     STIMULI,
@@ -43,7 +43,7 @@ def weights(seed: int, share: float) -> le.Capture:
     before = alike(now, 3 * seed + 2, share)
     now = now * (2 if share else 1)
     return le.Capture(
-        2, LAYER, weights={"layer": now}, first=Past(0, {"layer": first}), previous=Past(1, {"layer": before})
+        2, LAYER, weights={"layer": now}, first=PastLook(0, {"layer": first}), previous=PastLook(1, {"layer": before})
     )
 
 
@@ -76,8 +76,8 @@ def batches(seed: int, share: float, dead: int) -> le.Capture:
         gradients={"layer": alike(before, 4 * seed + 3, share) * (2 if share else 1)},
         updates={"layer": update},
         fired={"layer": fired},
-        first=Past(0, {"layer": start}),
-        previous=Past(1, {"layer": start}, {"layer": before}),
+        first=PastLook(0, {"layer": start}),
+        previous=PastLook(1, {"layer": start}, {"layer": before}),
     )
 
 

@@ -186,10 +186,10 @@ def _past(trainer: Trainer, module: LightningModule) -> int:
     """Size of what probes keep: weights of their first and last two looks, of training batches gradients too."""
     total = 0
     for probe in probes_of(trainer):
-        if probe.needs.past:
+        copies = sum(need.remembered(probe.needs) for need in probe.needs)
+        if copies:
             weights = find_weights(module, probe.check(module)).values()
-            own = _size(weight.read() for weight in weights)
-            total += (5 if probe.needs.training else 3) * own
+            total += copies * _size(weight.read() for weight in weights)
     return total
 
 

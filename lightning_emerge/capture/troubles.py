@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any
 
-_Found = TypeVar("_Found")
+Key = tuple[Any, str]
+"""A need and a layer. The layer is "" of what is the whole network's, or all layers'; no need is the pass itself."""
 
 
-class Troubles(dict[tuple[str, str], Exception]):
+class Troubles(dict[Key, Exception]):
     """The first error of each thing that was asked for."""
 
     @contextmanager
-    def of(self, kind: str, layer: str) -> Iterator[None]:
+    def of(self, key: Key) -> Iterator[None]:
         """Keeps what the block raises."""
         try:
             yield
         except Exception as error:
-            self.setdefault((kind, layer), error)
-
-    def each(self, kind: str, layers: Sequence[str], find: Callable[[str], _Found]) -> dict[str, _Found]:
-        """Finds something of each layer that has it."""
-        found = dict[str, _Found]()
-        for layer in layers:
-            with self.of(kind, layer):
-                found[layer] = find(layer)
-        return found
+            self.setdefault(key, error)

@@ -20,8 +20,8 @@ from lightning_emerge.cli.parser import ANY_PARTS
 from lightning_emerge.cli.quiet import hold_messages, silence_warnings
 from lightning_emerge.cli.trust import HELP, trusting
 from lightning_emerge.engine.bank import find_bank
-from lightning_emerge.engine.conductor import Sinks
 from lightning_emerge.engine.replay import list_checkpoints, load_weights, replay
+from lightning_emerge.engine.reporting import Sinks
 from lightning_emerge.engine.thumbnails import keep_thumbnails
 from lightning_emerge.probe import Probe, probes_of
 from lightning_emerge.sinks.tensorboard import TensorBoardSink
@@ -119,8 +119,9 @@ class _ReplayCLI(LightningCLI):
 
 
 def _choose(probes: Sequence[Probe]) -> tuple[list[Probe], list[str]]:
-    chosen = [probe for probe in probes if not probe.needs.training]
-    left_out = [type(probe).__name__ for probe in probes if probe.needs.training]
+    training = [any(need.training for need in probe.needs) for probe in probes]
+    chosen = [probe for probe, trains in zip(probes, training, strict=True) if not trains]
+    left_out = [type(probe).__name__ for probe, trains in zip(probes, training, strict=True) if trains]
     if not chosen:
         raise UserError(
             "A replay looks with the probes among trainer.callbacks that do not need the training batch; there "

@@ -9,7 +9,8 @@ from weakref import WeakKeyDictionary, ref
 from lightning.pytorch import Trainer
 
 from lightning_emerge.data.stimuli import Stimuli
-from lightning_emerge.engine.conductor import Looker
+from lightning_emerge.engine.looks import has_bank
+from lightning_emerge.engine.members import Looker
 from lightning_emerge.records import StimulusBank
 
 _banks: WeakKeyDictionary[Trainer, tuple[ref[Any], StimulusBank]] = WeakKeyDictionary()
@@ -25,7 +26,7 @@ def find_bank(trainer: Trainer, probes: Sequence[Looker]) -> StimulusBank | None
     Raises:
         ValueError: if there is no bank, or a probe needs latents and the bank has none.
     """
-    asking = [probe for probe in probes if probe.needs.bank]
+    asking = [probe for probe in probes if has_bank(probe.needs)]
     if not asking:
         return None
     given = [callback for callback in trainer.callbacks if isinstance(callback, Stimuli)]  # pyright: ignore[reportAttributeAccessIssue]
@@ -41,7 +42,7 @@ def find_bank(trainer: Trainer, probes: Sequence[Looker]) -> StimulusBank | None
         )
     bank = _make_bank(trainer, given[0] if given else data)
     for probe in asking:
-        if probe.needs.latents and bank.latents is None:
+        if bank.latents is None and any(need.latents for need in probe.needs):
             raise ValueError(
                 f"{type(probe).__name__} needs the latents of each stimulus, which rendered tokens have; this bank has "
                 "none. Use a TokenDataModule, or give StimulusBank a table of latents."

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import inf
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +15,9 @@ import torch
 from torch import nn
 
 from lightning_emerge.capture import find_weights, run_bank
-from lightning_emerge.records import Measurement, Needs, StimulusBank
+from lightning_emerge.capture.needs import Need
+from lightning_emerge.capture.needs.base import Memory, Size, complete
+from lightning_emerge.records import Measurement, StimulusBank
 
 MOST_NAMED = 32
 """Tokens that a picture has room for."""
@@ -28,15 +31,12 @@ MOST_COMPARED = 1000
 LARGE_RECORDS = 20e9
 """Bytes of a run's records that are worth a warning, wherever they fit."""
 
-_COMPARING = 9.0  # measured: layers' matrices of float64 that are in memory at once while layers are compared
-_DIFFERENTIATING = 2.0  # likewise, copies of the gradients of all tokens
-
 
 class Asked(NamedTuple):
     """What a probe of a run asks for: its name, its needs and its layers."""
 
     name: str
-    needs: Needs
+    needs: tuple[Need, ...]
     layers: tuple[str, ...]
 
 
@@ -73,30 +73,31 @@ def plan_look(module: nn.Module, asked: Sequence[Asked], bank: StimulusBank, pro
         bank: what they look at.
         processes: that share the bank.
     """
-
-    def layers(wanted: Iterable[Asked]) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(layer for one in wanted for layer in one.layers))
-
-    whole = layers(a for a in asked if a.needs.activations)
-    inputs = layers(a for a in asked if a.needs.inputs)
+    wanted = dict[Need, dict[str, None]]()
+    for one in asked:
+        for need in complete(one.needs):
+            wanted.setdefault(need, {}).update(dict.fromkeys(one.layers))
     # Looked at as a bank of one: each process passes its share of it, and those without one know the shapes too.
     one = StimulusBank(bank.images[:1], bank.labels[:1] * 0, bank.ids[:1], bank.tokens[:1])
-    seen = run_bank(module, one, whole, inputs=inputs)
-    floats = [rows[0:1].shape[1:].numel() for rows in (*seen.activations.values(), *seen.inputs.values())]
+    seen = run_bank(module, one, {need: tuple(layers) for need, layers in wanted.items() if need.sized}).found
     stimuli, tokens = len(bank), len(bank.tokens)
-    shared = 1 + 1 / processes if processes > 1 else 1
-    memory = {"activations": 4.0 * stimuli * (shared * sum(floats) + (processes > 1) * max(floats, default=0))}
-    weights = {layer: _weight(module, layer) for layer in layers(a for a in asked if a.needs.differentiates)}
-    by_token = sum(weights[layer] for layer in layers(a for a in asked if a.needs.token_gradients))
-    squares = sum(weights[layer] for layer in layers(a for a in asked if a.needs.gradient_squares))
-    if by_token or squares:
-        memory["gradients by token"] = 4.0 * by_token * tokens * _DIFFERENTIATING + 16.0 * squares
-    comparing = [a for a in asked if a.needs.pairs]
-    if comparing:
-        memory["comparisons of stimuli"] = 8.0 * stimuli**2 * len(layers(comparing)) * _COMPARING
+    weight, memories = partial(_weight, module), list[Memory]()
+    for need, layers in wanted.items():
+        size = Size(stimuli, tokens, processes, tuple(layers), seen.get(need, {}), weight)
+        memories += [memory for memory in (need.memory(size),) if memory is not None]
     counts = torch.bincount(bank.labels, minlength=tokens)
     fewest = int(counts[counts > 0].min()) if len(bank) else 0
-    return Budget(stimuli, tokens, fewest, memory, tuple(a.name for a in comparing))
+    comparing = tuple(one.name for one in asked if any(need.compares for need in one.needs))
+    return Budget(stimuli, tokens, fewest, _add_up(memories), comparing)
+
+
+def _add_up(memories: Sequence[Memory]) -> dict[str, float]:
+    """Bytes by what takes them; what is held for one layer after the other is held once."""
+    held, passing = dict[str, float](), dict[str, float]()
+    for memory in memories:
+        held[memory.what] = held.get(memory.what, 0.0) + memory.held
+        passing[memory.what] = max(passing.get(memory.what, 0.0), memory.passing)
+    return {what: size + passing[what] for what, size in held.items()}
 
 
 def _weight(module: nn.Module, layer: str) -> int:

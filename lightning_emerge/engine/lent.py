@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from lightning_emerge.records import Capture, Convolution, Past, StimulusBank
+from lightning_emerge.records import Capture, PastLook
 
 _SEEN = "what was captured of the bank"
-_SHARED = ("activations", "pooled", "inputs")
-"""They lie in one piece of memory, which counts what is written anywhere in it."""
+"""What rows of stimuli are called: they lie in one piece of memory, which counts what is written anywhere in it."""
 
 _PACKAGE = __name__.partition(".")[0]
 
@@ -56,7 +55,9 @@ class Backup:
 
 
 @contextmanager
-def unchanged(module: nn.Module, capture: Capture, backup: Backup | None) -> Iterator[None]:
+def unchanged(
+    module: nn.Module, capture: Capture, backup: Backup | None, *, rows: Collection[str] = (), buffers: bool = True
+) -> Iterator[None]:
     """Compares the network and a capture before and after.
 
     A tensor counts how often it was written to, so this costs no copy; writing past it, as into the memory of
@@ -66,15 +67,17 @@ def unchanged(module: nn.Module, capture: Capture, backup: Backup | None) -> Ite
         module: the network.
         capture: what a probe is given.
         backup: of the network, to put back what was changed.
+        rows: names of what in the capture has a row for each stimulus.
+        buffers: whether the network's buffers are compared too: while a probe has the network, `open_network` puts
+            those back that its passes write to.
 
     Raises:
         ChangedError: if anything was changed. The network's modes and gradients are put back, and its weights if there
             is a backup.
     """
-    # While a probe has the network, `open_network` puts buffers back that its passes write to.
-    state = dict(module.named_parameters() if capture.network is not None else _state(module))
+    state = dict(_state(module) if buffers else module.named_parameters())
     gradients = [(f"gradient of {name}", one, one.grad) for name, one in module.named_parameters()]
-    lent = [*state.items(), *_tensors(capture), *((name, old) for name, _, old in gradients if old is not None)]
+    lent = [*state.items(), *_tensors(capture, rows), *((name, old) for name, _, old in gradients if old is not None)]
     versions = [_version(tensor) for _, tensor in lent]
     modes = [(name, layer, layer.training) for name, layer in module.named_modules()]
     if backup is not None:
@@ -124,26 +127,24 @@ def _state(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     yield from module.named_buffers()
 
 
-def _tensors(capture: Capture) -> Iterator[tuple[str, torch.Tensor]]:
-    for field in fields(capture):
-        value = getattr(capture, field.name)
-        if isinstance(value, torch.Tensor):
-            yield _SEEN, value
-        elif isinstance(value, StimulusBank):
-            yield from (("the bank's images", value.images), ("the bank's labels", value.labels))
-        elif isinstance(value, Past):
-            yield from _of_layers(f"weights of the {field.name} look", value.weights)
-            yield from _of_layers(f"gradients of the {field.name} look", value.gradients)
-        elif isinstance(value, Mapping):
-            yield from _of_layers(_SEEN if field.name in _SHARED else field.name, value)
+def _tensors(capture: Capture, rows: Collection[str]) -> Iterator[tuple[str, torch.Tensor]]:
+    if capture.bank is not None:
+        yield from (("the bank's images", capture.bank.images), ("the bank's labels", capture.bank.labels))
+    for name, value in capture.found.items():
+        yield from _inside(_SEEN if name in rows else name, value)
 
 
-def _of_layers(name: str, values: Mapping[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
-    for layer, value in values.items():
-        if isinstance(value, torch.Tensor):
-            yield name if name == _SEEN else f"{name} of {layer}", value
-        elif isinstance(value, Convolution):
-            yield from ((f"scale of {layer}", value.scale), (f"shift of {layer}", value.shift))
+def _inside(what: str, value: Any, layer: str = "") -> Iterator[tuple[str, torch.Tensor]]:
+    """The tensors in what a need has found, each with what it is called."""
+    if isinstance(value, torch.Tensor):
+        yield (f"{what} of {layer}" if layer and what != _SEEN else what), value
+    elif isinstance(value, Mapping):
+        for key, own in value.items():
+            yield from _inside(what, own, str(key))
+    elif is_dataclass(value):
+        look = f" of the {what} look" if isinstance(value, PastLook) else ""
+        for field in fields(value):
+            yield from _inside(f"{field.name}{look}", getattr(value, field.name), layer)
 
 
 def _version(tensor: torch.Tensor) -> int:

@@ -8,7 +8,9 @@ from pathlib import Path
 from torch import nn
 
 from lightning_emerge.engine.checkpoint_files import find_mismatch, read_checkpoint
-from lightning_emerge.engine.conductor import LAYERS, PAST, Conductor, Looker, Sinks
+from lightning_emerge.engine.conductor import LAYERS, PAST, Conductor
+from lightning_emerge.engine.members import Looker
+from lightning_emerge.engine.reporting import Sinks
 from lightning_emerge.records import StimulusBank
 
 

@@ -17,8 +17,10 @@ from torch.optim import Optimizer
 from lightning_emerge.capture import agree
 from lightning_emerge.engine import budget
 from lightning_emerge.engine.bank import find_bank
-from lightning_emerge.engine.conductor import PAST, Conductor, Looker, Sinks
+from lightning_emerge.engine.conductor import PAST, Conductor
 from lightning_emerge.engine.fitted import keep_fit
+from lightning_emerge.engine.members import Looker
+from lightning_emerge.engine.reporting import Sinks
 from lightning_emerge.engine.thumbnails import keep_thumbnails
 from lightning_emerge.records import StimulusBank
 from lightning_emerge.schedules import Schedule

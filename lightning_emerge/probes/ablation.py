@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from lightning_emerge.capture import spaced_convolutions
+from lightning_emerge.capture.needs import Activations, Filters, Latents, Network, Outputs
 from lightning_emerge.figures.ablation import draw_drops
 from lightning_emerge.measures.ablation import (
     confidence_drop,
@@ -25,7 +26,7 @@ from lightning_emerge.measures.filters import stack_layers
 from lightning_emerge.measures.parts import features_of, filter_scores, owners
 from lightning_emerge.measures.rivals import rival_sets
 from lightning_emerge.probe import Probe
-from lightning_emerge.records import Axis, Capture, Measurement, Needs, Record, check_outputs
+from lightning_emerge.records import Axis, Capture, Measurement, Record, check_outputs
 from lightning_emerge.records.names import join_tokens
 from lightning_emerge.schedules import LogSpaced, Schedule
 
@@ -85,7 +86,7 @@ class AblationProbe(Probe):
         on_error: as for any probe.
     """
 
-    needs: ClassVar = Needs(activations=True, filters=True, outputs=True, latents=True, network=True)
+    needs: ClassVar = (Activations(), Filters(), Outputs(), Latents(), Network())
     records: ClassVar = (_DROP, _RIVAL, _CONTROL, _WHICH)
 
     def __init__(

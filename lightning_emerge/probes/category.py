@@ -8,6 +8,7 @@ from typing import ClassVar, Literal, final
 import torch
 from torch import Tensor
 
+from lightning_emerge.capture.needs import Activations, Features, Filters, Outputs, Pairs
 from lightning_emerge.measures.category import accuracy_by_token, confidence_by_token
 from lightning_emerge.measures.collapse import (
     disagreement,
@@ -21,7 +22,7 @@ from lightning_emerge.measures.geometry import Geometry, activation_geometry, de
 from lightning_emerge.measures.readout import nearest_mean_accuracy, participation_ratio, ridge_accuracy, silhouette
 from lightning_emerge.measures.selectivity import class_selectivity, preferred_tokens, selective_share
 from lightning_emerge.probe import Probe
-from lightning_emerge.records import Axis, Capture, Measurement, Needs, Record, check_outputs, pool
+from lightning_emerge.records import Axis, Capture, Measurement, Record, check_outputs, pool
 from lightning_emerge.schedules import Schedule
 
 _FOLDS = 5
@@ -127,7 +128,7 @@ class CategoryProbe(Probe):
         on_error: as for any probe.
     """
 
-    needs: ClassVar = Needs(outputs=True, activations=True, features=True, pairs=True)
+    needs: ClassVar = (Activations(), Filters(required=False), Outputs(), Features(), Pairs())
     records: ClassVar = (
         *(_ACCURACY, _MEAN, _CONFIDENCE, _NEAREST, _RIDGE, _SILHOUETTE, _DIMENSIONS),
         *(_NC1, _NC2_NORMS, _NC2_ANGLES, _NC4, _INDEX, _SELECTIVE, _SELECTIVE_SHARE, _NC3),

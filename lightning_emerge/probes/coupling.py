@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from lightning_emerge.capture import find_convolution, find_weights, is_convolution
+from lightning_emerge.capture.needs import Filters, Inputs, Pooled, Weights
 from lightning_emerge.figures.coupling import Graph, draw_graph
 from lightning_emerge.measures.coupling import KINDS, count_edges, coupling_strengths, spread_stimuli
 from lightning_emerge.measures.selectivity import preferred_tokens
 from lightning_emerge.probe import Probe
-from lightning_emerge.records import Axis, Capture, Measurement, Needs, Record, to_array
+from lightning_emerge.records import Axis, Capture, Measurement, Record, to_array
 from lightning_emerge.records.names import join_pair, split_pair
 from lightning_emerge.schedules import LogSpaced, Schedule
 
@@ -95,7 +96,7 @@ class CouplingProbe(Probe):
         ValueError: if there are fewer than 2 stimuli.
     """
 
-    needs: ClassVar = Needs(inputs=True, pooled=True, filters=True, weights=True)
+    needs: ClassVar = (Pooled(), Filters(), Inputs(), Weights())
     records: ClassVar = (*_STRENGTHS.values(), _ACTIVATION, _THRESHOLD, _COUNTED)
 
     def __init__(

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal, final
 
 import torch
 
+from lightning_emerge.capture.needs import Images, Network, Weights
 from lightning_emerge.measures.curvature import (
     hessian_products,
     largest_eigenvalues,
@@ -15,7 +16,7 @@ from lightning_emerge.measures.curvature import (
     trace_samples,
 )
 from lightning_emerge.probe import Probe
-from lightning_emerge.records import Axis, Capture, Measurement, Needs, Record
+from lightning_emerge.records import Axis, Capture, Measurement, Record
 from lightning_emerge.schedules import LogSpaced, Schedule
 
 _UNIT, _SPREAD = "loss / weight^2", "Standard error of the estimate, from vector to vector"
@@ -72,7 +73,7 @@ class CurvatureProbe(Probe):
     """
 
     # Its layers' weights, so that a layer without one is found before training.
-    needs: ClassVar = Needs(network=True, images=True, weights=True)
+    needs: ClassVar = (Network(), Images(), Weights())
     records: ClassVar = (_VALUE, _RESIDUAL, _TRACE, _TRACE_ERROR, _LAYER, _LAYER_ERROR)
 
     def __init__(

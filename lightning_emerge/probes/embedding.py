@@ -8,12 +8,13 @@ from typing import ClassVar, final
 import torch
 from matplotlib.figure import Figure
 
+from lightning_emerge.capture.needs import Activations, Pairs
 from lightning_emerge.figures.embedding import Panel, draw_planes
 from lightning_emerge.measures.embedding import principal_scores
 from lightning_emerge.measures.geometry import activation_geometry
 from lightning_emerge.measures.rdm import euclidean_rdm
 from lightning_emerge.probe import Probe
-from lightning_emerge.records import Axis, Capture, Measurement, Needs, Record, to_array
+from lightning_emerge.records import Axis, Capture, Measurement, Record, to_array
 
 _COMPONENTS = 10
 _DISTANCES = Record(
@@ -48,7 +49,7 @@ class EmbeddingProbe(Probe):
         on_error: as for any probe.
     """
 
-    needs: ClassVar = Needs(activations=True, pairs=True)
+    needs: ClassVar = (Activations(), Pairs())
     records: ClassVar = (_DISTANCES, _SHARE)
 
     def measure(self, capture: Capture) -> Iterable[Measurement]:

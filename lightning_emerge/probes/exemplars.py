@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from lightning_emerge.capture.needs import Activations, Filters, Images, Network
 from lightning_emerge.figures.exemplars import draw_top_exemplars
 from lightning_emerge.measures.exemplars import crop, mean_responses, pixel_range, top_stimuli
 from lightning_emerge.measures.filters import stack_layers
@@ -17,7 +18,6 @@ from lightning_emerge.records import (
     Axis,
     Capture,
     Measurement,
-    Needs,
     ReceptiveField,
     Record,
     StimulusBank,
@@ -65,7 +65,7 @@ class TopExemplarProbe(Probe):
         ValueError: if a number is below 1.
     """
 
-    needs: ClassVar = Needs(activations=True, filters=True, images=True, network=True)
+    needs: ClassVar = (Activations(), Filters(), Images(), Network())
     records: ClassVar = (_RESPONSE, _LARGEST, _STIMULUS, _TOKEN, _SPAN, _CROP)
 
     def __init__(

@@ -8,10 +8,11 @@ from typing import ClassVar, final
 import torch
 from matplotlib.figure import Figure
 
+from lightning_emerge.capture.needs import Past, Weights
 from lightning_emerge.figures.filters import draw_kernels
 from lightning_emerge.measures.filters import filter_cosines, filter_norms, stack_layers
 from lightning_emerge.probe import Probe
-from lightning_emerge.records import Axis, Capture, Measurement, Needs, Past, Record
+from lightning_emerge.records import Axis, Capture, Measurement, PastLook, Record
 
 _FILTERS, _BEYOND = ("layer", "filter"), "; NaN beyond a layer's last filter"
 _NORM = Record(
@@ -49,7 +50,7 @@ class FilterProbe(Probe):
     weights at the first look, and `filter_cosine_before` with those at the look before.
     """
 
-    needs: ClassVar = Needs(weights=True, past=True)
+    needs: ClassVar = (Weights(), Past())
     records: ClassVar = (_NORM, _START, _LAST, _KERNELS)
 
     def measure(self, capture: Capture) -> Iterable[Measurement]:
@@ -70,7 +71,7 @@ class FilterProbe(Probe):
         return draw_kernels(measurement) if measurement.name == _KERNELS.name else None
 
 
-def _cosines(capture: Capture, past: Past | None) -> torch.Tensor:
+def _cosines(capture: Capture, past: PastLook | None) -> torch.Tensor:
     """At a first look there is nothing but itself to compare with."""
     then = past.weights if past else capture.weights
     return stack_layers(filter_cosines(weight, then[layer]) for layer, weight in capture.weights.items())

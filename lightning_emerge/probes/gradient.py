@@ -7,10 +7,11 @@ from typing import ClassVar, final
 
 import torch
 
+from lightning_emerge.capture.needs import Past, Training
 from lightning_emerge.measures.filters import filter_norms, stack_layers
 from lightning_emerge.measures.gradient import BIN_EDGES, cosine, distance, magnitude_histogram, norm, update_ratio
 from lightning_emerge.probe import Probe
-from lightning_emerge.records import Axis, Capture, Measurement, Needs, Record
+from lightning_emerge.records import Axis, Capture, Measurement, Record
 
 _BEFORE, _ABOVE = "L2 norm before clipping", (0, None)
 _NORM = Record(
@@ -78,7 +79,7 @@ class GradientProbe(Probe):
     (layer, bin).
     """
 
-    needs: ClassVar = Needs(training=True, past=True)
+    needs: ClassVar = (Training(), Past())
     records: ClassVar = (_NORM, _RATIO, _START, _COSINE, _DEAD, _FILTER, _MAGNITUDE)
 
     def measure(self, capture: Capture) -> Iterable[Measurement]:

@@ -7,9 +7,10 @@ from typing import ClassVar, final
 
 import torch
 
+from lightning_emerge.capture.needs import GradientSquares, TokenGradients
 from lightning_emerge.measures.gradient_noise import gradient_noise, noise_scale
 from lightning_emerge.probe import Probe
-from lightning_emerge.records import Axis, Capture, Measurement, Needs, Record
+from lightning_emerge.records import Axis, Capture, Measurement, Record
 
 _GSNR = Record(
     "gsnr",
@@ -50,7 +51,7 @@ class GradientNoiseProbe(Probe):
     layers together.
     """
 
-    needs: ClassVar = Needs(token_gradients=True, gradient_squares=True)
+    needs: ClassVar = (TokenGradients(), GradientSquares())
     records: ClassVar = (_GSNR, _SIGNAL, _VARIANCE, _SCALE, _TOTAL)
 
     def measure(self, capture: Capture) -> Iterable[Measurement]:

@@ -9,11 +9,12 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from lightning_emerge.capture.needs import Filters, Images, Network
 from lightning_emerge.figures.maximisation import draw_maximised
 from lightning_emerge.measures.filters import stack_layers
 from lightning_emerge.measures.maximisation import Palette, find_palette, maximise
 from lightning_emerge.probe import Probe
-from lightning_emerge.records import Axis, Capture, Measurement, Needs, Record, StimulusBank, check_pictured, pool
+from lightning_emerge.records import Axis, Capture, Measurement, Record, StimulusBank, check_pictured, pool
 from lightning_emerge.schedules import LogSpaced, Schedule
 
 _CHUNK = 32
@@ -80,7 +81,7 @@ class MaximisationProbe(Probe):
         ValueError: if an argument is out of its range.
     """
 
-    needs: ClassVar = Needs(network=True, filters=True, images=True)
+    needs: ClassVar = (Filters(), Network(), Images())
     records: ClassVar = (_IMAGE, _REACHED, _BEST, _BEGUN)
 
     def __init__(

@@ -9,6 +9,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from lightning_emerge.capture.needs import Activations, Filters, Latents, Network, Pairs
 from lightning_emerge.data.rendering.latents import scenes_of
 from lightning_emerge.data.rendering.render import part_masks
 from lightning_emerge.figures.parts import draw_told
@@ -29,7 +30,7 @@ from lightning_emerge.measures.parts import (
 )
 from lightning_emerge.measures.rivals import rival_sets
 from lightning_emerge.probe import Probe
-from lightning_emerge.records import Axis, Capture, Measurement, Needs, Network, Record, StimulusBank
+from lightning_emerge.records import Axis, Capture, Measurement, OpenNetwork, Record, StimulusBank
 from lightning_emerge.records.names import join_tokens
 from lightning_emerge.schedules import LogSpaced, Schedule
 
@@ -111,7 +112,7 @@ class PartProbe(Probe):
         ValueError: if `attributed` is below 0.
     """
 
-    needs: ClassVar = Needs(activations=True, filters=True, latents=True, network=True, pairs=True)
+    needs: ClassVar = (Activations(), Filters(), Latents(), Network(), Pairs())
     records: ClassVar = (_WHOLE, _SINGLE, _TRANSFER, _BEST, _EACH, _RIVAL, _SHARE)
 
     def __init__(
@@ -197,7 +198,7 @@ def _attributions(capture: Capture, bank: StimulusBank, features: Features, best
 
 
 def _attribute(
-    network: Network, layer: str, number: int, images: Tensor, baseline: Tensor, placed: bool
+    network: OpenNetwork, layer: str, number: int, images: Tensor, baseline: Tensor, placed: bool
 ) -> list[Tensor]:
     """Attributions of a filter's largest output by each method, as far as there are places for it."""
 

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn.functional import pad
 
+from lightning_emerge.capture.needs import Activations, Pairs
 from lightning_emerge.figures.cka import draw_alignment
 from lightning_emerge.figures.rdm import MOST_CELLS, draw_rdms
 from lightning_emerge.figures.tree import draw_trees
@@ -30,7 +31,7 @@ from lightning_emerge.measures.rdm import (
 )
 from lightning_emerge.measures.tree import average_linkage
 from lightning_emerge.probe import Probe
-from lightning_emerge.records import Axis, Capture, Measurement, Needs, Record, StimulusBank, to_array
+from lightning_emerge.records import Axis, Capture, Measurement, Record, StimulusBank, to_array
 from lightning_emerge.schedules import Schedule
 
 _FOLDS = 5
@@ -115,7 +116,7 @@ class SimilarityProbe(Probe):
         ValueError: if there is no such metric or comparison.
     """
 
-    needs: ClassVar = Needs(activations=True, pairs=True)
+    needs: ClassVar = (Activations(), Pairs())
     records: ClassVar = (
         *(record for by_metric in (_RDM, _TOKENS, _WITHIN, _BETWEEN) for record in by_metric.values()),
         *(_RATIO, _CROSSNOBIS, *_FIT.values(), _CKA),

@@ -8,10 +8,11 @@ from typing import ClassVar, final
 import torch
 from matplotlib.figure import Figure
 
+from lightning_emerge.capture.needs import TokenGradients
 from lightning_emerge.figures.token_gradient import draw_token_cosines
 from lightning_emerge.measures.token_gradient import conflict_share, token_cosines, token_norms
 from lightning_emerge.probe import Probe
-from lightning_emerge.records import Axis, Capture, Measurement, Needs, Record
+from lightning_emerge.records import Axis, Capture, Measurement, Record
 
 _COSINE = Record(
     "token_gradient_cosine",
@@ -46,7 +47,7 @@ class TokenGradientProbe(Probe):
     (layer, token).
     """
 
-    needs: ClassVar = Needs(token_gradients=True)
+    needs: ClassVar = (TokenGradients(),)
     records: ClassVar = (_COSINE, _CONFLICT, _NORM)
 
     def measure(self, capture: Capture) -> Iterable[Measurement]:

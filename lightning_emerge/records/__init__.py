@@ -1,7 +1,15 @@
 """Frozen values that cross rooms: the stimulus bank, a capture of it, a measurement and its declaration."""
 
 from lightning_emerge.records.bank import StimulusBank, check_outputs, check_pictured
-from lightning_emerge.records.capture import Capture, Convolution, Needs, Network, Past, ReceptiveField
+from lightning_emerge.records.capture import (
+    Capture,
+    Convolution,
+    History,
+    OpenNetwork,
+    PastLook,
+    ReceptiveField,
+    name_finder,
+)
 from lightning_emerge.records.declared import Record, check_declared
 from lightning_emerge.records.measurement import Axis, FloatArray, Label, Measurement, Pixels, Range
 from lightning_emerge.records.tensors import as_stored, pool, to_array, widest
@@ -11,11 +19,11 @@ __all__ = [
     "Capture",
     "Convolution",
     "FloatArray",
+    "History",
     "Label",
     "Measurement",
-    "Needs",
-    "Network",
-    "Past",
+    "OpenNetwork",
+    "PastLook",
     "Pixels",
     "Range",
     "ReceptiveField",
@@ -25,6 +33,7 @@ __all__ = [
     "check_declared",
     "check_outputs",
     "check_pictured",
+    "name_finder",
     "pool",
     "to_array",
     "widest",

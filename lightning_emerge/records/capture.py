@@ -1,92 +1,18 @@
-"""A capture: what one look leaves of the network, and what a probe has to say to get it."""
+"""A capture: what one look leaves of the network."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from difflib import get_close_matches
+from types import MappingProxyType
+from typing import Any, NoReturn, Protocol, TypeVar
 
 import torch
 
 from lightning_emerge.records.bank import StimulusBank
 
 _Place = TypeVar("_Place", int, torch.Tensor)
-
-
-@dataclass(frozen=True)
-class Needs:
-    """What of the network a probe has to see; it gets what it asks for in its `Capture`.
-
-    Attributes:
-        activations: whole outputs of its layers on the stimulus bank.
-        pooled: the same, averaged over all places: one number a channel.
-        inputs: what the convolution of each of its layers gets on the stimulus bank, and what is made of it there.
-        outputs: the network's own outputs on the stimulus bank.
-        features: what the network's last linear map gets on the stimulus bank, and its weight.
-        filters: that the second axis of its layers' outputs are their filters, as it looks at these one by one. Layers
-            of which that cannot be said are left out, or refused if they were named.
-        bank_gradients: gradients of the bank's mean cross-entropy with respect to its layers' weights.
-        token_gradients: the same of each token's mean cross-entropy, from one backward pass a token.
-        gradient_squares: the mean over stimuli of the square of each stimulus' own gradient.
-        network: the network itself, to differentiate or to run on other images. It is passed as often as the probe
-            passes it.
-        weights: its layers' weights.
-        images: the stimulus bank itself, without running it through the network.
-        latents: the table of what made each stimulus, in the bank.
-        training: gradients of a training batch, the update they led to and the units that fired, by layer. A probe that
-            asks for these looks at training batches, at the same steps, and not at the bank.
-        past: what the weights were at the probe's first look, and they and the gradients of a training batch at the
-            look before. Checkpoints to go on from hold them.
-        pairs: room for a matrix (stimulus, stimulus) of each of its layers, as it compares every stimulus with every
-            other. The capture has nothing of it; it counts in what is said before training of a bank that is too large.
-
-    Raises:
-        ValueError: if a probe asks for training batches and for the bank.
-    """
-
-    activations: bool = False
-    pooled: bool = False
-    inputs: bool = False
-    outputs: bool = False
-    features: bool = False
-    filters: bool = False
-    bank_gradients: bool = False
-    token_gradients: bool = False
-    gradient_squares: bool = False
-    network: bool = False
-    weights: bool = False
-    images: bool = False
-    latents: bool = False
-    training: bool = False
-    past: bool = False
-    pairs: bool = False
-
-    def __post_init__(self) -> None:
-        if self.training and (self.bank or self.network):
-            raise ValueError(
-                "A probe looks at training batches or at the stimulus bank; its needs name both. Write two probes."
-            )
-
-    @property
-    def passes(self) -> bool:
-        """Whether the bank has to go through the network."""
-        seen = self.activations or self.pooled or self.inputs or self.outputs or self.features
-        return seen or self.differentiates
-
-    @property
-    def differentiates(self) -> bool:
-        """Whether the bank's loss has to be differentiated."""
-        return self.bank_gradients or self.token_gradients or self.gradient_squares
-
-    @property
-    def bank(self) -> bool:
-        """Whether there has to be a bank."""
-        return self.passes or self.images or self.latents
-
-    @property
-    def of_weights(self) -> bool:
-        """Whether each of its layers has to hold a weight."""
-        return self.weights or self.training or self.past or self.differentiates
 
 
 @dataclass(frozen=True)
@@ -132,7 +58,7 @@ class Convolution:
     rectified: bool
 
 
-class Network(Protocol):
+class OpenNetwork(Protocol):
     """The network as it stands at a look: in evaluation mode, eager, without autocasting; calls are differentiable."""
 
     def __call__(self, images: torch.Tensor, /) -> torch.Tensor:
@@ -159,74 +85,106 @@ class Network(Protocol):
 
 
 @dataclass(frozen=True)
-class Past:
+class PastLook:
     """What a probe's earlier look saw of its layers.
 
     Attributes:
         step: of that look.
         weights: layer -> tensor, its weight then.
-        gradients: layer -> tensor, the training batch's gradient; empty unless the probe needs training batches.
+        gradients: layer -> tensor, the training batch's gradient; empty unless the probe looks at training batches.
     """
 
     step: int
     weights: Mapping[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
     gradients: Mapping[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
 
+    def copy(self) -> PastLook:
+        """The same, with tensors of its own."""
+        return self._each(torch.Tensor.clone)
 
-@dataclass(frozen=True)
-class Capture:
-    """What one look leaves of the network: as much of it as the probes that are due asked for.
+    def on(self, device: torch.device) -> PastLook:
+        """The same on a device: checkpoints are read on the CPU."""
+        return self._each(lambda kept: kept.to(device))
+
+    def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> PastLook:
+        weights, gradients = (
+            {layer: change(kept) for layer, kept in tensors.items()} for tensors in (self.weights, self.gradients)
+        )
+        return PastLook(self.step, weights, gradients)
+
+
+@dataclass
+class History:
+    """What a probe's earlier looks left.
 
     Attributes:
+        first: its first look of the run, its weights alone; None before that.
+        latest: its last two looks: a run that resumes in another folder takes the last one again.
+    """
+
+    first: PastLook | None = None
+    latest: tuple[PastLook, ...] = ()
+
+    def before(self, step: int) -> tuple[PastLook, ...]:
+        """Its looks before a step."""
+        return tuple(look for look in self.latest if look.step < step)
+
+    def add(self, look: PastLook) -> None:
+        """Keeps a look in the place of the one before the last."""
+        self.latest = (*self.before(look.step)[-1:], look)
+        self.first = self.first or PastLook(look.step, look.weights)
+
+    def looks(self) -> list[PastLook]:
+        """The first and the latest, for a checkpoint; none if there was no look."""
+        return [] if self.first is None else [self.first, *self.latest]
+
+
+_finders: dict[str, str] = {}
+"""Which need finds what, for the words of an error."""
+
+
+def name_finder(name: str, need: type) -> None:
+    """Notes the need by which something of a capture can be asked for."""
+    shipped = need.__module__.partition(".")[0] == __name__.partition(".")[0]
+    _finders.setdefault(name, f"lightning_emerge.{need.__name__}()" if shipped else f"{need.__qualname__}(...)")
+
+
+class Capture:
+    """What one look leaves of the network: what the probe's needs find, each by its name, as `capture.activations`.
+
+    It does not change. What was not asked for is not there, and an access to it says so.
+
+    Args:
         step: optimizer steps taken when the look began; 0 is before the first update.
-        layers: names of the layers that any due probe asked for, in the network's order.
-        bank: the stimuli, or None if no due probe needed them.
-        activations: layer -> float32 tensor (stimulus, ...), the layer's output.
-        pooled: layer -> float32 tensor (stimulus, channel), the output's mean over all further axes.
-        inputs: layer -> float32 tensor (stimulus, in, y, x), what the layer's convolution got.
-        convolutions: layer -> what the layer makes of its input besides its weight.
-        outputs: float32 tensor (stimulus, token), what the network's `forward` returned, or None.
-        features: float32 tensor (stimulus, feature), what the linear map got whose output that is; None if it is that
-            of something else.
-        readout: tensor (token, feature), the weight of that linear map, or None.
-        unfiltered: layer -> why the second axis of its output is not known to be its filters.
-        weights: layer -> tensor (out, in, ...), the layer's weight at `step`: what it computes with, also where that is
-            made of other parameters by a normalisation or a pruning.
-        bank_gradients: layer -> tensor like `weights`, of the bank's mean cross-entropy in evaluation mode.
-        token_gradients: layer -> tensor (token, out, in, ...), of each token's mean cross-entropy in evaluation mode;
-            NaN for a token without stimuli.
-        gradient_squares: layer -> float64 tensor like `weights`, the mean over the bank of the squared gradient of each
-            stimulus' cross-entropy.
-        network: what the bank passed, or None.
-        gradients: layer -> tensor like `weights`, of the training batch's loss (unscaled, accumulated, averaged over
-            ranks, before clipping). NaN for a weight that does not learn, that is another optimizer's, or that is made
-            of other parameters. Empty unless the look was at a training batch.
-        updates: layer -> tensor like `weights`, what the optimizer's step added to the weight; NaN for a weight that is
-            another optimizer's.
-        fired: layer -> bool tensor (channel,), whether the first ReLU behind a channel was above zero anywhere in the
-            training batch. Layers without a ReLU, and those of compiled modules, are left out.
-        first: this probe's first look of the run, its weights alone; None at that look.
-        previous: this probe's look before; None at its first.
+        layers: names of the probe's layers, in the network's order.
+        bank: the stimuli, or None if the probe does not look at them.
+        found: by its name, what needs find: of each layer a mapping from its name.
     """
 
     step: int
     layers: tuple[str, ...]
-    bank: StimulusBank | None = None
-    activations: Mapping[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
-    pooled: Mapping[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
-    inputs: Mapping[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
-    convolutions: Mapping[str, Convolution] = field(default_factory=dict[str, Convolution])
-    outputs: torch.Tensor | None = None
-    features: torch.Tensor | None = None
-    readout: torch.Tensor | None = None
-    unfiltered: Mapping[str, str] = field(default_factory=dict[str, str])
-    weights: Mapping[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
-    bank_gradients: Mapping[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
-    token_gradients: Mapping[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
-    gradient_squares: Mapping[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
-    network: Network | None = None
-    gradients: Mapping[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
-    updates: Mapping[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
-    fired: Mapping[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
-    first: Past | None = None
-    previous: Past | None = None
+    bank: StimulusBank | None
+    found: Mapping[str, Any]
+
+    def __init__(self, step: int, layers: tuple[str, ...], bank: StimulusBank | None = None, **found: Any) -> None:
+        vars(self).update(step=step, layers=layers, bank=bank, found=MappingProxyType(found))
+
+    def __getattr__(self, name: str) -> Any:
+        found: Mapping[str, Any] = vars(self).get("found", {})
+        if name in found:
+            return found[name]
+        if name.startswith("_"):
+            raise AttributeError(name)
+        near = name if name in _finders else next(iter(get_close_matches(name, [*found, *_finders], 1)), None)
+        meant = "" if near in (None, name) else f" Did you mean {near!r}?"
+        asking = "" if near is None or near in found else f" Add {_finders[near]} to the probe's `needs`."
+        raise AttributeError(
+            f"A capture holds what its probe asked for, here {', '.join(found) or 'nothing'}; {name!r} is not among it."
+            f"{meant}{asking}"
+        )
+
+    def __setattr__(self, name: str, value: Any) -> NoReturn:
+        raise AttributeError(f"A capture does not change; got {name!r}. Keep it in a variable of your own.")
+
+    def __repr__(self) -> str:
+        return f"Capture(step={self.step}, layers={self.layers}, {', '.join(self.found)})"

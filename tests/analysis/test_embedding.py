@@ -88,7 +88,7 @@ def record(folder, stimuli: int = 20) -> None:
     sink, probe = ArraySink(folder / "records.zarr", None), le.EmbeddingProbe()
     for step, rows in enumerate(learning(5, 3, stimuli)):
         capture = le.Capture(
-            step, ("one", "two"), bank, {"one": torch.from_numpy(rows).float(), "two": torch.rand(20, 5)}
+            step, ("one", "two"), bank, activations={"one": torch.from_numpy(rows).float(), "two": torch.rand(20, 5)}
         )
         sink.write(step, list(probe.measure(capture)))
     sink.close()

@@ -30,7 +30,7 @@ def run(tmp_path):
     sink = ArraySink(tmp_path / "records.zarr", None)
     for step in range(4):
         seen = responses(step)
-        sink.write(step, list(le.SimilarityProbe().measure(le.Capture(step, tuple(seen), bank, seen))))
+        sink.write(step, list(le.SimilarityProbe().measure(le.Capture(step, tuple(seen), bank, activations=seen))))
     sink.close()
     return tmp_path
 

@@ -10,12 +10,13 @@ import numpy as np
 import rsatoolbox
 import torch
 from parts import forward, make_data, make_model
+from passed import run_bank
 from rates import grams, passing
 from table import Row, compared
 
 import lightning_emerge as le
 from lightning_emerge.analysis.embedding import align_umap
-from lightning_emerge.capture import default_layers, run_bank
+from lightning_emerge.capture import default_layers
 from lightning_emerge.measures.cka import debiased_cka
 from lightning_emerge.measures.geometry import layer_geometry
 from lightning_emerge.measures.rdm import correlation_rdm
@@ -72,11 +73,12 @@ def bench_geometry(rounds: int) -> Iterator[Row]:
     model, bank = make_model(), make_data().stimulus_bank()
     layers = tuple(layer for layer in default_layers(model) if layer.startswith("conv"))
     seen = run_bank(model, bank, layers)
-    weights = {layer: model.network.get_submodule(layer)[0].weight.detach() for layer in layers}
 
     def work() -> None:
         fresh = {layer: rows.view_as(rows) for layer, rows in seen.activations.items()}  # products are not known yet
-        capture = le.Capture(0, layers, bank, fresh, outputs=seen.outputs, weights=weights)
+        capture = le.Capture(
+            0, layers, bank, activations=fresh, unfiltered={}, outputs=seen.outputs, features=None, readout=None
+        )
         for probe in (le.CategoryProbe(), le.SimilarityProbe()):
             list(probe.measure(capture))
 

@@ -15,10 +15,11 @@ from torch.nn.functional import cross_entropy
 from zarr.codecs import ZstdCodec
 
 import lightning_emerge as le
-from lightning_emerge.engine import conductor
-from lightning_emerge.engine.conductor import Conductor, Sinks
+from lightning_emerge.engine import reporting
+from lightning_emerge.engine.conductor import Conductor
+from lightning_emerge.engine.reporting import Sinks
 from lightning_emerge.sinks.tensorboard import tensorboard_sinks
-from lightning_emerge.store import committed, encode, write
+from lightning_emerge.store import checks, committed, encode, write
 from lightning_emerge.store.regular import parse_json
 from lightning_emerge.store.write import ArraySink
 
@@ -103,8 +104,8 @@ def _unguarded() -> Iterator[None]:
     """Without what guards records, weights and stimuli."""
     with ExitStack() as stack:
         for place, name, other in (
-            (conductor, "unchanged", lambda *_, **__: nullcontext()),
-            (conductor, "check_measurement", lambda _: None),
+            (reporting, "unchanged", lambda *_, **__: nullcontext()),
+            (checks, "check_measurement", lambda _: None),
             (encode, "ZSTD", ZstdCodec(level=1)),
             (write, "seal", encode.encode),
             (committed, "parse_group", parse_json),
@@ -134,7 +135,7 @@ def _look(figure: str, probes: Sequence[le.Probe], rounds: int, *, why: str, bar
 def _floor(probes: Sequence[le.Probe]) -> Floor:
     """A pass of the bank, there and back if gradients are asked for; the weights read, where none is needed."""
     network, images = make_model().network, make_data().stimulus_bank().images
-    if not any(probe.needs.passes or probe.needs.network for probe in probes):
+    if not any(need.passes or need.runs for probe in probes for need in probe.needs):
         return writing(4 * sum(parameter.numel() for parameter in network.parameters()))
-    back = any(probe.needs.token_gradients or probe.needs.gradient_squares for probe in probes)
+    back = any(need.differentiates for probe in probes for need in probe.needs)
     return passing(network, images, 3 if back else 1)

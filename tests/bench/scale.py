@@ -32,9 +32,12 @@ from lightning.pytorch import seed_everything
 
 import lightning_emerge as le
 from lightning_emerge.capture import gather, run_bank
+from lightning_emerge.capture.needs import features, rows, sums
 from lightning_emerge.data.grammar.tokens import Grammar
-from lightning_emerge.engine import passes
-from lightning_emerge.engine.conductor import Conductor, Sinks
+from lightning_emerge.engine import passes, reporting
+from lightning_emerge.engine.conductor import Conductor
+from lightning_emerge.engine.looks import has_bank
+from lightning_emerge.engine.reporting import Sinks
 from lightning_emerge.engine.session import find_budget
 from lightning_emerge.figures.canvas import TOKEN_COLOURS, TOKEN_MARKERS, new_figure, to_png
 
@@ -145,9 +148,13 @@ def work_as(rank: int, world: int, port: int, out: Path, rounds: int) -> None:
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world)
     data, model = make_data(5, STIMULI // 5, 48), make_model()
     bank = data.stimulus_bank()
-    probes = [probe(on_error="raise") for probe in (*DEFAULT, le.EmbeddingProbe) if not probe.needs.training]
+    probes = [
+        probe(on_error="raise")
+        for probe in (*DEFAULT, le.EmbeddingProbe)
+        if not any(need.training for need in probe.needs)
+    ]
     traffic, found = Traffic(), []
-    traffic.time(sys.modules[Conductor.__module__], passes)
+    traffic.time(passes, reporting, rows, sums, features)
     for number in range(rounds + 1):
         conductor = Conductor(model, probes, bank, Sinks(), step=0)
         dist.barrier()
@@ -284,10 +291,10 @@ def look(kind: type[le.Probe], model: le.TokenClassifier, bank: le.StimulusBank)
     """One look of one probe by itself: seconds with its pass, memory at its peak, bytes of records."""
     counter, probe = Counter(), kind(on_error="raise", **CHEAP.get(kind, {}))
     conductor = Conductor(model, [probe], bank, Sinks(records=[counter]), step=0)  # type: ignore[list-item]
-    weights = conductor.parameters
+    weights = dict(model.named_parameters())
     began = time.process_time()
     with peak() as grown:
-        if probe.needs.training:
+        if any(need.training for need in probe.needs):
             for parameter in weights.values():
                 parameter.grad = torch.zeros_like(parameter)
             conductor.before_update(0)
@@ -297,7 +304,7 @@ def look(kind: type[le.Probe], model: le.TokenClassifier, bank: le.StimulusBank)
         conductor.close()
         memory = grown()
     seconds = time.process_time() - began
-    planned = find_budget(model, [probe], conductor.bank if probe.needs.bank else None, 1)
+    planned = find_budget(model, [probe], conductor.bank if has_bank(probe.needs) else None, 1)
     told = planned.total / 2**20 if planned else 0.0
     return {"seconds": seconds, "mib": memory, "bytes": counter.bytes, "planned": told}
 
@@ -306,7 +313,7 @@ def bank_pass(model: le.TokenClassifier, bank: le.StimulusBank) -> Figures:
     """The pass of the bank alone, which nothing is kept of but the outputs."""
     began = time.process_time()
     with peak() as grown:
-        run_bank(model, bank, [])
+        run_bank(model, bank, {le.Outputs(): [""]})
         memory = grown()
     return {"seconds": time.process_time() - began, "mib": memory, "bytes": 0}
 

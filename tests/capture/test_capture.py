@@ -12,6 +12,7 @@ import pytest
 import torch
 from children import run_ranks
 from lightning.pytorch import LightningModule
+from passed import run_bank
 from torch import nn
 from torch.nn.functional import max_pool2d
 from torch.nn.utils import parametrize
@@ -32,7 +33,6 @@ from lightning_emerge.capture import (
     gather,
     match_layers,
     open_network,
-    run_bank,
 )
 
 RESNET = [
@@ -613,8 +613,8 @@ _PROCESSES = """
 # One of the processes of a case.
 import os, sys
 import torch, torch.distributed as dist
-from lightning_emerge.capture import add_up, agree, gather, run_bank
-from lightning_emerge.records import StimulusBank
+import lightning_emerge as le
+from lightning_emerge.capture import agree, run_bank
 
 torch.set_num_threads(1)
 folder = sys.argv[1]
@@ -625,13 +625,14 @@ def work(rank, world, size):
     network = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.ReLU(), torch.nn.Linear(6, 3))
     network.load_state_dict(given["state"])
     ids = tuple(str(k) for k in range(size))
-    bank = StimulusBank(given["images"][:size], torch.arange(size) % 2, ids, ("a", "b"))
-    seen = run_bank(network, bank, ["0"], pooled=["0"], gradients=["2"])
+    bank = le.StimulusBank(given["images"][:size], torch.arange(size) % 2, ids, ("a", "b"))
+    asked = {le.Outputs(): [""], le.Activations(): ["0"], le.Pooled(): ["0"], le.BankGradients(): ["2"]}
+    found, device = run_bank(network, bank, asked).found, torch.device("cpu")
     result = {
-        "share": len(seen.outputs),
-        "rows": gather(seen.activations["0"], size),
-        "outputs": gather(seen.outputs, size),
-        "gradient": add_up(seen.gradients["2"]),
+        "share": len(found[le.Outputs()][""]),
+        "rows": le.Activations().join(found[le.Activations()], size, device)["activations"]["0"],
+        "outputs": le.Outputs().join(found[le.Outputs()], size, device)["outputs"],
+        "gradient": le.BankGradients().join(found[le.BankGradients()], size, device)["bank_gradients"]["2"],
         "agree": agree([rank == world - 1, False, True, rank == 0], torch.device("cpu")),
     }
     torch.save(result, f"{folder}/{world}_{size}_{rank}.pt")

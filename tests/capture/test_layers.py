@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from passed import run_bank
 from torch import nn
 from torch.nn.functional import cross_entropy, linear, relu
 from torchvision.models import convnext_tiny, resnet18
@@ -20,7 +21,6 @@ from lightning_emerge.capture import (
     first_stimuli,
     open_network,
     refuse_filters,
-    run_bank,
 )
 
 

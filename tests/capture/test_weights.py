@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from passed import run_bank
 from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import parametrizations, prune
@@ -19,7 +20,6 @@ from lightning_emerge.capture import (
     find_layers,
     find_weights,
     open_network,
-    run_bank,
 )
 
 

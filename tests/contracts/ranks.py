@@ -38,9 +38,7 @@ POOLED = le.Record("pooled_mean", ("layer",))
 class Whole(le.Probe):
     """Looks at all that the shipped probes leave out."""
 
-    needs = le.Needs(
-        pooled=True, bank_gradients=True, token_gradients=True, gradient_squares=True, latents=True, past=True
-    )
+    needs = (le.Pooled(), le.BankGradients(), le.TokenGradients(), le.GradientSquares(), le.Latents(), le.Past())
     records = (BANK, TOKENS, SQUARES, POOLED)
 
     def measure(self, capture):
@@ -58,7 +56,7 @@ class Whole(le.Probe):
 class DrawsOneNumber(le.Probe):
     """Breaks the promise to leave random streams alone, behind the engine's back."""
 
-    needs = le.Needs(weights=True)
+    needs = (le.Weights(),)
 
     def on_train_batch_end(self, *arguments):
         super().on_train_batch_end(*arguments)
@@ -71,7 +69,7 @@ class DrawsOneNumber(le.Probe):
 class Failing(le.Probe):
     """Raises on process zero, which is the only one that measures."""
 
-    needs = le.Needs(weights=True)
+    needs = (le.Weights(),)
 
     def measure(self, capture):
         raise RuntimeError("planted in measure")

@@ -18,7 +18,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 import lightning_emerge as le
-from lightning_emerge.engine.conductor import Conductor, Sinks
+from lightning_emerge.engine.conductor import Conductor
+from lightning_emerge.engine.reporting import Sinks
 
 AWAY = torch.device("meta")  # the one device that needs no driver
 aten = torch.ops.aten

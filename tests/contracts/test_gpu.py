@@ -15,7 +15,8 @@ from lightning.pytorch import seed_everything
 from lightning.pytorch.plugins import MixedPrecision
 
 import lightning_emerge as le
-from lightning_emerge.engine.conductor import Conductor, Sinks
+from lightning_emerge.engine.conductor import Conductor
+from lightning_emerge.engine.reporting import Sinks
 
 GPU = (pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"))
 DEVICES = ["cpu", pytest.param("cuda", marks=GPU)]

@@ -85,14 +85,16 @@ class Answer:
 class Own(le.Probe):
     """The means of what it asks for, by layer, of any needs."""
 
-    def __init__(self, needs: le.Needs, name: str = "own", layers: list[str] | None = None, **keywords: Any) -> None:
+    def __init__(
+        self, needs: tuple[le.Need, ...], name: str = "own", layers: list[str] | None = None, **keywords: Any
+    ) -> None:
         super().__init__(AT, layers, **keywords)
         self.needs, self.records = needs, (le.Record(name, ("number",)),)  # type: ignore[misc]
 
     def measure(self, capture: le.Capture) -> Iterable[le.Measurement]:
         kinds = ("activations", "pooled", "inputs", "bank_gradients", "token_gradients", "gradient_squares")
-        found = [rows for kind in kinds for rows in getattr(capture, kind).values()]
-        if capture.network is not None and capture.bank is not None:
+        found = [rows for kind in kinds for rows in capture.found.get(kind, {}).values()]
+        if "network" in capture.found and capture.bank is not None:
             found += [capture.network.respond(layer, capture.bank.images) for layer in capture.layers]
         found = found or [torch.zeros(1)] * len(capture.layers)
         values = torch.stack([rows.detach().double().mean() for rows in found]).numpy()
@@ -131,7 +133,7 @@ def probes_of_all_kinds() -> list[le.Probe]:
         *(le.GradientProbe, le.TokenGradientProbe, le.GradientNoiseProbe),
     )
     dear = [le.CurvatureProbe(1, 2, 2, schedule=AT), le.MaximisationProbe(AT, filters=2, iterations=2)]
-    return [*(kind(AT) for kind in kinds), *dear, Own(le.Needs(activations=True))]
+    return [*(kind(AT) for kind in kinds), *dear, Own((le.Activations(),))]
 
 
 def off(probes: list[le.Probe]) -> set[str]:
@@ -188,22 +190,22 @@ def test_defaults_are_what_a_dry_pass_reaches_and_the_rest_is_named_once(fit, re
 
 
 _OF_LAYERS = [
-    ({"activations": True}, "was not reached"),
-    ({"pooled": True}, "was not reached"),
-    ({"inputs": True}, "was not reached"),
-    ({"network": True, "images": True}, "was not reached"),
-    ({"bank_gradients": True}, "not among them"),
-    ({"token_gradients": True}, "not among them"),
-    ({"gradient_squares": True}, "not among them"),
+    ((le.Activations(),), "was not reached"),
+    ((le.Pooled(),), "was not reached"),
+    ((le.Inputs(),), "was not reached"),
+    ((le.Network(), le.Images()), "was not reached"),
+    ((le.BankGradients(),), "not among them"),
+    ((le.TokenGradients(),), "not among them"),
+    ((le.GradientSquares(),), "not among them"),
 ]
 
 
 @pytest.mark.parametrize(("needs", "reason"), _OF_LAYERS)
 def test_a_layer_that_is_named_and_not_reached_switches_off_who_named_it_alone(needs, reason, fit, recwarn):
     probes = [
-        Own(le.Needs(**needs), "named", ["aux"]),
-        Own(le.Needs(**needs), "other", ["conv"]),
-        Own(le.Needs(activations=True, outputs=True), "all"),
+        Own(needs, "named", ["aux"]),
+        Own(needs, "other", ["conv"]),
+        Own((le.Activations(), le.Outputs()), "all"),
         le.CategoryProbe(AT),
         le.TokenGradientProbe(AT, ["conv", "fc"]),
     ]
@@ -307,18 +309,18 @@ class Counted(Convolutions):
 @pytest.mark.parametrize(
     ("breaks", "needs", "more"),
     [
-        (True, {"token_gradients": True}, 1),  # the chunk at which it breaks
-        (False, {"token_gradients": True, "activations": True}, 0),
-        (False, {"gradient_squares": True}, 0),
-        (False, {"inputs": True, "pooled": True}, 0),
+        (True, (le.TokenGradients(),), 1),  # the chunk at which it breaks
+        (False, (le.TokenGradients(), le.Activations()), 0),
+        (False, (le.GradientSquares(),), 0),
+        (False, (le.Inputs(), le.Pooled()), 0),
     ],
 )
 def test_a_need_that_fails_costs_no_further_pass_or_one_if_nothing_passes_with_it(
     breaks, needs, more, make_trainer, tmp_path
 ):
     counts: list[int] = []
-    for failing in ([], [Own(le.Needs(**needs), "failing", ["aux"])]):
-        plain, (images, labels) = Own(le.Needs(activations=True, outputs=True), layers=["conv"]), make_stimuli(1, 8, 8)
+    for failing in ([], [Own(needs, "failing", ["aux"])]):
+        plain, (images, labels) = Own((le.Activations(), le.Outputs()), layers=["conv"]), make_stimuli(1, 8, 8)
         callbacks = [plain, *failing, bank_of(images, labels)]
         trainer = make_trainer(callbacks, max_steps=3, logger=False, default_root_dir=tmp_path / f"{len(failing)}")
         network, loader = Counted(breaks=breaks), DataLoader(TensorDataset(images, labels), 10)
@@ -346,7 +348,7 @@ class Unsteady(Trainee):
 
 
 def test_layers_without_a_row_a_stimulus_are_left_out_and_never_spread_over_stimuli(fit, recwarn):
-    probes = [Own(le.Needs(activations=True)), Own(le.Needs(activations=True), "broad", ["place"])]
+    probes = [Own((le.Activations(),)), Own((le.Activations(),), "broad", ["place"])]
     network, records = fit(Unsteady, probes)
     assert [probe.failed_at for probe in probes] == [None, 0]
     (told,) = (str(one.message) for one in recwarn if "switched off" in str(one.message))

@@ -132,7 +132,7 @@ def test_a_probe_written_later_looks_at_a_run_that_is_over(live, tmp_path, monke
     (tmp_path / "later_probes.py").write_text(
         "import lightning_emerge as le\n"
         "class Later(le.Probe):\n"
-        "    needs = le.Needs(pooled=True)\n"
+        "    needs = (le.Pooled(),)\n"
         "    records = (le.Record('later'),)\n"
         "    def measure(self, capture):\n"
         "        yield self.records[0].of(capture.pooled['fc1'].mean())\n"
@@ -151,8 +151,8 @@ def test_a_probe_written_later_looks_at_a_run_that_is_over(live, tmp_path, monke
 
 
 def test_steps_are_those_of_the_files_and_schedules_do_not_matter(tmp_path, make_data):
-    from lightning_emerge.engine.conductor import Sinks
     from lightning_emerge.engine.replay import list_checkpoints, replay
+    from lightning_emerge.engine.reporting import Sinks
     from lightning_emerge.store.write import ArraySink
 
     data = make_data()

@@ -38,29 +38,29 @@ def _network() -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(3, 5, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(320, 4))
 
 
-def _plan(*needs: le.Needs, layers: tuple[str, ...] = ("0", "3"), processes: int = 1, **bank: int) -> Budget:
+def _plan(*needs: tuple[le.Need, ...], layers: tuple[str, ...] = ("0", "3"), processes: int = 1, **bank: int) -> Budget:
     asked = [Asked(f"Probe{k}", need, layers) for k, need in enumerate(needs)]
     return plan_look(_network(), asked, _bank(**bank), processes)
 
 
 def test_activations_are_counted_once_however_many_probes_ask_for_them():
-    one, two = _plan(le.Needs(activations=True)), _plan(*[le.Needs(activations=True)] * 2)
+    one, two = _plan((le.Activations(),)), _plan(*[(le.Activations(),)] * 2)
     assert one.memory == two.memory == {"activations": 4 * 12 * (320 + 4)}
     assert (one.stimuli, one.tokens, one.fewest, one.comparing) == (12, 4, 3, ())
 
 
 def test_inputs_count_like_activations():
-    assert _plan(le.Needs(inputs=True), layers=("0",)).memory == {"activations": 4 * 12 * 3 * 8 * 8}
+    assert _plan((le.Inputs(),), layers=("0",)).memory == {"activations": 4 * 12 * 3 * 8 * 8}
 
 
 def test_process_zero_holds_its_share_and_a_layer_that_is_put_together_besides():
-    assert _plan(le.Needs(activations=True), processes=3).total == 4 * 12 * ((320 + 4) * 4 / 3 + 320)
+    assert _plan((le.Activations(),), processes=3).total == 4 * 12 * ((320 + 4) * 4 / 3 + 320)
 
 
 def test_gradients_grow_with_tokens_and_weights_and_comparisons_with_the_square_of_stimuli():
-    few = _plan(le.Needs(token_gradients=True, gradient_squares=True))
+    few = _plan((le.TokenGradients(), le.GradientSquares()))
     assert few.memory["gradients by token"] == 2 * 4 * 4 * (135 + 1280) + 16 * (135 + 1280)
-    small, large = (_plan(le.Needs(pairs=True, images=True), stimuli=n) for n in (12, 24))
+    small, large = (_plan((le.Images(), le.Pairs()), stimuli=n) for n in (12, 24))
     assert large.memory["comparisons of stimuli"] == 4 * small.memory["comparisons of stimuli"] > 0
     assert small.comparing == ("Probe0",)
 

@@ -37,7 +37,7 @@ OWN = le.Record("own", about="The step of the look")
 class Own(le.Probe):
     """Somebody's own probe, with what it does."""
 
-    needs = le.Needs(weights=True)
+    needs = (le.Weights(),)
     records = (OWN,)
 
     def __init__(self, do: Callable[[le.Capture], object] = lambda _: None, draw: Any = None, **keywords: Any) -> None:
@@ -55,11 +55,11 @@ class Own(le.Probe):
 
 
 class Seeing(Own):
-    needs = le.Needs(activations=True, images=True, outputs=True, network=True)
+    needs = (le.Activations(), le.Outputs(), le.Network(), le.Images())
 
 
 class Trainee(Own):
-    needs = le.Needs(training=True)
+    needs = (le.Training(),)
 
 
 @pytest.fixture
@@ -177,7 +177,7 @@ REUSED = {name: le.Record(name, ("k",)) for name in ("first", "second", "live", 
 class Reusing(le.Probe):
     """Writes into the same arrays and lists at each look, and hands out the memory of live weights."""
 
-    needs = le.Needs(weights=True)
+    needs = (le.Weights(),)
     records = tuple(REUSED.values())
 
     def __init__(self) -> None:
@@ -320,7 +320,7 @@ def test_a_network_that_writes_to_its_own_buffers_is_looked_at_and_left_as_it_wa
 
 def test_a_probe_that_writes_to_its_earlier_looks_costs_no_other(fit):
     class Rememberer(Own):
-        needs = le.Needs(past=True)
+        needs = (le.Past(),)
 
     def spoil(capture: le.Capture) -> None:
         for weights in (capture.first or capture).weights.values():
@@ -508,7 +508,7 @@ class Passing(TwoOptimizers):
 
 
 class Fired(Own):
-    needs = le.Needs(training=True)
+    needs = (le.Training(),)
 
     def measure(self, capture: le.Capture) -> Iterable[le.Measurement]:
         self.seen = [*getattr(self, "seen", []), dict(capture.fired)]

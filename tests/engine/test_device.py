@@ -9,7 +9,8 @@ import torch
 
 import lightning_emerge as le
 from lightning_emerge.engine import device as module
-from lightning_emerge.engine.conductor import Conductor, Sinks
+from lightning_emerge.engine.conductor import Conductor
+from lightning_emerge.engine.reporting import Sinks
 
 SWITCHES = (torch.backends.cudnn.conv, torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
 
@@ -17,7 +18,7 @@ SWITCHES = (torch.backends.cudnn.conv, torch.backends.cuda.matmul, torch.backend
 class Noting(le.Probe):
     """Notes when it measures, and how exactly products are computed then."""
 
-    needs = le.Needs(outputs=True)
+    needs = (le.Outputs(),)
 
     def __init__(self, events: list[object]) -> None:
         super().__init__(le.EverySteps(1), on_error="raise")
@@ -40,7 +41,7 @@ def conductor(make_data, make_model):
 
 def test_a_look_waits_for_the_gpu_before_it_and_for_its_own_work_after(conductor, monkeypatch):
     conductor, events = conductor
-    conductor.device = torch.device("cuda", 1)
+    conductor.reporter.device = torch.device("cuda", 1)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: events.append(f"wait for {device}"))
     conductor.look(0)
     wait, exact = "wait for cuda:1", ("ieee",) * 3

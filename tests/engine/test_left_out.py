@@ -19,8 +19,9 @@ from torchvision.models import ResNet
 from torchvision.models.resnet import BasicBlock
 
 import lightning_emerge as le
-from lightning_emerge.engine.conductor import LAYERS, PAST, Conductor, Sinks
+from lightning_emerge.engine.conductor import LAYERS, PAST, Conductor
 from lightning_emerge.engine.replay import replay
+from lightning_emerge.engine.reporting import Sinks
 from lightning_emerge.measures.collapse import self_duality
 
 STEPS = 4
@@ -221,7 +222,7 @@ def test_layers_are_tried_once_and_what_is_left_out_for_several_reasons_is_said_
 class Silencing(le.Probe):
     """One of its layers at most, the last of those that there are."""
 
-    needs = le.Needs(activations=True)
+    needs = (le.Activations(),)
     records = (le.Record("chosen", ("layer",)),)
 
     def choose(self, module: nn.Module, layers: tuple[str, ...]) -> tuple[str, ...]:
@@ -271,7 +272,7 @@ def test_a_run_that_goes_on_or_is_replayed_keeps_to_the_layers_that_it_had(reach
     past = before.remember()
     after = Conductor(make(open_=not reached), probes, bank, Sinks(), step=1, past=past)
     assert layers(after) == layers(before)
-    assert not after.refused.keys() & {*had}
+    assert not {layer for _, layer in after.refused} & {*had}
     fresh = Conductor(make(open_=not reached), probes, bank, Sinks(), step=1, past={LAYERS: {"SimilarityProbe": ["x"]}})
     assert layers(fresh)[0] == (("one", "fc") if reached else ("one", "two", "fc"))
     state = {"global_step": 0, "state_dict": make(open_=not reached).state_dict(), PAST: past}

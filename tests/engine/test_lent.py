@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from torch import nn
 
 from lightning_emerge.engine.lent import Backup, ChangedError, is_foreign, same_streams, unchanged
 from lightning_emerge.probes.similarity import SimilarityProbe
-from lightning_emerge.records import Capture, Convolution, Past, StimulusBank
+from lightning_emerge.records import Capture, Convolution, PastLook, StimulusBank
 
 _NUMPY: Callable[[], object] = np.random.random
 
@@ -27,9 +28,13 @@ def make() -> Capture:
     turned = {"0": Convolution((1, 1), (1, 1), (0, 0, 0, 0), torch.ones(4), torch.zeros(4), False)}
     fields = ("activations", "pooled", "inputs", "weights", "bank_gradients", "token_gradients", "gradient_squares")
     lent = {name: {"0": torch.ones(4)} for name in (*fields, "gradients", "updates", "fired")}
-    past = [Past(step, {"0": torch.ones(4)}, {"0": torch.ones(4)}) for step in range(2)]
+    past = [PastLook(step, {"0": torch.ones(4)}, {"0": torch.ones(4)}) for step in range(2)]
     lent |= {"first": past[0], "previous": past[1]}
     return Capture(0, ("0",), bank, outputs=torch.ones(2, 1), convolutions=turned, **lent)
+
+
+def guarded(module: nn.Module, capture: Capture) -> AbstractContextManager[None]:
+    return unchanged(module, capture, Backup(module), rows=("activations", "pooled", "inputs", "outputs"))
 
 
 CHANGES: dict[str, Callable[[nn.Sequential, Capture], object]] = {
@@ -56,7 +61,7 @@ def test_a_change_is_seen_and_named_and_the_network_put_back(name):
     module, capture = network(), make()
     module[0].weight.grad = torch.ones_like(module[0].weight)
     before = {key: value.clone() for key, value in module.state_dict().items()}
-    with pytest.raises(ChangedError, match=name.removeprefix("a view of ")), unchanged(module, capture, Backup(module)):
+    with pytest.raises(ChangedError, match=name.removeprefix("a view of ")), guarded(module, capture):
         CHANGES[name](module, capture)
     assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
     assert not any(layer.training for layer in module.modules())
@@ -80,7 +85,7 @@ def test_a_change_is_put_back_when_the_probe_fails_too():
 
 def test_reading_and_computing_is_no_change():
     module, capture = network(), make()
-    with unchanged(module, capture, Backup(module)):
+    with guarded(module, capture):
         module(capture.bank.images).sum()  # pyright: ignore[reportOptionalMemberAccess]
         torch.autograd.grad(module(torch.ones(2, 3, 8, 8)).sum(), module[0].weight)
         capture.activations["0"].add(1).zero_()

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 from children import run_ranks
+from passed import run_bank
 from torch import nn
 
 import lightning_emerge as le
-from lightning_emerge.capture import run_bank
 from lightning_emerge.engine.passes import ask, ask_all, pass_bank, trouble_of
 
 
@@ -110,23 +110,23 @@ def test_gradients_through_what_is_not_differentiated_are_refused_and_not_zero()
 
 def test_a_probe_gets_the_trouble_of_what_it_asked_for():
     troubles = {
-        ("activations", "b"): ValueError("b"),
-        ("squares", ""): ValueError("all"),
-        ("outputs", ""): ValueError("o"),
+        (le.Activations(), "b"): ValueError("b"),
+        (le.GradientSquares(), ""): ValueError("all"),
+        (le.Outputs(), ""): ValueError("o"),
     }
 
-    def of(needs: le.Needs, *layers: str) -> str:
+    def of(needs: tuple[le.Need, ...], *layers: str) -> str:
         return str(trouble_of(ask(needs, layers), troubles) or "")
 
-    assert of(le.Needs(activations=True), "a") == ""
-    assert of(le.Needs(activations=True), "a", "b") == "b"
-    assert of(le.Needs(pooled=True), "a", "b") == ""
-    assert of(le.Needs(gradient_squares=True), "a") == "all"
-    assert of(le.Needs(activations=True, outputs=True), "a") == "o"
-    assert of(le.Needs(weights=True, images=True), "b") == ""
-    everything = {("", ""): ValueError("network")}
-    assert str(trouble_of(ask(le.Needs(pooled=True), ("a",)), everything)) == "network"
-    assert trouble_of(ask(le.Needs(weights=True, network=True), ("a",)), everything) is None
+    assert of((le.Activations(),), "a") == ""
+    assert of((le.Activations(),), "a", "b") == "b"
+    assert of((le.Pooled(),), "a", "b") == ""
+    assert of((le.GradientSquares(),), "a") == "all"
+    assert of((le.Activations(), le.Outputs()), "a") == "o"
+    assert of((le.Weights(), le.Images()), "b") == ""
+    everything = {(None, ""): ValueError("network")}
+    assert str(trouble_of(ask((le.Pooled(),), ("a",)), everything)) == "network"
+    assert trouble_of(ask((le.Network(), le.Weights()), ("a",)), everything) is None
 
 
 _PROCESSES = """
@@ -135,8 +135,7 @@ import os, sys
 import torch, torch.distributed as dist
 from torch import nn
 import lightning_emerge as le
-from lightning_emerge.capture import add_up, gather
-from lightning_emerge.engine.passes import ask, ask_all, pass_bank, trouble_of, try_layers
+from lightning_emerge.engine.passes import ask, ask_all, pass_bank, try_layers
 
 torch.set_num_threads(1)
 folder, SIZE = sys.argv[1], 9
@@ -160,7 +159,7 @@ class Uneven(nn.Module):
         return {"out": out} if self.case == "dict" and self.alone else out
 
 class One(le.Probe):
-    needs = le.Needs(activations=True, outputs=True, token_gradients=True, gradient_squares=True)
+    needs = (le.Activations(), le.Outputs(), le.TokenGradients(), le.GradientSquares())
     def measure(self, capture): ...
 
 def by_hand(case, bank):
@@ -187,25 +186,29 @@ def work(rank, case):
     images = torch.randn(SIZE, 4)
     bank = le.StimulusBank(images, torch.arange(SIZE) % 2, tuple(map(str, range(SIZE))), ("a", "b"))
     layers = ("first", "second", "head")
-    asked = ask_all([ask(One.needs, layers)], layers)
-    refused = try_layers(network, bank, asked, torch.device("cpu"))
-    seen, _, troubles = pass_bank(network, bank, asked, torch.device("cpu"))
-    outputs = None if trouble_of({"outputs": ("",)}, troubles) else gather(seen.outputs, SIZE)
+    asked, device = ask_all([ask(One.needs, layers)], layers), torch.device("cpu")
+    refused = try_layers(network, bank, asked | {le.Filters(): layers}, device)
+    seen, troubles = pass_bank(network, bank, asked, device)
+    found = {}
+    for need in asked:
+        found |= need.join(seen.found[need], SIZE, device)
+    def named(keys):
+        return sorted([need.name if need else "", layer] for need, layer in keys)
     torch.save({
-        "troubles": sorted(map(list, troubles)),
-        "refused": sorted(map(list, refused)),
-        "rows": {layer: gather(rows, SIZE) for layer, rows in seen.activations.items()},
-        "gradients": {layer: add_up(share) for layer, share in seen.token_gradients.items()},
-        "squares": {layer: add_up(share) for layer, share in seen.squares.items()},
+        "troubles": named(troubles),
+        "refused": named(refused),
+        "rows": found["activations"],
+        "gradients": found["token_gradients"],
+        "squares": found["gradient_squares"],
         "expected": by_hand(case, bank) if case in ("none", "unreached", "once") else None,
-        "outputs": outputs,
+        "outputs": found["outputs"],
     }, f"{folder}/{case}_{rank}.pt")
     dist.destroy_process_group()
 
 work(int(os.environ["RANK"]), sys.argv[2])
 """
 _LAYERS = ("first", "second", "head")
-_GRADIENTS = [["squares", ""], ["token_gradients", ""]]
+_GRADIENTS = [["gradient_squares", ""], ["token_gradients", ""]]
 _CASES = {
     "none": ([], [], _LAYERS, _LAYERS),
     "unreached": (
@@ -244,9 +247,10 @@ def test_one_process_passes_once_for_all_that_is_asked_for():
     network, bank = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2)), make_bank(8, 4)
     passed: list[int] = []
     network.register_forward_hook(lambda _module, given, _output: passed.append(len(given[0])))
-    needs = [le.Needs(activations=True), le.Needs(outputs=True, token_gradients=True), le.Needs(gradient_squares=True)]
+    needs = [(le.Activations(),), (le.Outputs(), le.TokenGradients()), (le.GradientSquares(),)]
     asked = ask_all([ask(one, ("0", "1")) for one in needs], ("0", "1"))
-    seen, _, troubles = pass_bank(network, bank, asked, torch.device("cpu"))
+    seen, troubles = pass_bank(network, bank, asked, torch.device("cpu"))
     assert passed == [4, 4]
     assert not troubles
-    assert list(seen.activations) == list(seen.squares) == list(seen.token_gradients) == ["0", "1"]
+    for need in (le.Activations(), le.TokenGradients(), le.GradientSquares()):
+        assert list(seen.found[need]) == ["0", "1"]

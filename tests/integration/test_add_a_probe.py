@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from children import run_group
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import lightning_emerge as le
+from lightning_emerge.capture import needs
 from lightning_emerge.figures.canvas import to_pixels
 from lightning_emerge.figures.frames import give_back
 
@@ -55,6 +57,28 @@ def test_the_cheap_picture_is_drawn_anew_on_the_same_figure():
         give_back(figure)
     assert drawn[0][0] is drawn[1][0]
     assert (drawn[0][1] != drawn[1][1]).any()
+
+
+def test_the_table_names_every_need_and_what_it_finds():
+    named = dict(re.findall(r"^\| `(\w+)\(\)` \| (.*) \|$", PAGE, re.MULTILINE))
+    shipped = {name: getattr(needs, name) for name in needs.__all__ if name not in ("Need", "Rows", "Sums")}
+    assert named.keys() == shipped.keys()
+    for name, need in shipped.items():
+        assert all(f"`{found}`" in named[name] for found in need.finds), name
+        assert ("`bank`" in named[name]) == need.bank or name == "Latents", name
+
+
+def test_a_need_of_ones_own_is_looked_for(make_data, make_model, make_trainer, tmp_path):
+    names: dict[str, Any] = {"__name__": "__main__"}
+    exec(_blocks("python")[5], names)
+    probe = names["LoudnessProbe"](le.At([0]), ["conv1_1"], on_error="raise")
+    model, data = make_model(), make_data()
+    data.setup("fit")
+    with torch.no_grad():
+        rows = model.eval().network.conv1_1(data.stimulus_bank().images).flatten(1)
+    make_trainer([probe], max_steps=1).fit(model.train(), datamodule=data)
+    found = le.open_run(tmp_path / "run").loudness.isel(step=0)
+    np.testing.assert_allclose(found, [rows.sort(dim=1).values[:, -5:].mean()], rtol=1e-5)
 
 
 @pytest.mark.slow

@@ -142,7 +142,7 @@ def test_two_processes_take_the_same_steps_and_measure_the_same_as_one(smoke, tm
 @pytest.mark.distributed
 def test_a_probe_that_fails_in_one_process_is_off_in_all_and_nothing_hangs(tmp_path):
     (tmp_path / "own_probe.py").write_text(
-        "import lightning_emerge as le\n\n\nclass Fails(le.Probe):\n    needs = le.Needs(activations=True)\n\n"
+        "import lightning_emerge as le\n\n\nclass Fails(le.Probe):\n    needs = (le.Activations(),)\n\n"
         "    def measure(self, capture):\n        raise RuntimeError('planted')\n"
     )
     text = (CONFIGS / "smoke.yaml").read_text()

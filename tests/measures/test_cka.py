@@ -9,9 +9,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from passed import run_bank
 
 import lightning_emerge as le
-from lightning_emerge.capture import default_layers, run_bank
+from lightning_emerge.capture import default_layers
 from lightning_emerge.measures.cka import debiased_cka, debiased_hsic
 from lightning_emerge.measures.geometry import layer_geometry
 

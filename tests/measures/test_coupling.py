@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 from couplings import INPUTS, SIGNS, Scenario, plant, rates
+from passed import run_bank
 from torch import nn
 from torch.nn.functional import avg_pool2d, conv2d, pad
 
 import lightning_emerge as le
-from lightning_emerge.capture import describe_convolution, run_bank
+from lightning_emerge.capture import describe_convolution
 from lightning_emerge.measures.chance import benjamini_hochberg, exceedance
 from lightning_emerge.measures.coupling import (
     KINDS,

@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from passed import run_bank
 from scipy.stats import mannwhitneyu
 from torch import nn
 
 import lightning_emerge as le
-from lightning_emerge.capture import open_network, run_bank
+from lightning_emerge.capture import open_network
 from lightning_emerge.figures.canvas import to_pixels
 from lightning_emerge.measures.parts import Features, features_of
 from lightning_emerge.store.write import ArraySink

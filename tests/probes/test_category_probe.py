@@ -8,11 +8,14 @@ import torch
 
 import lightning_emerge as le
 
+NO_MORE = {"unfiltered": {}, "features": None, "readout": None}
+
 
 def test_accuracy_and_confidence_by_token():
     bank = le.StimulusBank(torch.zeros(4, 3, 2, 2), torch.tensor([0, 0, 1, 1]), ("p", "q", "r", "s"), ("a", "b"))
     logits = torch.tensor([[9.0, 0.0], [0.0, 0.0], [9.0, 0.0], [9.0, 0.0]])
-    measured = {found.name: found for found in le.CategoryProbe().measure(le.Capture(5, (), bank, outputs=logits))}
+    capture = le.Capture(5, (), bank, outputs=logits, activations={}, **NO_MORE)
+    measured = {found.name: found for found in le.CategoryProbe().measure(capture)}
     np.testing.assert_allclose(measured["bank_accuracy"].values, [1, 0])
     np.testing.assert_allclose(measured["bank_accuracy_mean"].values, 0.5)
     assert list(measured["bank_confidence"].axes[0].notes["stimuli"]) == [2, 2]  # how sure it is, for emergence times
@@ -27,7 +30,9 @@ def test_planted_tokens_are_found_in_the_layer_that_holds_them():
     held = torch.eye(4)[labels].repeat(1, 2) + 0.05 * torch.rand(40, 8, generator=generator)
     layers = {"noise": torch.rand(40, 6, 3, 3, generator=generator), "held": held, "out": held[:, :4]}
     readout = torch.eye(4).repeat(1, 2) - 0.25
-    capture = le.Capture(5, tuple(layers), bank, layers, outputs=held[:, :4], features=held, readout=readout)
+    capture = le.Capture(
+        5, tuple(layers), bank, activations=layers, unfiltered={}, outputs=held[:, :4], features=held, readout=readout
+    )
     measured = {found.name: found for found in le.CategoryProbe().measure(capture)}
     for name in ("nearest_mean_accuracy", "ridge_accuracy"):
         assert measured[name].values[0] < 0.5
@@ -49,7 +54,7 @@ def test_without_a_last_linear_map_there_is_no_duality_and_it_says_so_once():
     ids = tuple(map(str, range(20)))
     bank = le.StimulusBank(torch.zeros(20, 3, 2, 2), torch.arange(20) // 10, ids, ("a", "b"))
     layers = {"conv": torch.rand(20, 3, 2, 2), "next": torch.rand(20, 5, 2, 2)}
-    capture = le.Capture(0, ("conv", "next"), bank, layers, outputs=torch.rand(20, 2))
+    capture = le.Capture(0, ("conv", "next"), bank, activations=layers, outputs=torch.rand(20, 2), **NO_MORE)
     probe = le.CategoryProbe()
     with pytest.warns(UserWarning, match="CategoryProbe has no collapse_duality here"):
         measured = {found.name: found.values for found in probe.measure(capture)}
@@ -61,7 +66,16 @@ def test_without_a_last_linear_map_there_is_no_duality_and_it_says_so_once():
 def test_a_bank_with_too_few_stimuli_for_selective_filters_says_so_once():
     bank = le.StimulusBank(torch.zeros(4, 3, 2, 2), torch.tensor([0, 0, 1, 1]), ("p", "q", "r", "s"), ("a", "b"))
     rows, weight = torch.rand(4, 3), torch.rand(2, 3)
-    capture = le.Capture(0, ("fc",), bank, {"fc": rows}, outputs=torch.rand(4, 2), features=rows, readout=weight)
+    capture = le.Capture(
+        0,
+        ("fc",),
+        bank,
+        activations={"fc": rows},
+        unfiltered={},
+        outputs=torch.rand(4, 2),
+        features=rows,
+        readout=weight,
+    )
     probe = le.CategoryProbe()
     with pytest.warns(UserWarning, match="no filter_selective and no selective_share here: with so few stimuli"):
         measured = {found.name: found.values for found in probe.measure(capture)}

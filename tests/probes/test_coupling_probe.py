@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.collections import LineCollection
+from passed import run_bank
 from torch import nn
 
 import lightning_emerge as le
-from lightning_emerge.capture import describe_convolution, run_bank
+from lightning_emerge.capture import describe_convolution
 
 WIRES = {
     layer: [(3 * k + shift, (5 * k) % 16) for k in range(10)] for shift, layer in enumerate(("conv2_1", "conv2_2"))
@@ -172,7 +173,7 @@ def test_a_block_that_cannot_be_described_is_refused_before_training_and_what_co
     def fail(*_: object) -> None:
         raise ValueError("planted")
 
-    monkeypatch.setattr("lightning_emerge.engine.passes.describe_convolution", fail)
+    monkeypatch.setattr("lightning_emerge.capture.needs.inputs.describe_convolution", fail)
     trainer = make_trainer([le.CouplingProbe(layers=["conv*"])], max_steps=1)
     with pytest.warns(UserWarning, match="CouplingProbe failed at step 0 and is switched off.*planted"):
         trainer.fit(make_model(), datamodule=make_data())

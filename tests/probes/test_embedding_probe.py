@@ -14,7 +14,7 @@ def test_it_records_distances_and_shares_of_variance_and_draws_the_components():
     bank = le.StimulusBank(torch.zeros(12, 3, 4, 4), torch.arange(12) % 3, tuple("abcdefghijkl"), ("p", "q", "r"))
     probe = le.EmbeddingProbe()
     layers = {"conv": rows, "dead": torch.zeros(12, 5)}
-    distances, shares = probe.measure(le.Capture(3, tuple(layers), bank, layers))
+    distances, shares = probe.measure(le.Capture(3, tuple(layers), bank, activations=layers))
     expected = squareform(pdist(rows.flatten(1).numpy())) / 6
     np.testing.assert_allclose(distances.values[0], expected, atol=1e-6)
     values = np.linalg.eigvalsh(np.cov(rows.flatten(1).numpy().T))[::-1]

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 import torch
+from passed import run_bank
 from torch import nn
 
 import lightning_emerge as le
-from lightning_emerge.capture import open_network, run_bank
+from lightning_emerge.capture import open_network
 
 SIDE, BAR, BLANK, BLOB = 16, 0, 1, 2
 

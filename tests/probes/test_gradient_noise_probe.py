@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from passed import run_bank
 from torch.nn.functional import cross_entropy
 
 import lightning_emerge as le
-from lightning_emerge.capture import find_weights, run_bank
+from lightning_emerge.capture import find_weights
 
 
 def make_capture(network: torch.nn.Module, bank: le.StimulusBank) -> le.Capture:

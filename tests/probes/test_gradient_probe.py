@@ -17,6 +17,8 @@ def test_it_measures_each_layer_by_itself():
         gradients={"a": 0.01 * ones, "b": 0 * ones},
         updates={"a": -0.5 * ones, "b": ones},
         fired={"a": torch.tensor([True, True])},
+        first=None,
+        previous=None,
     )
     measured = {found.name: found for found in le.GradientProbe().measure(capture)}
     np.testing.assert_allclose(measured["gradient_norm"].values, [0.02, 0])
@@ -37,8 +39,8 @@ def test_it_compares_with_earlier_looks_and_counts_the_dead():
         gradients={"a": gradient, "b": gradient},
         updates={"a": gradient, "b": gradient},
         fired={"a": torch.tensor([True, False, False, True])},
-        first=le.Past(0, {"a": weight - 2, "b": weight}, {"a": gradient, "b": gradient}),
-        previous=le.Past(5, {"a": weight, "b": weight}, {"a": -gradient, "b": torch.ones(2, 2)}),
+        first=le.PastLook(0, {"a": weight - 2, "b": weight}, {"a": gradient, "b": gradient}),
+        previous=le.PastLook(5, {"a": weight, "b": weight}, {"a": -gradient, "b": torch.ones(2, 2)}),
     )
     measured = {found.name: found for found in le.GradientProbe().measure(capture)}
     np.testing.assert_allclose(measured["start_distance"].values, [4, 0])
@@ -49,7 +51,16 @@ def test_it_compares_with_earlier_looks_and_counts_the_dead():
 
 def test_a_first_look_has_nothing_to_compare_with():
     ones = torch.ones(2, 2)
-    capture = le.Capture(0, ("a",), weights={"a": ones}, gradients={"a": ones}, updates={"a": ones})
+    capture = le.Capture(
+        0,
+        ("a",),
+        weights={"a": ones},
+        gradients={"a": ones},
+        updates={"a": ones},
+        fired={},
+        first=None,
+        previous=None,
+    )
     measured = {found.name: found for found in le.GradientProbe().measure(capture)}
     assert measured["start_distance"].values.tolist() == [0]
     assert np.isnan(measured["gradient_cosine"].values).all()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from passed import run_bank
 from torch import nn
 
 import lightning_emerge as le
-from lightning_emerge.capture import open_network, run_bank
+from lightning_emerge.capture import open_network
 from lightning_emerge.figures.canvas import to_pixels
 from lightning_emerge.measures.parts import features_of
 

@@ -14,7 +14,7 @@ def _capture(activations: dict[str, torch.Tensor]) -> le.Capture:
     labels = torch.arange(3).repeat_interleave(4)
     ids = tuple(f"bank/{k}" for k in range(12))
     bank = le.StimulusBank(torch.zeros(12, 3, 4, 4), labels, ids, ("a", "b", "c"))
-    return le.Capture(7, tuple(activations), bank, activations)
+    return le.Capture(7, tuple(activations), bank, activations=activations)
 
 
 def test_it_finds_planted_clusters_in_one_layer_and_none_in_noise():
@@ -71,7 +71,7 @@ def test_a_bank_of_rendered_tokens_has_all_models(make_data):
     data = make_data()
     data.setup("fit")
     bank = data.stimulus_bank()
-    capture = le.Capture(0, ("conv",), bank, {"conv": torch.randn(len(bank), 8)})
+    capture = le.Capture(0, ("conv",), bank, activations={"conv": torch.randn(len(bank), 8)})
     fit = next(found for found in le.SimilarityProbe().measure(capture) if found.name == "model_fit")
     assert fit.axes[1].labels == ["token", "parts", "conjunctions", "pose", "colour", "pixels"]
     assert np.isfinite(fit.values).all()
@@ -100,7 +100,7 @@ def test_crossnobis_of_tokens_is_about_zero_for_noise_and_far_above_for_clusters
     bank = le.StimulusBank(torch.zeros(180, 3, 4, 4), labels, ids, ("a", "b", "c", "without stimuli"))
     noise = torch.randn(180, 50, generator=generator)
     layers = {"noise": noise, "clusters": noise + 2 * torch.randn(3, 50, generator=generator)[labels]}
-    found = le.SimilarityProbe().measure(le.Capture(0, tuple(layers), bank, layers))
+    found = le.SimilarityProbe().measure(le.Capture(0, tuple(layers), bank, activations=layers))
     crossnobis = next(one for one in found if one.name == "token_crossnobis").values
     assert np.isnan(crossnobis[:, 3]).all()
     off = np.triu_indices(3, 1)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from passed import run_bank
 from torch import nn
 
 import lightning_emerge as le
-from lightning_emerge.capture import run_bank
 
 TOKENS = ("dax", "wug", "fep", "blick", "toma")
 

@@ -1,3 +1,4 @@
+from copy import copy
 from dataclasses import FrozenInstanceError
 
 import numpy as np
@@ -81,11 +82,23 @@ class TestStimulusBank:
 
 
 class TestCapture:
-    def test_what_was_not_asked_for_is_empty(self):
-        capture = Capture(step=0, layers=())
-        assert capture.bank is None
-        assert capture.outputs is None
-        assert not any((capture.activations, capture.weights, capture.gradients, capture.updates))
+    def test_what_was_not_asked_for_is_refused_with_how_to_ask(self):
+        capture = Capture(0, ("fc",), weights={"fc": torch.ones(2, 2)})
+        assert (capture.bank, capture.layers, list(capture.found)) == (None, ("fc",), ["weights"])
+        with pytest.raises(AttributeError, match=r"here weights; 'outputs' .* Add lightning_emerge\.Outputs\(\)"):
+            _ = capture.outputs
+        with pytest.raises(AttributeError, match=r"Did you mean 'activations'\? Add lightning_emerge\.Activations\(\)"):
+            _ = capture.activation
+        with pytest.raises(AttributeError, match=r"Did you mean 'weights'\?$"):
+            _ = capture.weight
+        assert copy(capture).weights is capture.weights
+
+    def test_it_does_not_change(self):
+        capture = Capture(0, (), outputs=torch.ones(1))
+        with pytest.raises(AttributeError, match="does not change; got 'step'"):
+            capture.step = 1
+        with pytest.raises(TypeError):
+            capture.found["outputs"] = None  # pyright: ignore[reportIndexIssue]
 
 
 class TestToArray:

@@ -1,0 +1,239 @@
+"""What a pass keeps of the calls in a network: needs say what before it, and find it in its chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from lightning_emerge.capture.hooks import (
+    Call,
+    Map,
+    Seen,
+    find_last,
+    hooked,
+    reached,
+    rows_of,
+    watch_calls,
+    watch_inputs,
+    watch_maps,
+    watch_outputs,
+)
+from lightning_emerge.capture.layers import WHOLE, device_of, dtype_of, find_layers, weights_of
+from lightning_emerge.capture.leaves import Leaf, leaves_of, users_of
+from lightning_emerge.capture.state import looking_at
+from lightning_emerge.capture.weights import Weight, parts
+from lightning_emerge.records import StimulusBank, check_outputs
+
+
+class View:
+    """A network in one pass of a bank. What several needs ask for is hooked once.
+
+    Args:
+        module: the network.
+        bank: the stimuli of all processes.
+
+    Attributes:
+        modules: name -> module, what `find_layers` finds.
+        weights: layer -> its weight, of those with respect to which is differentiated.
+        tensors: layer -> what its module computes with in the place of that weight; once the pass has begun.
+        sizes: how many stimuli each token has.
+        last: the last chunk that passed, if any did.
+        unlearnable: why there is no loss to differentiate, if there is none.
+    """
+
+    def __init__(self, module: nn.Module, bank: StimulusBank) -> None:
+        self.module, self.bank, self.modules = module, bank, find_layers(module)
+        self.weights: dict[str, Weight] = {}
+        self.tensors: dict[str, torch.Tensor] = {}
+        self.sizes: list[int] = torch.bincount(bank.labels, minlength=len(bank.tokens)).tolist()
+        self.last: Chunk | None = None
+        self.unlearnable: Exception | None = None
+        self.leaves: dict[str, list[Leaf]] = {}
+        self._watched: dict[str, nn.Module] = {}
+        self._fed: dict[str, nn.Module] = {}
+        self._maps: dict[str, nn.Module] = {}
+        self._others: list[tuple[nn.Module, Callable[[nn.Module, Any, Any], Any]]] = []
+        self._seen: _Kept | None = None
+
+    def output(self, layer: str) -> None:
+        """Keeps what a layer gives."""
+        self._watched[layer] = self.modules[layer]
+
+    def input(self, layer: str, part: nn.Module | None = None) -> None:
+        """Keeps what a layer gets, or what a part of it does."""
+        self._fed[layer] = self.modules[layer] if part is None else part
+
+    def differentiate(self, layer: str) -> None:
+        """Differentiates the loss of each chunk with respect to a layer's weight.
+
+        Raises:
+            ValueError: if the layer does not hold one weight, of floating-point numbers.
+        """
+        weight = weights_of(self.module, self.modules, [layer])[layer]
+        if not weight.differentiable:
+            raise ValueError(WHOLE.format(layer))
+        self.weights[layer] = weight
+
+    def calls(self, layer: str) -> None:
+        """Keeps each call of what computes with a layer's weight, and differentiates with respect to what it gave.
+
+        Raises:
+            ValueError: if that is something else than linear maps and plain convolutions.
+        """
+        self.leaves[layer] = leaves_of(layer, self.modules[layer], self._users)
+
+    def maps(self) -> None:
+        """Keeps the last call of each linear map."""
+        linear = (part for part in parts(self.module) if isinstance(part, nn.Linear))
+        self._maps = {str(number): part for number, part in enumerate(linear)}
+
+    def after(self, part: nn.Module, hook: Callable[[nn.Module, Any, Any], Any]) -> None:
+        """Calls a forward hook (module, input, output) of a need's own while the pass lasts."""
+        self._others.append((part, hook))
+
+    @cached_property
+    def _users(self) -> list[tuple[nn.Module, set[nn.Parameter]]]:
+        return users_of(self.module)
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """Makes the network ready to be looked at with all hooks, and puts everything back."""
+        copy = any(getattr(layer, "inplace", False) for layer in self.module.modules())
+        ends = {str(id(leaf)): leaf for each in self.leaves.values() for leaf in each}
+        with (
+            looking_at(self.module, list(self.weights.values())) as tensors,
+            watch_outputs(self._watched, copy=copy) as outputs,
+            watch_inputs(self._fed, copy=copy) as given,
+            watch_calls(ends, copy=copy) as calls,
+            watch_maps(self._maps) as mapped,
+            ExitStack() as stack,
+        ):
+            for part, hook in self._others:
+                stack.enter_context(hooked({"": part}, lambda _name, *call, hook=hook: hook(*call)))
+            self.tensors = dict(zip(self.weights, tensors, strict=True))
+            self._seen = _Kept(outputs, given, calls, mapped)
+            yield
+
+    def forward(self, images: torch.Tensor, token: int) -> Chunk:
+        """Passes some stimuli of one token."""
+        assert self._seen is not None
+        self._seen.clear()
+        result = self.module(images.to(device_of(self.module), dtype_of(self.module)))
+        self.last = Chunk(self, self._seen, token, len(images), result)
+        return self.last
+
+    def map_of(self, name: str) -> nn.Module:
+        """A linear map that was kept."""
+        return self._maps[name]
+
+
+class _Kept:
+    """What hooks have kept since a chunk began."""
+
+    def __init__(
+        self,
+        outputs: dict[str, Seen],
+        given: dict[str, Seen],
+        calls: dict[str, list[Call]],
+        mapped: dict[str, Map],
+    ) -> None:
+        self.outputs, self.given, self.calls, self.mapped = outputs, given, calls, mapped
+
+    def clear(self) -> None:
+        for kept in (self.outputs, self.given, self.calls, self.mapped):
+            kept.clear()
+
+
+class Chunk:
+    """Some stimuli of one token that have passed together.
+
+    Attributes:
+        token: position of their token.
+        count: how many they are; 0 in a process without stimuli, which has to know the shapes too.
+        result: what the network returned.
+        differentiated: whether their loss was differentiated.
+        gradients: layer -> gradient of the sum of their cross-entropies with respect to its weight; None if it has no
+            part in it.
+    """
+
+    def __init__(self, view: View, kept: _Kept, token: int, count: int, result: Any) -> None:
+        self.token, self.count, self.result = token, count, result
+        self.differentiated = False
+        self.gradients: Mapping[str, torch.Tensor | None] = {}
+        self._view, self._kept = view, kept
+        self._ends: list[tuple[Call, torch.Tensor | None]] = []
+
+    @property
+    def size(self) -> int:
+        """How many stimuli their token has."""
+        return self._view.sizes[self.token]
+
+    @property
+    def total(self) -> int:
+        """How many stimuli the bank has."""
+        return len(self._view.bank)
+
+    def outputs(self) -> torch.Tensor:
+        """What the network returned, as float32 (stimulus, ...).
+
+        Raises:
+            ValueError: if it is anything else.
+        """
+        return rows_of("the network", self.result, self.count)
+
+    def output(self, layer: str) -> torch.Tensor:
+        """What a layer gave, as float32 (stimulus, ...).
+
+        Raises:
+            ValueError: if it is anything else, or the layer was not called once.
+        """
+        return rows_of(f"layer {layer!r}", reached(layer, self._kept.outputs), self.count)
+
+    def given(self, layer: str) -> torch.Tensor:
+        """What a layer got, as float32 (stimulus, ...).
+
+        Raises:
+            ValueError: if it is anything else, or the layer was not called once.
+        """
+        return rows_of(f"what comes before {layer!r}", reached(layer, self._kept.given), self.count)
+
+    def calls(self, layer: str) -> list[tuple[Call, torch.Tensor | None]]:
+        """The calls of what computes with a layer's weight, each with the gradient of what it gave."""
+        return [(call, end) for call, end in self._ends if call.leaf in self._view.leaves[layer]]
+
+    def precision(self, layer: str) -> float:
+        """The rounding of the numbers that a layer's weight is made of."""
+        return torch.finfo(self._view.tensors[layer].dtype).eps
+
+    def last_map(self) -> tuple[str, torch.Tensor] | None:
+        """The linear map whose output the network returned, and what it got (stimulus, feature); None if it ends so."""
+        last = find_last(self._kept.mapped, self.result) if isinstance(self.result, torch.Tensor) else None
+        return None if last is None else (last, self._kept.mapped[last].given.detach().float())
+
+    def differentiate(self) -> None:
+        """Goes back once, for all that is differentiated."""
+        view = self._view
+        if not view.weights or view.unlearnable is not None:
+            return
+        try:
+            check_outputs(self.result, view.bank.labels)
+            if self.count:
+                self._differentiate(self.result, view.tensors)
+        except Exception as error:
+            view.unlearnable = error
+
+    def _differentiate(self, outputs: torch.Tensor, weights: Mapping[str, torch.Tensor]) -> None:
+        labels = torch.full((len(outputs),), self.token, device=outputs.device)
+        loss = cross_entropy(outputs.float() if outputs.dtype.itemsize < 4 else outputs, labels, reduction="sum")
+        made = [call for each in self._kept.calls.values() for call in each if call.output.requires_grad]
+        # Not backward(): that would write into the gradients that training uses, and wake DDP's reducer.
+        found = torch.autograd.grad(loss, [*weights.values(), *(call.output for call in made)], allow_unused=True)
+        self.gradients = dict(zip(weights, found, strict=False))
+        self._ends = list(zip(made, found[len(weights) :], strict=True))
+        self.differentiated = True

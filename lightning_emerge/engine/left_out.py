@@ -1,0 +1,109 @@
+"""Which layers are left out: a few stimuli pass before training, to see what single layers cannot give."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+import torch
+from lightning_utilities.core.rank_zero import rank_zero_warn
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from lightning_emerge.capture.needs import Need
+from lightning_emerge.capture.troubles import Key
+from lightning_emerge.capture.weights import Weight
+from lightning_emerge.engine.members import Member
+from lightning_emerge.engine.passes import Kinds, try_layers
+from lightning_emerge.records import StimulusBank
+
+
+def leave_out(
+    module: nn.Module,
+    members: Sequence[Member],
+    bank: StimulusBank | None,
+    weights: Mapping[str, Weight],
+    before: Mapping[str, Sequence[str]],
+    order: Sequence[str],
+    device: torch.device,
+) -> dict[Key, str]:
+    """Tries the layers on some stimuli: what a probe cannot measure is left out, or refused if it was named.
+
+    A run that resumes keeps to the layers that it had: where weights decide what is reached, they may now decide
+    otherwise.
+
+    Args:
+        module: the network.
+        members: whose layers are left out.
+        bank: whose first stimuli pass; without any, only weights are compared.
+        weights: layer -> its weight, of layers that have to hold one.
+        before: name of a member -> the layers that it had, in a run that resumes.
+        order: of the network's layers.
+        device: of the network.
+
+    Returns:
+        (need, layer) -> why it is not given, of what was tried and is still refused.
+    """
+    refused, trials = dict[Key, str](), [_trials(member) for member in members]
+    if bank is not None and len(bank) and not any(map(is_lazy, module.parameters())):
+        refused = try_layers(module, bank, _all_trials(members, trials, order), device)
+    left = dict(refused)
+    for member, tried in zip(members, trials, strict=True):
+        out = [need for need, leaves in tried.items() if leaves]
+        keys: list[Key] = [(need, layer) for need in out for layer in member.layers]
+        why = {layer: refused[need, layer] for need, layer in reversed(keys) if (need, layer) in refused}
+        why |= _twins(member, weights, why)
+        kept = tuple(before.get(member.name, ())) if member.probe.layers is None else ()
+        kept = kept if {*kept} <= {*member.layers} else ()
+        for key in [key for key in keys if key[1] in kept]:
+            left.pop(key, None)
+        _leave(module, member, {layer: text for layer, text in why.items() if layer not in kept}, kept)
+    return left
+
+
+def _trials(member: Member) -> dict[Need, bool]:
+    """What a probe's layers have to give, so that it can look at them; of named ones, a look says what they lack."""
+    tried, needs = dict[Need, bool](), member.probe.needs
+    for need in needs:
+        for trial, leaves in need.trials(needs, named=member.probe.layers is not None).items():
+            tried[trial] = tried.get(trial, False) or leaves
+    return tried
+
+
+def _all_trials(members: Sequence[Member], trials: Sequence[Mapping[Need, bool]], order: Sequence[str]) -> Kinds:
+    wanted = dict[Need, set[str]]()
+    for member, tried in zip(members, trials, strict=True):
+        for need in tried:
+            wanted.setdefault(need, set()).update(member.layers)
+    return {need: tuple(layer for layer in order if layer in layers) for need, layers in wanted.items()}
+
+
+def _twins(member: Member, weights: Mapping[str, Weight], out: Collection[str]) -> dict[str, str]:
+    """Layers that share their weight with an earlier one, if all weights of a probe are taken together."""
+    needs, known, found = member.probe.needs, dict[int, str](), dict[str, str]()
+    together = any(need.together(needs) for need in needs)
+    for layer in [layer for layer in member.layers if together and layer not in out]:
+        for source in weights[layer].sources:
+            other = known.setdefault(id(source), layer)
+            if other != layer:
+                found[layer] = f"Weights that are taken together count once; {layer!r} has that of {other!r}."
+    return found
+
+
+def _leave(module: nn.Module, member: Member, why: Mapping[str, str], kept: tuple[str, ...]) -> None:
+    probe, found = member.probe, member.layers
+    left = kept or probe.choose(module, tuple(layer for layer in found if layer not in why))
+    out = [layer for layer in probe.choose(module, found) if layer in why]
+    member.layers = left
+    if not out:
+        return
+    names, reasons = ", ".join(out), " ".join(dict.fromkeys(why[layer] for layer in out))
+    error = ValueError(
+        f"{member.name} looks at layers that give what it needs when images pass; none of {names} does. {reasons}"
+    )
+    if probe.layers is not None:
+        member.layers, member.broken = (), ValueError(reasons)  # its next look says so, and switches it off
+    elif not left and not any(need.whole for need in probe.needs):
+        member.broken = error
+    else:
+        member.lacking = None if left else error
+        rank_zero_warn(f"{member.name} leaves out {names}. {reasons}")
