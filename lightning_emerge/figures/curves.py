@@ -168,7 +168,9 @@ class _Ink:
 
     @classmethod
     def of_all(cls, charts: Sequence[Chart], ordered: bool, marked: bool) -> _Ink:
-        curves = [curve for chart in charts for curve in chart.curves]
+        # The chart with most curves has the first colours, so that tokens have theirs also beside other things.
+        fullest = sorted(charts, key=lambda chart: -len(chart.curves))
+        curves = [curve for chart in fullest for curve in chart.curves]
         labels, summaries = (
             list(dict.fromkeys(curve.label for curve in curves if curve.summary == wanted)) for wanted in (False, True)
         )

@@ -52,6 +52,13 @@ def test_curves_that_the_first_chart_lacks_have_colours_and_names_of_their_own()
     assert legend(figure) == ["a", "c", "b"]
 
 
+def test_tokens_have_their_colours_also_where_another_chart_comes_first():
+    figure = draw_charts([chart(("weight", "effective")), chart(("dax", "wug", "fep"))], "title", marked=True)
+    tokens = [line.get_color() for line in figure.axes[1].get_lines()]
+    assert tokens == list(TOKEN_COLOURS[:3])
+    assert [line.get_color() for line in figure.axes[0].get_lines()] == list(TOKEN_COLOURS[3:5])
+
+
 def test_curves_of_one_label_have_one_colour_and_those_of_one_group_one_kind_of_line():
     curves = [Curve(label, Line(STEPS, VALUES), group=group) for label in "ab" for group in ("seeds", "other")]
     figure = draw_charts([Chart("one", "share", curves)], "title")
