@@ -224,7 +224,7 @@ def test_probes_work_on_any_lightning_module(make_trainer, tmp_path):
 
 
 def test_a_probe_of_activations_says_that_it_has_no_bank(make_trainer):
-    with pytest.raises(ValueError, match=r"there is no data module\. Add lightning_emerge\.Stimuli"):
+    with pytest.raises(ValueError, match=r"Add lightning_emerge\.Stimuli"):
         make_trainer([le.SimilarityProbe()]).fit(Plain(), _plain_loader())
 
 

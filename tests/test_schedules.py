@@ -110,7 +110,7 @@ class TestAnyOf:
         assert looks(union, 5) == [2]
 
     def test_none_is_refused(self):
-        with pytest.raises(ValueError, match="AnyOf: schedules is a list of at least one schedule"):
+        with pytest.raises(ValueError, match=r"AnyOf: schedules .*at least one"):
             AnyOf([])
 
 

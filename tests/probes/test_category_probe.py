@@ -77,7 +77,7 @@ def test_a_bank_with_too_few_stimuli_for_selective_filters_says_so_once():
         readout=weight,
     )
     probe = le.CategoryProbe()
-    with pytest.warns(UserWarning, match="no filter_selective and no selective_share here: with so few stimuli"):
+    with pytest.warns(UserWarning, match="no filter_selective and no selective_share"):
         measured = {found.name: found.values for found in probe.measure(capture)}
     assert np.isfinite(measured["class_selectivity"]).all()
     assert np.isnan(measured["filter_selective"]).all()

@@ -167,7 +167,7 @@ def test_a_block_that_cannot_be_described_is_refused_before_training_and_what_co
     make_trainer, make_model, make_data, monkeypatch
 ):
     blocks = [nn.Sequential(nn.BatchNorm2d(n), nn.ReLU(), nn.Conv2d(n, 8, 3)) for n in (3, 8)]
-    with pytest.raises(ValueError, match="in this order; '0' is BatchNorm2d and ReLU and Conv2d"):
+    with pytest.raises(ValueError, match="'0' is BatchNorm2d and ReLU and Conv2d"):
         le.CouplingProbe(layers=["[01]"]).check(nn.Sequential(*blocks, nn.Flatten()))
 
     def fail(*_: object) -> None:

@@ -110,7 +110,7 @@ def test_crossnobis_of_tokens_is_about_zero_for_noise_and_far_above_for_clusters
 
 
 def test_a_metric_or_comparison_that_there_is_not_is_said_with_those_that_there_are():
-    with pytest.raises(ValueError, match=r"comparison is one of pearson, .* bures; got 'kendall'"):
+    with pytest.raises(ValueError, match=r"comparison .*bures; got 'kendall'"):
         le.SimilarityProbe(comparison="kendall")
-    with pytest.raises(ValueError, match=r"metric is one of correlation, .* mahalanobis; got 'corr'"):
+    with pytest.raises(ValueError, match=r"metric .*mahalanobis; got 'corr'"):
         le.SimilarityProbe(metric="corr")

@@ -419,7 +419,7 @@ def test_more_configurations_than_can_be_told_apart_are_refused(make_run, tmp_pa
     runs = [make_run(tmp_path / str(k)) for k in range(9)]
     for k, run in enumerate(runs):
         (run / "config.yaml").write_text(f"data: {{exemplars: {k}}}")
-    with pytest.raises(ValueError, match=r"8 configurations at most .* these have 9\. Give fewer runs"):
+    with pytest.raises(ValueError, match=r"8 configurations at most.* 9\."):
         read_runs(runs)
 
 
@@ -462,7 +462,7 @@ def test_a_run_behind_a_url_is_read(make_run, tmp_path, only):
 
 def test_runs_of_other_tokens_are_refused(make_run, tmp_path):
     runs = [make_run(tmp_path / "a"), make_run(tmp_path / "b", tokens=("cat", "dog"))]
-    with pytest.raises(ValueError, match=r"have the same tokens; .*/a has dax, wug, and .*/b has cat, dog"):
+    with pytest.raises(ValueError, match=r"/a has dax, wug, and .*/b has cat, dog"):
         make_report(runs)
 
 
@@ -527,9 +527,9 @@ def test_a_run_beside_one_without_records_is_shown_alone(make_run, tmp_path, onl
 
 def test_a_folder_that_is_no_run_is_refused_with_the_nearest_one(make_run, tmp_path):
     run = make_run(tmp_path / "runs" / "vgg5" / "version_0")
-    with pytest.raises(FileNotFoundError, match=r"no folder .*vgg/version_0\. Did you mean .*/vgg5/version_0\?"):
+    with pytest.raises(FileNotFoundError, match=r"vgg/version_0\. Did you mean .*/vgg5/version_0\?"):
         make_report([tmp_path / "runs" / "vgg" / "version_0"])
-    with pytest.raises(ValueError, match=r"vgg5 is none\. It holds version_0: did you mean .*/vgg5/version_0\?"):
+    with pytest.raises(ValueError, match=r"vgg5 is none\..*did you mean .*/vgg5/version_0\?"):
         make_report([run.parent])
     with pytest.raises(ValueError, match="Name each once"):
         make_report([run, f"{run}/"])
