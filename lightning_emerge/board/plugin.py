@@ -21,7 +21,7 @@ from lightning_emerge.board import views
 from lightning_emerge.board.lanes import Lanes
 from lightning_emerge.board.refusal import RefusedError
 from lightning_emerge.board.runs import Runs
-from lightning_emerge.board.store import Store
+from lightning_emerge.board.store import Records
 from lightning_emerge.sinks.names import BOARD as NAME
 from lightning_emerge.store.places import is_url
 
@@ -162,11 +162,11 @@ class EmergePlugin(TBPlugin):
         store, measure = self._find(query)
         return _numbers(views.points(store, measure, _first(query)))
 
-    def _open(self, query: _Query) -> tuple[str, Store]:
+    def _open(self, query: _Query) -> tuple[str, Records]:
         name = _text(query, "run")
         return name, self._runs.open(name)
 
-    def _find(self, query: _Query) -> tuple[Store, str]:
+    def _find(self, query: _Query) -> tuple[Records, str]:
         _, store = self._open(query)
         measure = _text(query, "measure")
         if measure not in store.measures:

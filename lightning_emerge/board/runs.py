@@ -12,7 +12,7 @@ from typing import Any
 from lightning_emerge.board.cache import Cache
 from lightning_emerge.board.files import Files, Stamp
 from lightning_emerge.board.refusal import RefusedError, damaged
-from lightning_emerge.board.store import Numbers, Store
+from lightning_emerge.board.store import Numbers, Records
 from lightning_emerge.store.format import METADATA
 from lightning_emerge.store.layout import STORE, THUMBNAIL_TABLE, THUMBNAILS, TIMELINE
 
@@ -44,7 +44,7 @@ class Runs:
     def __init__(self, folders: dict[str, str]) -> None:
         self._folders = {prefix: Files(folder) for prefix, folder in folders.items()}
         self._places: dict[str, Place] | None = None
-        self._stores: dict[str, tuple[Stamp, Store]] = {}
+        self._stores: dict[str, tuple[Stamp, Records]] = {}
         self._chunks: Cache[Numbers] = Cache(_KEPT)
         self._lock = Lock()
 
@@ -87,7 +87,7 @@ class Runs:
             raise RefusedError(404, "There is no such run in the log directory.")
         return places[name]
 
-    def open(self, name: str) -> Store:
+    def open(self, name: str) -> Records:
         """Opens the records of a run; the same as before unless steps were committed since.
 
         Raises:
@@ -100,7 +100,7 @@ class Runs:
         with self._lock:
             before, store = self._stores.get(name, ((), None))
         if store is None or before != stamp:
-            store = Store(place.files, place.path(STORE), self._chunks)
+            store = Records(place.files, place.path(STORE), self._chunks)
             with self._lock:
                 self._stores[name] = (stamp, store)
         return store

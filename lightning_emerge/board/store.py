@@ -32,7 +32,7 @@ _MOST_METADATA, _MOST_CHUNK, _MOST_LABELS, _MOST_POSITIONS = 1 << 23, 1 << 28, 1
 Numbers = npt.NDArray[Any]
 
 
-class Store:
+class Records:
     """The records of one run as they were committed when it was opened.
 
     Args:

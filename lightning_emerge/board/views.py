@@ -13,7 +13,7 @@ import numpy.typing as npt
 from lightning_emerge.board.cache import Cache
 from lightning_emerge.board.plane import lay_out
 from lightning_emerge.board.refusal import RefusedError, damaged
-from lightning_emerge.board.store import Array, Store
+from lightning_emerge.board.store import Array, Records
 from lightning_emerge.store.shown import Shown, shown_of
 
 MOST_BYTES, MOST_SERIES, _MOST_LABELS, _LOOKS = 16 << 20, 1_000_000, 32, 9
@@ -49,7 +49,7 @@ class Answer:
         return len(self.body)
 
 
-def describe(store: Store, events: list[dict[str, Any]]) -> dict[str, Any]:
+def describe(store: Records, events: list[dict[str, Any]]) -> dict[str, Any]:
     """Says what a run has recorded, as JSON's words; with each measure the numbers of the events of its lines."""
     stimuli = _list(store, "stimulus") if "stimulus" in store.arrays else []
     of = _list(store, "stimulus_token") if "stimulus_token" in store.arrays else [None] * len(stimuli)
@@ -73,7 +73,7 @@ def describe(store: Store, events: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def find_range(store: Store, measure: str) -> Range:
+def find_range(store: Records, measure: str) -> Range:
     """The range of a measure over the run: the declared one, or what nine looks have, first and last among them.
 
     All looks would have to be read for more; what lies beyond is drawn as an end of the range. None if nothing says it.
@@ -87,7 +87,7 @@ def find_range(store: Store, measure: str) -> Range:
     return (min(ends), max(ends)) if ends else None
 
 
-def values(store: Store, measure: str, step: int, first: int | None) -> Answer:
+def values(store: Records, measure: str, step: int, first: int | None) -> Answer:
     """A measure at one step, in float32.
 
     Raises:
@@ -102,7 +102,7 @@ def values(store: Store, measure: str, step: int, first: int | None) -> Answer:
     return Answer(_floats(found if first is None else found[first]), shape, range=find_range(store, measure))
 
 
-def frame(store: Store, measure: str, step: int, first: int | None) -> Answer:
+def frame(store: Records, measure: str, step: int, first: int | None) -> Answer:
     """A measure at one step in a byte a value: 0 to 254 on the measure's range, 255 where it is not measured.
 
     Raises:
@@ -118,7 +118,7 @@ def frame(store: Store, measure: str, step: int, first: int | None) -> Answer:
     return Answer(_to_bytes(found if first is None else found[first], *ends), shape, range=ends)
 
 
-def series(store: Store, measure: str, of: tuple[int, int] | None) -> Answer:
+def series(store: Records, measure: str, of: tuple[int, int] | None) -> Answer:
     """A small measure at all steps at which it was taken, in float32; or what is of one filter in a larger one.
 
     Raises:
@@ -142,7 +142,7 @@ def series(store: Store, measure: str, of: tuple[int, int] | None) -> Answer:
     return _keep((store.key, "series", measure, of, *taken.values()), read)
 
 
-def points(store: Store, measure: str, first: int | None) -> Answer:
+def points(store: Records, measure: str, first: int | None) -> Answer:
     """Stimuli as points in a plane at each step, from their distances.
 
     Raises:
@@ -169,7 +169,7 @@ def points(store: Store, measure: str, first: int | None) -> Answer:
 class _Looks:
     """Reads a measure look after look, and remembers at which steps that could be done."""
 
-    def __init__(self, store: Store, measure: str, looks: list[int]) -> None:
+    def __init__(self, store: Records, measure: str, looks: list[int]) -> None:
         self._store, self._measure, self._looks = store, measure, looks
         self.whole, self._damaged = list[int](), list[int]()
 
@@ -192,7 +192,7 @@ class _Looks:
         return Answer(_floats(values), values.shape, self.whole, damaged=self._damaged)
 
 
-def _describe_measures(store: Store) -> dict[str, Any]:
+def _describe_measures(store: Records) -> dict[str, Any]:
     found, told = dict[str, Any](), 0
     for name, array in store.measures.items():
         found[name] = one = _describe_measure(store, array)
@@ -225,7 +225,7 @@ def _order_layers(measures: dict[str, Any]) -> list[str]:
     return found
 
 
-def _describe_measure(store: Store, array: Array) -> dict[str, Any]:
+def _describe_measure(store: Records, array: Array) -> dict[str, Any]:
     taken = store.taken(array.name)
     cheap, unit = prod(array.rest) * 4 <= _CHEAP, str(array.attributes.get("units", ""))
     shown = _shown(array)
@@ -266,7 +266,7 @@ def _shown(array: Array) -> Shown:
     return shown_of(array.name, array.attributes)
 
 
-def _find_blank(store: Store, array: Array) -> list[int]:
+def _find_blank(store: Records, array: Array) -> list[int]:
     """Positions on a measure's first axis, or 0 for a single value, without a finite value at its newest look.
 
     None where that is not known: of a measure that would take too long to be read, or that is damaged.
@@ -286,7 +286,7 @@ def _find_blank(store: Store, array: Array) -> list[int]:
     return _keep((store.key, "blank", array.name, look, taken[look]), read)
 
 
-def _describe_axis(store: Store, axis: str, array: Array) -> dict[str, Any]:
+def _describe_axis(store: Records, axis: str, array: Array) -> dict[str, Any]:
     labels = store.labels(axis)
     return {
         "name": _plain(axis, array),
@@ -310,14 +310,14 @@ def _shorten(labels: Sequence[Any]) -> Any:
     return {"count": len(labels)} if len(labels) > _MOST_LABELS else list(labels)
 
 
-def _list(store: Store, name: str) -> list[Any]:
+def _list(store: Records, name: str) -> list[Any]:
     labels = store.labels(name)
     if len(labels) > _MOST_LISTED:
         raise damaged(f"{name} has {len(labels)} labels, of {_MOST_LISTED} at most")
     return list(labels)
 
 
-def _ends(store: Store, measure: str, look: int, stamp: Any) -> tuple[float, ...]:
+def _ends(store: Records, measure: str, look: int, stamp: Any) -> tuple[float, ...]:
     def read() -> tuple[float, ...]:
         try:
             found = store.read(measure, look)
@@ -337,7 +337,7 @@ def _keep(key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
     return found
 
 
-def _find_look(store: Store, measure: str, step: int) -> int:
+def _find_look(store: Records, measure: str, step: int) -> int:
     looks = store.taken(measure)
     look = store.steps.index(step) if step in store.steps else -1
     if look not in looks:

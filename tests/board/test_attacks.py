@@ -21,7 +21,7 @@ from numcodecs.zstd import Zstd
 
 import lightning_emerge as le
 from lightning_emerge.board.runs import Runs
-from lightning_emerge.board.store import Store
+from lightning_emerge.board.store import Records
 from lightning_emerge.store.format import seal
 from lightning_emerge.store.write import ArraySink
 
@@ -472,14 +472,14 @@ def test_a_run_that_takes_for_ever_holds_no_other_up(ask, make_run, tmp_path, mo
     for number in range(3):
         make_run(tmp_path / "runs" / f"slow{number}")
     make_run(tmp_path / "runs" / "z")
-    over, opened = threading.Event(), Store.__init__
+    over, opened = threading.Event(), Records.__init__
 
-    def open_slowly(self: Store, files: Any, path: str, *rest: Any) -> None:
+    def open_slowly(self: Records, files: Any, path: str, *rest: Any) -> None:
         if path.startswith("slow"):
             over.wait(60)
         opened(self, files, path, *rest)
 
-    monkeypatch.setattr(Store, "__init__", open_slowly)
+    monkeypatch.setattr(Records, "__init__", open_slowly)
     monkeypatch.setattr("lightning_emerge.board.plugin._PATIENCE", 1.0)
     waiting = [threading.Thread(target=ask, args=(route,), kwargs={"run": "slow0"}) for route in ("run", "stamp")]
     try:
