@@ -77,6 +77,7 @@ def run_bank(
             chunk.differentiate()
             for collector in collectors:
                 collector.add(chunk)
+            chunk.let_go()
     for one in collectors:
         seen.found[one.need] = one.finish(_rows_of(one.need, room or {}, troubles))
         seen.unmoved |= {(one.need, layer): zeros for layer, zeros in one.unmoved.items()}

@@ -228,6 +228,10 @@ class Chunk:
         except Exception as error:
             view.unlearnable = error
 
+    def let_go(self) -> None:
+        """Lets go of what was differentiated, before others pass."""
+        self.gradients, self._ends = {}, []
+
     def _differentiate(self, outputs: torch.Tensor, weights: Mapping[str, torch.Tensor]) -> None:
         labels = torch.full((len(outputs),), self.token, device=outputs.device)
         loss = cross_entropy(outputs.float() if outputs.dtype.itemsize < 4 else outputs, labels, reduction="sum")
