@@ -17,6 +17,7 @@ from lightning_emerge.engine.lent import is_foreign
 from lightning_emerge.engine.members import Member, unite
 from lightning_emerge.engine.passes import ask, ask_all, pass_bank, trouble_of
 from lightning_emerge.records import Capture, StimulusBank
+from lightning_emerge.records.capture import MadeOnce
 
 
 @dataclass
@@ -28,12 +29,14 @@ class Found:
         bank: what is looked at, if anything of it is.
         needs: need -> what it finds, by name.
         troubles: what kept probes from what they asked for, by their position among those that are due.
+        made: what probes have made of activations, for each other.
     """
 
     step: int
     bank: StimulusBank | None = None
     needs: dict[Need, dict[str, Any]] = field(default_factory=dict[Need, dict[str, Any]])
     troubles: dict[int, Exception] = field(default_factory=dict[int, Exception])
+    made: MadeOnce = field(default_factory=MadeOnce)
 
     def finite(self) -> bool:
         """Whether all is finite that is so while a network learns."""
@@ -134,7 +137,8 @@ def open_capture(
         for need in complete(probe.needs):
             own |= {name: _of_layers(values, member.layers) for name, values in found.needs.get(need, {}).items()}
             own |= stack.enter_context(need.lend(loan))
-        yield Capture(found.step, member.layers, found.bank if has_bank(probe.needs) else None, **own)
+        bank = found.bank if has_bank(probe.needs) else None
+        yield Capture(found.step, member.layers, bank, _made=found.made, **own)
 
 
 def _of_layers(values: Any, layers: Sequence[str]) -> Any:

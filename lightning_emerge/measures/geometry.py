@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from lightning_emerge.measures.linear import wide
 from lightning_emerge.records import as_stored
@@ -106,27 +105,12 @@ def layer_geometry(features: Float[Tensor, "stimulus feature"]) -> Geometry:
     return Geometry(patterns, lengths, wide_means, features.shape[1])
 
 
-_KNOWN: MutableMapping[Tensor, tuple[int, Geometry]] = WeakTensorKeyDictionary()
-
-
 def activation_geometry(activations: Float[Tensor, "stimulus ..."]) -> Geometry:
-    """Gives the `layer_geometry` of a layer's activations, and the same again to whoever asks again.
+    """Measures the geometry of a layer's activations: `layer_geometry` of them, as `Capture.once` can ask for it.
 
-    Several probes look at the same tensor at a step; its product is made once. A tensor that was written to since is
-    measured anew, and what is known of one goes with it.
+    Features are taken in the order in which they lie in memory, which needs no copy and which no product depends on.
     """
-    if activations.is_inference():
-        return layer_geometry(_features(activations))
-    version = activations._version
-    known = _KNOWN.get(activations)
-    if known is None or known[0] != version:
-        known = _KNOWN[activations] = version, layer_geometry(_features(activations))
-    return known[1]
-
-
-def _features(activations: Float[Tensor, "stimulus ..."]) -> Float[Tensor, "stimulus feature"]:
-    """Features in the order in which they lie in memory, which needs no copy and which no product depends on."""
-    return as_stored(activations).flatten(1)
+    return layer_geometry(as_stored(activations).flatten(1))
 
 
 def centred_gram(squared: Float[Tensor, "*batch stimulus stimulus"]) -> Float[Tensor, "*batch stimulus stimulus"]:

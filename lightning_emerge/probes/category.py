@@ -202,7 +202,7 @@ _FEW = (
 
 
 def _by_layer(capture: Capture, measure: Callable[[Geometry], Tensor]) -> Tensor:
-    return torch.stack([measure(activation_geometry(rows)) for rows in capture.activations.values()])
+    return torch.stack([measure(capture.once(activation_geometry, layer)) for layer in capture.activations])
 
 
 def _selectivity(capture: Capture, labels: Tensor, tokens: int) -> tuple[Tensor, Tensor, Tensor]:

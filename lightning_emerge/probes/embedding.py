@@ -55,7 +55,9 @@ class EmbeddingProbe(Probe):
     def measure(self, capture: Capture) -> Iterable[Measurement]:
         bank = capture.bank
         assert bank is not None
-        squared = torch.stack([euclidean_rdm(activation_geometry(rows)) for rows in capture.activations.values()])
+        squared = torch.stack(
+            [euclidean_rdm(capture.once(activation_geometry, layer)) for layer in capture.activations]
+        )
         count = min(_COMPONENTS, len(bank) - 1)
         scores, shares = map(torch.stack, zip(*(principal_scores(layer, count) for layer in squared), strict=True))
         layers, component = Axis("layer", capture.layers), Axis("component", range(1, count + 1))

@@ -137,7 +137,7 @@ class PartProbe(Probe):
         scores = [filter_scores(row) for row in rows]
         areas = [auc(own, held) for own in scores]
         best = torch.stack([best_filters(own) for own in areas])
-        geometries = [activation_geometry(row) for row in rows]
+        geometries = [capture.once(activation_geometry, layer) for layer in capture.activations]
         layer, feature = Axis("layer", capture.layers), Axis("feature", features.names, notes=features.notes())
         for record, values in (
             (_WHOLE, [linear_auc(own, held, folds) for own in geometries]),

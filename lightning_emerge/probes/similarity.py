@@ -139,7 +139,7 @@ class SimilarityProbe(Probe):
     def measure(self, capture: Capture) -> Iterable[Measurement]:
         bank = capture.bank
         assert bank is not None
-        geometries = [activation_geometry(rows) for rows in capture.activations.values()]
+        geometries = [capture.once(activation_geometry, layer) for layer in capture.activations]
         labels = bank.labels.to(geometries[0].means.device)
         found = [_distances(geometry, labels, len(bank.tokens), self.metric) for geometry in geometries]
         rdms, between_tokens = (torch.stack(of) for of in zip(*found, strict=True))

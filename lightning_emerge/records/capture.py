@@ -6,13 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from types import MappingProxyType
-from typing import Any, NoReturn, Protocol, TypeVar
+from typing import Any, NoReturn, Protocol, TypeAlias, TypeVar
 
 import torch
 
 from lightning_emerge.records.bank import StimulusBank
 
 _Place = TypeVar("_Place", int, torch.Tensor)
+Made = TypeVar("Made")
+MadeOnce: TypeAlias = dict[tuple[object, str], tuple[torch.Tensor, int, Any]]
+"""What was made of activations at a look: by function and layer the activations, how often they were written to, it."""
 
 
 @dataclass(frozen=True)
@@ -165,9 +168,35 @@ class Capture:
     layers: tuple[str, ...]
     bank: StimulusBank | None
     found: Mapping[str, Any]
+    _made: MadeOnce
 
-    def __init__(self, step: int, layers: tuple[str, ...], bank: StimulusBank | None = None, **found: Any) -> None:
-        vars(self).update(step=step, layers=layers, bank=bank, found=MappingProxyType(found))
+    def __init__(
+        self,
+        step: int,
+        layers: tuple[str, ...],
+        bank: StimulusBank | None = None,
+        *,
+        _made: MadeOnce | None = None,
+        **found: Any,
+    ) -> None:
+        made = MadeOnce() if _made is None else _made
+        vars(self).update(step=step, layers=layers, bank=bank, found=MappingProxyType(found), _made=made)
+
+    def once(self, make: Callable[[torch.Tensor], Made], layer: str) -> Made:
+        """Gives what a function makes of a layer's activations, made when the first probe asks for it at a look.
+
+        Args:
+            make: gets the activations, a float32 tensor (stimulus, ...). Probes share what it gives, so that none
+                writes to it.
+            layer: one of those of `activations`, which the probe needs.
+        """
+        rows: torch.Tensor = self.activations[layer]
+        # What was written to since is another thing; tensors of inference mode count nothing.
+        version = 0 if rows.is_inference() else rows._version
+        known = self._made.get((make, layer))
+        if known is None or known[0] is not rows or known[1] != version:
+            known = self._made[make, layer] = rows, version, make(rows)
+        return known[2]
 
     def __getattr__(self, name: str) -> Any:
         found: Mapping[str, Any] = vars(self).get("found", {})
