@@ -9,7 +9,7 @@ VENV := .venv
 BIN  := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fit test unit lint format types layers docs pictures presets construction calibration bench scale board clean
+.PHONY: help setup fit test unit lint format types layers docs pictures presets construction calibration records bench scale board clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ construction: $(VENV)/.dev ## make the tables and pictures of docs/construction.
 
 calibration: $(VENV)/.dev ## calibrate every record, and write the table in docs/probes.md (two minutes)
 	$(BIN)/python docs/calibration.py
+
+records: $(VENV)/.dev ## list what probes declare to record, in docs/records.md
+	$(BIN)/python docs/declared.py
 
 bench: $(VENV)/.dev ## measure speed, as ratios in one run
 	$(BIN)/python tests/bench/bench.py $(ARGS)

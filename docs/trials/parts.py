@@ -16,8 +16,9 @@ from torch.nn.functional import one_hot
 import lightning_emerge as le
 from lightning_emerge.data.rendering.latents import scenes_of
 from lightning_emerge.data.rendering.render import part_masks
-from lightning_emerge.measures.parts import JOINT, Features, features_of
+from lightning_emerge.measures.parts import Features, features_of
 from lightning_emerge.measures.rivals import rival_sets
+from lightning_emerge.records.names import split_tokens
 from trials.common import LABELS, OWN, STIMULI, TOKENS, Array, Row, Trial, mean, random, rendered
 
 LAYER = "layer"
@@ -33,7 +34,7 @@ def parts() -> Features:
 @cache
 def rivals() -> Tensor:
     """Which stimuli (stimulus, rival) are of sets of tokens that have no part to themselves."""
-    numbers = [frozenset(rendered().tokens.index(one) for one in own.split(JOINT)) for own in parts().tokens]
+    numbers = [frozenset(rendered().tokens.index(one) for one in split_tokens(own)) for own in parts().tokens]
     return torch.stack([torch.isin(LABELS, torch.tensor(one)) for one in rival_sets(numbers, TOKENS)], dim=1)
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 from lightning_emerge.analysis.emergence_time import lead_time
 from lightning_emerge.analysis.order import Order, compare_order
 from lightning_emerge.analysis.timeline import Series, run_series, run_timeline
+from lightning_emerge.records.names import split_pair
 from lightning_emerge.store.read import Run
 
 ORDER = ("part", "pair", "conjunction")
@@ -67,7 +68,7 @@ def construction_leads(run: str | Path | Run) -> pd.DataFrame:
     tokens = _tokens(run)
     series = run_series(run)
     features = {one.name: one for one in series if one.name in tokens and one.group in ORDER}
-    couplings = {one.name.split(" > ")[1]: one for one in series if one.group == "coupling"}
+    couplings = {split_pair(one.name)[1]: one for one in series if one.group == "coupling"}
     rows: list[tuple[object, ...]] = []
     for whole in features.values():
         if whole.group == "part":

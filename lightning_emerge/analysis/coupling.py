@@ -18,6 +18,7 @@ from lightning_emerge.figures.coupling import Graph, draw_graph
 from lightning_emerge.figures.curves import Chart, Curve, Line, draw_charts
 from lightning_emerge.measures.coupling import KINDS, count_edges
 from lightning_emerge.records import Range
+from lightning_emerge.records.names import split_pair
 from lightning_emerge.store.read import Run
 
 _SEED = 0  # of the search for communities
@@ -213,7 +214,7 @@ def _steps(run: Run) -> list[int]:
 
 
 def _pairs(run: Run) -> list[tuple[str, str]]:
-    pairs = [str(label).split(" > ") for label in run.records[str(run.records.coupling_edges.dims[1])].values]
+    pairs = [split_pair(str(label)) for label in run.records[str(run.records.coupling_edges.dims[1])].values]
     return [(before, layer) for before, layer in pairs]
 
 

@@ -17,8 +17,8 @@ from lightning_emerge.measures.auc import auc
 from lightning_emerge.measures.chance import middle_range, p_value
 from lightning_emerge.measures.coupling import KINDS
 from lightning_emerge.measures.detectors import best_detectors, detector_count
-from lightning_emerge.measures.parts import JOINT
 from lightning_emerge.measures.rivals import relabel_sets
+from lightning_emerge.records.names import split_pair, split_tokens
 from lightning_emerge.store.read import Run
 
 _MOST = 5040
@@ -146,7 +146,7 @@ def _sets(run: Run, step: int) -> _Sets | None:
         names, kinds, tokens = [*names, *sets], [*kinds, *["rival"] * len(sets)], [*tokens, *sets]
         values.append(rivals.values)
     layers = [str(layer) for layer in areas[str(areas.dims[0])].values]
-    held = [frozenset(own.split(JOINT)) for own in tokens]
+    held = [frozenset(split_tokens(own)) for own in tokens]
     return _Sets(names, kinds, held, layers, np.concatenate(values, axis=-1))
 
 
@@ -164,7 +164,7 @@ def _couple(couplings: xr.DataArray, sets: _Sets) -> npt.NDArray[np.floating]:
     """How strongly sets of tokens are coupled to sets in the next layer, (set, set)."""
     found: list[npt.NDArray[np.floating]] = []
     for pair, values in zip(couplings[str(couplings.dims[0])].values, couplings.values, strict=True):
-        ends = str(pair).split(" > ")
+        ends = split_pair(str(pair))
         if not set(ends) <= set(sets.layers):
             continue
         fro, to = (_detectors(sets.areas[sets.layers.index(end)]) for end in ends)

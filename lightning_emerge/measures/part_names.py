@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from lightning_emerge.measures.latents import Part
+from lightning_emerge.records.names import join_parts
 
 
 def conjunction_names(conjunctions: Sequence[tuple[Part, ...]]) -> dict[tuple[Part, ...], str]:
@@ -27,7 +28,7 @@ def conjunction_names(conjunctions: Sequence[tuple[Part, ...]]) -> dict[tuple[Pa
 
     def name(one: tuple[Part, ...]) -> str:
         if len(one) != 2:
-            return " + ".join(names[part] for part in one)
+            return join_parts(names[part] for part in one)
         return plain[one] if times[plain[one]] == 1 else _pair(one[0], one[1], names)
 
     return {one: name(one) for one in conjunctions}

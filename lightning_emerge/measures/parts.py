@@ -22,15 +22,13 @@ from lightning_emerge.measures.linear import wide
 from lightning_emerge.measures.part_names import conjunction_names
 from lightning_emerge.measures.readout import held_out_scores, ridge_scores
 from lightning_emerge.records import StimulusBank
+from lightning_emerge.records.names import join_tokens
 
 MOST = 100
 """How many features are looked at, at most: the smaller ones first, and of those the ones that most tokens have."""
 
 PAIRS = 4
 """How many pairs of tokens are held out for each feature, at most, evenly chosen."""
-
-JOINT = "/"
-"""Stands between names of tokens, which have none of it themselves."""
 
 _KINDS = ("part", "pair", "conjunction")
 
@@ -45,7 +43,7 @@ class Features:
         names: of each feature. A conjunction that one token alone has is followed by that token.
         kinds: "part", "pair" or "conjunction" (of three or more), by the smallest that it can be.
         also: further names of the feature, of as many parts; "" if there are none.
-        tokens: the tokens that have it, with `JOINT` between them.
+        tokens: the tokens that have it, named by `join_tokens`.
         appearances: of each feature, all the parts that it could be told by, in words.
         held: which stimuli have it; some do and some do not.
     """
@@ -105,7 +103,7 @@ def features_of(bank: StimulusBank) -> Features:
     names: list[str] = []
     also: list[str] = []
     own_tokens = [sorted(owners(column, bank.labels)) for column in held.T]
-    named = [JOINT.join(bank.tokens[label] for label in own) for own in own_tokens]
+    named = [join_tokens(bank.tokens[label] for label in own) for own in own_tokens]
     for same, own, labels in zip(found.values(), named, own_tokens, strict=True):
         first, *others = [called[tuple(parts[part] for part in one)] for one in same]
         if len(same[0]) == 1:

@@ -14,7 +14,7 @@ _NAME = re.compile(r"(?!\.|__|zarr\.json$)[^/\\\x00-\x1f\x7f]+")
 _LONGEST = 200
 """Bytes of the name of an array's folder; file systems take 255, some of which go to what is half written."""
 
-_PAIR, _TOKENS, _PARTS = " > ", "/", "+"
+_PAIR, _TOKENS, _PARTS = " > ", "/", " + "
 
 
 def join_pair(before: str, layer: str) -> str:
@@ -39,13 +39,8 @@ def split_tokens(label: str) -> list[str]:
 
 
 def join_parts(parts: Iterable[str]) -> str:
-    """The label of a conjunction of parts: "disk+bar"."""
+    """The label of a conjunction of three parts or more: "disk + bar + ring"."""
     return _PARTS.join(parts)
-
-
-def split_parts(label: str) -> list[str]:
-    """The parts of a conjunction's label."""
-    return label.split(_PARTS)
 
 
 def check_name(measure: str, name: Any) -> None:

@@ -24,12 +24,11 @@ from lightning_emerge.report.overlay import (
 )
 from lightning_emerge.store.read import Run, words
 
-_AUC = (0.5, 1.0)
-_PARTS: dict[str, tuple[str, tuple[float, float] | None]] = {
-    "part_auc": ("told from a layer", _AUC),
-    "part_filter_auc": ("told by one filter", _AUC),
-    "part_transfer": ("told in tokens that were held out", None),
-    "ablation_drop": ("lost when its filters are taken out", None),
+_PARTS = {
+    "part_auc": "told from a layer",
+    "part_filter_auc": "told by one filter",
+    "part_transfer": "told in tokens that were held out",
+    "ablation_drop": "lost when its filters are taken out",
 }
 _MOST_FEATURES = 16
 
@@ -45,7 +44,7 @@ def how_filters_couple(runs: Sequence[Run]) -> Section:
         found = read_all(runs, "coupling_edges", section, _at_kind(kind))
         if any(float(edges.max()) > 0 for _, edges in found):
             tell_change(found, f"The share of {kind} edges", section, most=True)
-            charts.append(to_chart(found, f"{kind} edges"))
+            charts.append(to_chart(found, f"{kind} edges", zoom=True))
         else:
             section.says.append(f"No {kind} edge exceeds its null, at a false-discovery rate of 5%, at any look.")
     title = "Filters of neighbouring layers that are coupled"
@@ -64,10 +63,10 @@ def how_features_are_built(runs: Sequence[Run]) -> Section:
     tell_missing(runs, list(_PARTS)[:3], "PartProbe", section)
     tell_missing(runs, list(_PARTS)[3:], "AblationProbe", section)
     charts: list[Chart | None] = []
-    for name, (title, span) in _PARTS.items():
+    for name, title in _PARTS.items():
         found = read_all(runs, name, section, _best)
         tell_change(found, f"What is {title}", section, most=True)
-        charts.append(to_chart(found, title, span=span, most=_MOST_FEATURES))
+        charts.append(to_chart(found, title, zoom=name == "ablation_drop", most=_MOST_FEATURES))
     caption = "Each curve is a part or a conjunction of parts, in the layer that has most of it at that step."
     _add(charts, "construction", "Parts and conjunctions of parts", caption, section)
     parted = [run for run in runs if run.read("part_filter_auc") is not None]

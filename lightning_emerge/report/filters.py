@@ -18,10 +18,10 @@ from lightning_emerge.report.overlay import MOST_LAYERS, read_all, tell_change, 
 from lightning_emerge.store.read import Run, words
 
 _GRADIENTS = {
-    "gradient_norm": ("norm of the gradient", True),
-    "update_ratio": ("update over weight", True),
-    "start_distance": ("distance of the weight from its start", False),
-    "dead_share": ("channels that are silent", False),
+    "gradient_norm": "norm of the gradient",
+    "update_ratio": "update over weight",
+    "start_distance": "distance of the weight from its start",
+    "dead_share": "channels that are silent",
 }
 
 
@@ -50,7 +50,7 @@ def what_filters_became(runs: Sequence[Run]) -> Section:
 
 def _add_selective(runs: Sequence[Run], section: Section) -> None:
     found = read_all(runs, "selective_share", section, lambda values: values.mean(str(values.dims[2]), keep_attrs=True))
-    chart = to_chart(found, "selective filters, mean over tokens", span=(0, 1))
+    chart = to_chart(found, "selective filters, mean over tokens")
     if chart is None:
         return
     tell_change(found, "Share of filters selective for a token, averaged over tokens,", section, most=True)
@@ -68,11 +68,11 @@ def how_gradients_went(runs: Sequence[Run]) -> Section:
     section = Section()
     tell_missing(runs, list(_GRADIENTS), "GradientProbe", section, replay=False)
     charts = []
-    for name, (title, log) in _GRADIENTS.items():
+    for name, title in _GRADIENTS.items():
         found = read_all(runs, name, section)
         if name == "gradient_norm":
             tell_change(found, "The norm of the gradient", section)
-        charts.append(to_chart(found, title, log=log, span=(0, 1) if name == "dead_share" else None))
+        charts.append(to_chart(found, title))
     charts = [chart for chart in charts if chart is not None]
     if charts:
         figure = draw_charts(charts, "Gradients and updates of each layer", ordered=True)

@@ -31,15 +31,15 @@ from lightning_emerge.store.layout import STORE
 from lightning_emerge.store.read import Run, words
 
 _SHAPE = {
-    "distance_ratio": ("Distance within tokens over that between", None),
-    "silhouette": ("Silhouette of the tokens", (-1.0, 1.0)),
-    "participation_ratio": ("Dimensions (participation ratio)", None),
+    "distance_ratio": "Distance within tokens over that between",
+    "silhouette": "Silhouette of the tokens",
+    "participation_ratio": "Dimensions (participation ratio)",
 }
 _COLLAPSE = {
-    "collapse_variability": ("NC1: variance within over between", None),
-    "collapse_norms": ("NC2: lengths of the means", None),
-    "collapse_angles": ("NC2: angles of the means", None),
-    "collapse_disagreement": ("NC4: nearest mean decides otherwise", (0.0, 1.0)),
+    "collapse_variability": "NC1: variance within over between",
+    "collapse_norms": "NC2: lengths of the means",
+    "collapse_angles": "NC2: angles of the means",
+    "collapse_disagreement": "NC4: nearest mean decides otherwise",
 }
 
 
@@ -124,18 +124,17 @@ def _at_layer(number: int) -> Reduce:
 
 def _add_charts(
     runs: Sequence[Run],
-    records: dict[str, tuple[str, tuple[float, float] | None]],
+    records: dict[str, str],
     name: str,
     title: str,
     section: Section,
 ) -> None:
     charts = []
-    for record, (heading, span) in records.items():
+    for record, heading in records.items():
         found = read_all(runs, record, section)
         if record in ("distance_ratio", "collapse_variability"):
             tell_change(found, heading, section)
-        log = record == "collapse_variability"
-        charts.append(to_chart(found, heading, span=span, log=log))
+        charts.append(to_chart(found, heading))
     charts = [chart for chart in charts if chart is not None]
     if not charts:
         return

@@ -41,7 +41,7 @@ def how_it_learned(runs: Sequence[Run]) -> Section:
     readouts = {name: read_all(runs, name, section) for name in ("ridge_accuracy", "nearest_mean_accuracy")}
     chance = 1 / max(1, len(next((run.tokens for run in runs if run.tokens), [])))
     titles = {"ridge_accuracy": "read out by ridge regression", "nearest_mean_accuracy": "read out by the nearest mean"}
-    charts = [to_chart(found, titles[name], span=(0, 1), level=chance) for name, found in readouts.items()]
+    charts = [to_chart(found, titles[name], level=chance) for name, found in readouts.items()]
     charts = [chart for chart in charts if chart is not None]
     if charts:
         figure = draw_charts(charts, "How far each layer has the tokens apart", ordered=True)
@@ -113,8 +113,8 @@ def _tokens(accuracy: Found, confidence: Found) -> Picture:
         return Picture("emergence", figure, alt, caption)
     chance = 1 / len(accuracy[0][0].tokens)
     charts = [
-        to_chart(accuracy, "share of stimuli told right", span=(0, 1), level=chance, most=_MOST_TOKENS),
-        to_chart(confidence, "probability of the right token", span=(0, 1), level=chance, most=_MOST_TOKENS),
+        to_chart(accuracy, "share of stimuli told right", level=chance, most=_MOST_TOKENS),
+        to_chart(confidence, "probability of the right token", level=chance, most=_MOST_TOKENS),
     ]
     figure = draw_charts(
         [chart for chart in charts if chart is not None], "Emergence of the tokens on the stimulus bank"

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import xarray as xr
 
 from lightning_emerge.figures.curves import Chart, Curve, Level, Line
-from lightning_emerge.records import Range
 from lightning_emerge.report.content import Section
 from lightning_emerge.store.read import Run, words
+from lightning_emerge.store.shown import shown_of
 
 MOST_LAYERS = 8
 """Curves of layers that can be told apart in one chart."""
@@ -93,8 +93,7 @@ def to_chart(
     found: Found,
     title: str,
     *,
-    span: Range | None = None,
-    log: bool = False,
+    zoom: bool = False,
     level: float | None = None,
     most: int = MOST_LAYERS,
 ) -> Chart | None:
@@ -106,8 +105,7 @@ def to_chart(
     Args:
         found: what `read_all` gave.
         title: of the chart.
-        span: fixed range of the values.
-        log: whether their axis is logarithmic.
+        zoom: whether the axis ends where the values do, and not where the record's range does.
         level: of a dotted line.
         most: curves at most; of more labels some are shown, evenly chosen, the first and the last among them.
     """
@@ -122,7 +120,9 @@ def to_chart(
         for number in evenly(len(labels), most)
         for group, own in groups.items()
     ]
-    return Chart(title, unit_of(first), curves, span, log, None if level is None else Level(level))
+    shown = shown_of(str(first.name), first.attrs)
+    span = None if zoom else shown.closed
+    return Chart(title, unit_of(first), curves, span, shown.scale == "log", None if level is None else Level(level))
 
 
 def unit_of(values: xr.DataArray) -> str:

@@ -8,7 +8,6 @@ from lightning_emerge.records.names import (
     join_tokens,
     nearest,
     split_pair,
-    split_parts,
     split_tokens,
 )
 
@@ -20,7 +19,7 @@ def test_pairs_of_layers():
 
 def test_sets_of_tokens_and_conjunctions_of_parts():
     assert split_tokens(join_tokens(["dax", "wug"])) == ["dax", "wug"]
-    assert split_parts(join_parts(["disk", "bar", "ring"])) == ["disk", "bar", "ring"]
+    assert join_parts(["disk", "bar", "ring"]) == "disk + bar + ring"
     assert join_parts(["disk"]) == "disk"
 
 
