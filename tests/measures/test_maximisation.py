@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn.functional import conv2d, unfold
 
-from lightning_emerge.measures import maximise as maximising
+from lightning_emerge.measures import maximisation as maximising
 from lightning_emerge.measures.maximisation import find_palette, maximise
 
 SIDE = 24
