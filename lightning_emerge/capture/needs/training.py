@@ -17,15 +17,16 @@ class Training(Need):
 
     A probe that asks for these looks at training batches, at the same steps, and not at the bank.
 
-    Finds
-        `gradients`: layer -> tensor like its weight, of the training batch's loss (unscaled, accumulated, averaged over
-            ranks, before clipping); NaN for a weight that does not learn, that is another optimizer's, or that is made
-            of other parameters.
-        `updates`: layer -> tensor like its weight, what the optimizer's step added to it; NaN for a weight that is
-            another optimizer's.
-        `fired`: layer -> bool tensor (channel,), whether the first ReLU behind a channel was above zero anywhere in the
-            batch. Layers without a ReLU, and those of compiled modules, are left out.
-        `weights`: as they were before the update.
+    It finds
+
+    - `gradients`: layer -> tensor like its weight, of the training batch's loss (unscaled, accumulated, averaged over
+      ranks, before clipping); NaN for a weight that does not learn, that is another optimizer's, or that is made of
+      other parameters.
+    - `updates`: layer -> tensor like its weight, what the optimizer's step added to it; NaN for a weight that is
+      another optimizer's.
+    - `fired`: layer -> bool tensor (channel,), whether the first ReLU behind a channel was above zero anywhere in the
+      batch. Layers without a ReLU, and those of compiled modules, are left out.
+    - `weights`: as they were before the update.
     """
 
     finds: ClassVar[tuple[str, ...]] = ("gradients", "updates", "fired")
