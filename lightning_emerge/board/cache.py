@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from threading import Lock
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 _Value = TypeVar("_Value")
 
@@ -38,3 +38,16 @@ class Cache(Generic[_Value]):
             self._size += size
             while self._size > self._limit:
                 self._size -= self._kept.popitem(last=False)[1][1]
+
+
+_made: Cache[Any] = Cache(16 << 20)
+"""Ranges, series and planes that were made, by what they were made of."""
+
+
+def keep(key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
+    """What is kept under a key, which says all that it is made of; it is made now if it is not."""
+    found = _made.get(key)
+    if found is None:
+        found = make()
+        _made.put(key, found, getattr(found, "nbytes", 64) + 512)
+    return found

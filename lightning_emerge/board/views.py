@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -10,19 +10,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lightning_emerge.board.cache import Cache
+from lightning_emerge.board.cache import keep
 from lightning_emerge.board.plane import lay_out
+from lightning_emerge.board.ranges import Range, find_range, shown_as
 from lightning_emerge.board.refusal import RefusedError, damaged
 from lightning_emerge.board.store import Array, Records
-from lightning_emerge.store.shown import Shown, shown_of
+from lightning_emerge.store.shown import Shown
 
-MOST_BYTES, MOST_SERIES, _MOST_LABELS, _LOOKS = 16 << 20, 1_000_000, 32, 9
+MOST_BYTES, MOST_SERIES, _MOST_LABELS = 16 << 20, 1_000_000, 32
 _CHEAP, _MOST_LISTED, _MOST_TOLD = 1 << 20, 1_000_000, 10_000_000
 _MOST_LINES, _MOST_SHORT, _LINES = 24, 14, ("token", "feature")
 _MOST_EVENTS, _MOST_LAYERS = 1000, 10_000
-Range = tuple[float, float] | None
-_made: Cache[Any] = Cache(16 << 20)
-"""Ranges, series and planes that were made, by what they were made of."""
 
 
 @dataclass(frozen=True)
@@ -71,20 +69,6 @@ def describe(store: Records, events: list[dict[str, Any]]) -> dict[str, Any]:
         "measures": measures,
         "layers": _order_layers(measures),
     }
-
-
-def find_range(store: Records, measure: str) -> Range:
-    """The range of a measure over the run: the declared one, or what nine looks have, first and last among them.
-
-    All looks would have to be read for more; what lies beyond is drawn as an end of the range. None if nothing says it.
-    """
-    if known := _shown(store.measures[measure]).closed:
-        return known
-    taken = store.taken(measure)
-    looks = sorted(taken)
-    chosen = sorted({looks[round(k * (len(looks) - 1) / (_LOOKS - 1))] for k in range(_LOOKS)}) if looks else []
-    ends = [end for look in chosen for end in _ends(store, measure, look, taken[look])]
-    return (min(ends), max(ends)) if ends else None
 
 
 def values(store: Records, measure: str, step: int, first: int | None) -> Answer:
@@ -139,7 +123,7 @@ def series(store: Records, measure: str, of: tuple[int, int] | None) -> Answer:
             values[number] = one if of is None else one[of]
         return found.answer(values[: len(found.whole)])
 
-    return _keep((store.key, "series", measure, of, *taken.values()), read)
+    return keep((store.key, "series", measure, of, *taken.values()), read)
 
 
 def points(store: Records, measure: str, first: int | None) -> Answer:
@@ -156,14 +140,14 @@ def points(store: Records, measure: str, first: int | None) -> Answer:
         raise RefusedError(413, f"{measure} has too many stimuli to be laid out.")
     taken = store.taken(measure)
     looks = sorted(taken)
-    power = 2 if _shown(array).distance == "length" else 1
+    power = 2 if shown_as(array).distance == "length" else 1
 
     def read() -> Answer:
         found = _Looks(store, measure, looks)
         squared = ((one if first is None else one[first]).astype(np.float64) ** power for one in found)
         return found.answer(lay_out(squared, shape[0]))
 
-    return _keep((store.key, "points", measure, first, *taken.values()), read)
+    return keep((store.key, "points", measure, first, *taken.values()), read)
 
 
 class _Looks:
@@ -228,7 +212,7 @@ def _order_layers(measures: dict[str, Any]) -> list[str]:
 def _describe_measure(store: Records, array: Array) -> dict[str, Any]:
     taken = store.taken(array.name)
     cheap, unit = prod(array.rest) * 4 <= _CHEAP, str(array.attributes.get("units", ""))
-    shown = _shown(array)
+    shown = shown_as(array)
     return {
         "about": str(array.attributes.get("long_name", "")),
         "unit": "" if unit == "1" else unit,
@@ -262,10 +246,6 @@ def _find_views(array: Array, shown: Shown) -> list[str]:
     return [view for view, fits in found.items() if fits]
 
 
-def _shown(array: Array) -> Shown:
-    return shown_of(array.name, array.attributes)
-
-
 def _find_blank(store: Records, array: Array) -> list[int]:
     """Positions on a measure's first axis, or 0 for a single value, without a finite value at its newest look.
 
@@ -283,7 +263,7 @@ def _find_blank(store: Records, array: Array) -> list[int]:
             return []
         return np.flatnonzero(~np.atleast_1d(found.any(axis=tuple(range(1, found.ndim))))).tolist()
 
-    return _keep((store.key, "blank", array.name, look, taken[look]), read)
+    return keep((store.key, "blank", array.name, look, taken[look]), read)
 
 
 def _describe_axis(store: Records, axis: str, array: Array) -> dict[str, Any]:
@@ -315,26 +295,6 @@ def _list(store: Records, name: str) -> list[Any]:
     if len(labels) > _MOST_LISTED:
         raise damaged(f"{name} has {len(labels)} labels, of {_MOST_LISTED} at most")
     return list(labels)
-
-
-def _ends(store: Records, measure: str, look: int, stamp: Any) -> tuple[float, ...]:
-    def read() -> tuple[float, ...]:
-        try:
-            found = store.read(measure, look)
-        except RefusedError:  # it is said of the value itself, and the run's other values are shown
-            return ()
-        finite = found[np.isfinite(found)]
-        return (float(finite.min()), float(finite.max())) if finite.size else ()
-
-    return _keep((store.key, "ends", measure, look, stamp), read)
-
-
-def _keep(key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
-    found = _made.get(key)
-    if found is None:
-        found = make()
-        _made.put(key, found, getattr(found, "nbytes", 64) + 512)
-    return found
 
 
 def _find_look(store: Records, measure: str, step: int) -> int:

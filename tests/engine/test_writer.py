@@ -81,7 +81,7 @@ def test_it_waits_when_too_much_is_left_and_drops_nothing():
     assert [step for step, _, _ in record.got] == list(range(6))
 
 
-def test_drain_comes_back_when_all_is_written_and_shows_how_far_it_is(capfd):
+def test_drain_comes_back_when_all_is_written_and_shows_how_far_it_is(capfd, monkeypatch):
     record = Sink()
     record.go.clear()
     writer = make([record], [])
@@ -91,9 +91,15 @@ def test_drain_comes_back_when_all_is_written_and_shows_how_far_it_is(capfd):
     writer.drain(show=True)
     assert len(record.got) == 3
     assert "Drawing and writing" in capfd.readouterr().err
-    began = time.monotonic()
+    wait = threading.Condition.wait
+
+    def refuse(condition: threading.Condition, timeout: float | None = None) -> bool:
+        assert threading.current_thread() is not threading.main_thread(), "there is nothing to wait for"
+        return wait(condition, timeout)
+
+    monkeypatch.setattr(threading.Condition, "wait", refuse)
     writer.drain(show=True)
-    assert time.monotonic() - began < 0.5
+    monkeypatch.undo()
     assert capfd.readouterr().err == ""
     writer.close()
 

@@ -107,7 +107,7 @@ def test_what_was_planted_wins_wherever_a_sign_test_can_tell(comparison, kind, n
     mean = {name: np.mean([fit[name] for fit in fits]) for name in models}
     assert max(mean, key=mean.__getitem__) == kind, (noise, mean)
     wins = [fit[kind] > max(fit[name] for name in rivals) for fit in fits]
-    assert np.mean(wins) > 0.5 or noise >= 8
+    assert np.mean(wins) > (0.5 if noise < 8 else 2 / len(models))  # of which chance has 1 / len(models)
 
 
 def residual(distances: np.ndarray, model: np.ndarray) -> float:
