@@ -60,14 +60,14 @@ def draw_records(run: Path) -> None:
     records = le.open_run(run)
     last = measurement(records.rdm.isel(step=-1), ("layer", "stimulus", "stimulus_b"))
     tokens = [str(token) for token in records.stimulus_token.values]
-    shown = shown_of_rdms(torch.from_numpy(last.values), tokens, bounded=True)
+    shown = shown_of_rdms(torch.from_numpy(last.values), tokens, last.range[1])
     save("rdm", draw_rdms(replace(last, beside=shown)))
     names = ("filter", "channel", "y", "x")
     save("kernels", draw_kernels(measurement(records.kernels.isel(step=-1), names)))
     wanted = [0, 56, 79, 112, 141, 200, int(records.step[-1])]
     steps = [int(records.step.sel(step=step, method="nearest")) for step in wanted]
     rdms = records.rdm.sel(step=steps, layer=list(LAYERS)).values
-    save("rdm_steps", draw_rdm_steps(rdms, steps, LAYERS, tokens, records.rdm.attrs["units"]))
+    save("rdm_steps", draw_rdm_steps(rdms, steps, LAYERS, tokens, last.unit, last.range[1]))
 
 
 def draw_maximising(run: Path) -> None:

@@ -22,25 +22,24 @@ _COLOURS = colormaps["viridis"].with_extremes(bad=str(EMPTY))
 MOST_CELLS = 200
 """Cells a side that a panel has pixels for."""
 
-_UNRELATED = 1.0  # dissimilarity at which colours end
-
 
 def draw_rdms(measurement: Measurement) -> Figure:
     """Draws the RDM of each layer, stimuli in the order of their tokens, all on one fixed range of colours.
 
-    Colours end at 1 if the range of the dissimilarity has an end, as that of correlations and cosines has, for which 1
-    stands for unrelated responses. Others are shown as multiples of what their layer reaches.
+    Colours end where the range of the record does, as that of correlations and cosines at 2. A dissimilarity without
+    an end is shown as a multiple of its layer's mean.
 
     Args:
         measurement: an RDM (layer, stimulus, stimulus), with three arrays beside it: `cells` (layer, cell, cell), what
             is shown of it, no more than `MOST_CELLS` a side; `tokens`, that of each stimulus, in the order of the
-            cells; and `reach` (layer,), the dissimilarity at which its colours end.
+            cells; and `reach` (layer,), the dissimilarity at which its colours end: the end of the range, or twice the
+            layer's mean.
     """
     cells, reach = measurement.beside["cells"], measurement.beside["reach"]
     tokens = tuple(str(token) for token in measurement.beside["tokens"])
     tiles = np.stack([_paint(own, end) for own, end in zip(cells, reach.tolist(), strict=True)])
     layers = tuple(str(layer) for layer in measurement.axes[0].labels)
-    figure = _frame(layers, tokens, tiles.shape[1], measurement.unit, measurement.range[1] is not None)
+    figure = _frame(layers, tokens, tiles.shape[1], measurement.unit, measurement.range[1])
     image, title, *_ = figure.moving
     image.set_data(_lay_out(tiles)[0])
     title.set_text(_title(len(tokens), measurement.step))
@@ -48,7 +47,7 @@ def draw_rdms(measurement: Measurement) -> Figure:
 
 
 @reused
-def _frame(layers: tuple[str, ...], tokens: tuple[str, ...], size: int, unit: str, bounded: bool) -> Frame:
+def _frame(layers: tuple[str, ...], tokens: tuple[str, ...], size: int, unit: str, end: float | None) -> Frame:
     """All but the tiles of `draw_rdms`, which are of `size` cells a side."""
     sheet, corners = _lay_out(np.zeros((len(layers), size, size, 4), np.uint8))
     gap, columns = _gap(size), min(4, len(layers))
@@ -68,8 +67,7 @@ def _frame(layers: tuple[str, ...], tokens: tuple[str, ...], size: int, unit: st
     axes.tick_params(axis="x", labelrotation=90, labelsize=8)
     axes.spines[:].set_visible(False)
     title = axes.set_title(_title(len(tokens), 0), pad=18)
-    note, end = ("1 = uncorrelated or opposite", _UNRELATED) if bounded else ("over the layer's mean distance", 2.0)
-    _add_bar(figure, axes, end, f"{unit}\n({note}; grey = no response)")
+    _add_bar(figure, axes, end, 2.0, unit, "over the layer's mean distance")
     figure.moving = [image, title, *axes.texts]
     return figure
 
@@ -93,9 +91,14 @@ def _paint(values: FloatArray, end: float) -> npt.NDArray[np.uint8]:
 
 
 def draw_rdm_steps(
-    rdms: FloatArray, steps: Sequence[int], layers: Sequence[str], tokens: Sequence[str], unit: str
+    rdms: FloatArray,
+    steps: Sequence[int],
+    layers: Sequence[str],
+    tokens: Sequence[str],
+    unit: str,
+    end: float | None = None,
 ) -> Figure:
-    """Draws RDMs of some layers (rows) at some steps (columns), on the range of colours of `draw_rdms`.
+    """Draws RDMs of some layers (rows) at some steps (columns), on one range of colours from 0.
 
     Args:
         rdms: (step, layer, stimulus, stimulus), stimuli in the order of their tokens.
@@ -103,11 +106,13 @@ def draw_rdm_steps(
         layers: names of the layers.
         tokens: token of each stimulus.
         unit: of the dissimilarity.
+        end: of its range, at which colours end; None if it has none: then they do at the largest of each layer.
     """
     size, (count, rows) = len(tokens), rdms.shape[:2]
     gap = max(2, size // 12)
-    flat = rdms.swapaxes(0, 1).reshape(-1, size, size)
-    sheet, corners = mosaic(_paint(flat, _UNRELATED), count, gap)
+    by_layer = rdms.swapaxes(0, 1)
+    tiles = [_paint(own, float(np.fmax.reduce(own, axis=None)) if end is None else end) for own in by_layer]
+    sheet, corners = mosaic(np.concatenate(tiles), count, gap)
     figure = new_figure(max(1.45 * count + 2.1, 6.8), 1.4 * rows + 1.0)
     axes = figure.subplots()
     axes.imshow(sheet, interpolation="nearest")
@@ -119,13 +124,16 @@ def draw_rdm_steps(
     names = list(dict.fromkeys(tokens))
     title = f"Dissimilarity of responses to {len(tokens)} stimuli, in the order {', '.join(names)}"
     figure.suptitle(title, fontsize=10)
-    note = "1 = uncorrelated or opposite; grey = no response"
-    _add_bar(figure, axes, _UNRELATED, f"{unit}\n({note})")
+    _add_bar(figure, axes, end, 1.0, unit, "over the layer's largest")
     return figure
 
 
-def _add_bar(figure: Figure, axes: Axes, end: float, label: str) -> None:
-    figure.colorbar(ScalarMappable(Normalize(0, end), _COLOURS), ax=axes, shrink=0.7, extend="max").set_label(label)
+def _add_bar(figure: Figure, axes: Axes, end: float | None, most: float, unit: str, over: str) -> None:
+    """A bar of colours up to the end of the range; without one, up to the most of something that values are over."""
+    note = over if end is None else "1 = unrelated, 2 = opposite"
+    colours = ScalarMappable(Normalize(0, most if end is None else end), _COLOURS)
+    bar = figure.colorbar(colours, ax=axes, shrink=0.7, extend="max" if end is None and most > 1 else "neither")
+    bar.set_label(f"{unit}\n({note}; grey = no response)")
 
 
 def _blocks(tokens: Sequence[str]) -> tuple[list[int], list[str]]:

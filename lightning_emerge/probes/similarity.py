@@ -42,7 +42,6 @@ _METRICS = {
     "mahalanobis": ("squared difference per unit, over noise", (0, None)),
 }
 """Unit and range of the RDMs by each metric."""
-_BOUNDED = ("correlation", "cosine")
 _BY_GEOMETRY = {"correlation": lambda g: g.correlation, "cosine": cosine_rdm, "euclidean": euclidean_rdm}
 
 
@@ -153,7 +152,7 @@ class SimilarityProbe(Probe):
         tokens, others = Axis("token", bank.tokens), Axis("token_b", bank.tokens)
         rdms, between_tokens = rdms.float(), between_tokens.float()
         beside = {
-            "rdm": shown_of_rdms(rdms, [bank.tokens[k] for k in bank.labels.tolist()], bounded=metric in _BOUNDED),
+            "rdm": shown_of_rdms(rdms, [bank.tokens[k] for k in bank.labels.tolist()], _RDM[metric].range[1]),
             "token_rdm": {"tree": to_array(torch.stack([average_linkage(each.double()) for each in between_tokens]))},
         }
         for record, values, axes in (
@@ -178,20 +177,20 @@ class SimilarityProbe(Probe):
         return draw_alignment(measurement) if measurement.name == "cka" else None
 
 
-def shown_of_rdms(rdms: Tensor, tokens: Sequence[str], *, bounded: bool) -> dict[str, npt.NDArray[Any]]:
+def shown_of_rdms(rdms: Tensor, tokens: Sequence[str], end: float | None) -> dict[str, npt.NDArray[Any]]:
     """Makes of RDMs what their picture shows.
 
     Args:
         rdms: (layer, stimulus, stimulus).
         tokens: that of each stimulus.
-        bounded: whether 1 stands for unrelated responses; other dissimilarities reach twice their layer's mean.
+        end: of the range of the dissimilarity; one without an end is shown up to twice its layer's mean.
 
     Returns:
         What `draw_rdms` reads beside a measurement.
     """
     names = list(dict.fromkeys(tokens))
     order = sorted(range(len(tokens)), key=lambda k: names.index(tokens[k]))
-    reach = torch.ones(len(rdms)) if bounded else 2 * mean_distances(rdms)
+    reach = 2 * mean_distances(rdms) if end is None else torch.full((len(rdms),), end)
     cells = in_order(rdms, torch.tensor(order, device=rdms.device), MOST_CELLS)
     return {"cells": to_array(cells), "tokens": np.array([tokens[k] for k in order]), "reach": to_array(reach)}
 

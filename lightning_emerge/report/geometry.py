@@ -29,6 +29,7 @@ from lightning_emerge.store.folder import Folder
 from lightning_emerge.store.format import METADATA
 from lightning_emerge.store.layout import STORE
 from lightning_emerge.store.read import Run, words
+from lightning_emerge.store.shown import shown_of
 
 _SHAPE = {
     "distance_ratio": "Distance within tokens over that between",
@@ -82,7 +83,8 @@ def _add_rdms(run: Run, number: int, columns: int, section: Section) -> None:
     order = np.argsort([list(dict.fromkeys(tokens)).index(token) for token in tokens], kind="stable")
     values = rdms.values[:, :, order][:, :, :, order]
     steps, unit = rdms.step.values.tolist(), str(rdms.attrs.get("units", ""))
-    figure = draw_rdm_steps(values, steps, words(rdms[axis]), [tokens[k] for k in order], unit)
+    _, end = shown_of("rdm", rdms.attrs).range
+    figure = draw_rdm_steps(values, steps, words(rdms[axis]), [tokens[k] for k in order], unit, end)
     caption = (
         f"{run.name}: a square for each layer (rows) and step (columns), a row and a column in it for each of "
         f"{len(tokens)} stimuli, in the order of their tokens. Dark blocks on the diagonal are "

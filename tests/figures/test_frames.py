@@ -46,7 +46,7 @@ def _random(seed: int, *shape: int) -> np.ndarray:
 
 
 def rdms(seed: int, layers: int) -> Figure:
-    return _rdms(seed, _random(seed, layers, 5, 5), 1.0)
+    return _rdms(seed, 2 * _random(seed, layers, 5, 5), 2.0, end=2)
 
 
 def unbounded_rdms(seed: int, layers: int) -> Figure:
@@ -54,11 +54,11 @@ def unbounded_rdms(seed: int, layers: int) -> Figure:
     return _rdms(seed, values, 10.0**seed)
 
 
-def _rdms(seed: int, values: np.ndarray, reach: float) -> Figure:
+def _rdms(seed: int, values: np.ndarray, reach: float, end: float | None = None) -> Figure:
     names = ("layer", "stimulus", "stimulus_b")
     beside = {"cells": values, "tokens": np.array(list("aabbc")), "reach": np.full(len(values), reach)}
     measured = _measure("rdm", values, *names, seed=seed, **beside)
-    return draw_rdms(replace(measured, range=(0, 2 if reach == 1 else None)))
+    return draw_rdms(replace(measured, range=(0, end)))
 
 
 def alignment(seed: int, layers: int) -> Figure:

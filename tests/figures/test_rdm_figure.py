@@ -33,7 +33,7 @@ def make(values: np.ndarray, tokens: Sequence[str], step: int = 0) -> Measuremen
     beside = {
         "cells": in_order(torch.from_numpy(values), torch.tensor(order), MOST_CELLS).numpy(),
         "tokens": np.array([tokens[k] for k in order]),
-        "reach": np.ones(layers),
+        "reach": np.full(layers, 2.0),
     }
     return Measurement("rdm", values.astype(np.float32), axes, step, "1 - Pearson r", beside=beside, range=(0, 2))
 
@@ -48,8 +48,8 @@ def colour(figure: Figure, column: float, row: float) -> list[int]:
     return pixels[len(pixels) - 1 - int(y), int(x)].tolist()
 
 
-def viridis(value: float) -> list[float]:
-    return pytest.approx([255 * channel for channel in colormaps["viridis"](float(value))[:3]], abs=1.5)
+def viridis(value: float, end: float = 2.0) -> list[float]:
+    return pytest.approx([255 * channel for channel in colormaps["viridis"](value / end)[:3]], abs=1.5)
 
 
 def pairs(size: int, value: float) -> np.ndarray:
@@ -64,7 +64,7 @@ def test_a_distance_has_one_colour_at_every_step():
     assert colour(first, 1, 0) == colour(second, 1, 0) == viridis(0.4)
     assert colour(first, 2, 2) == colour(second, 2, 2) == viridis(0)
     assert colour(first, 3, 0) == viridis(0.01)
-    assert colour(second, 3, 0) == viridis(1)
+    assert colour(second, 3, 0) == viridis(1.9)
 
 
 def test_rows_run_down_and_columns_across():
@@ -127,8 +127,8 @@ def test_distances_without_an_end_are_multiples_of_what_their_layer_reaches():
     given = make(values, "abc")
     given = replace(given, range=(0, None), beside={**given.beside, "reach": np.array([8.0, 80.0, np.nan])})
     figure = draw_rdms(given)
-    assert colour(figure, 1, 0) == viridis(0.5)
-    for layer, expected in (("layer1", viridis(0.5)), ("layer2", GREY)):
+    assert colour(figure, 1, 0) == viridis(0.5, 1)
+    for layer, expected in (("layer1", viridis(0.5, 1)), ("layer2", GREY)):
         middle, top = texts(figure)[layer]
         assert colour(figure, middle, top + 0.9) == expected
     assert "over the layer's mean distance" in " ".join(text.get_text() for text in figure.findobj(Text))
@@ -137,7 +137,7 @@ def test_distances_without_an_end_are_multiples_of_what_their_layer_reaches():
 def test_layers_are_rows_and_steps_are_columns_on_the_same_colours():
     rdms = np.stack([np.stack([pairs(4, (step + 1) / 10 + layer / 2)[0] for layer in range(2)]) for step in range(3)])
     rdms[2, 1] = np.nan
-    figure = draw_rdm_steps(rdms, [0, 7, 90], ["conv1_1", "fc1"], ["a", "a", "b", "b"], "1 - Pearson r")
+    figure = draw_rdm_steps(rdms, [0, 7, 90], ["conv1_1", "fc1"], ["a", "a", "b", "b"], "1 - Pearson r", 2.0)
     columns = {tick.get_text(): tick.get_position()[0] for tick in figure.axes[0].get_xticklabels()}
     rows = {tick.get_text(): tick.get_position()[1] for tick in figure.axes[0].get_yticklabels()}
     assert list(columns) == ["0", "7", "90"]
@@ -148,3 +148,22 @@ def test_layers_are_rows_and_steps_are_columns_on_the_same_colours():
         assert found == (GREY if k == 5 else viridis((k % 3 + 1) / 10 + k // 3 / 2))
     assert any("1 - Pearson r" in text for text in texts(figure))
     assert any("a, b" in text for text in texts(figure))
+
+
+def test_over_steps_distances_without_an_end_are_shares_of_their_layers_largest():
+    rdms = np.stack([np.stack([pairs(4, value * 10**layer)[0] for layer in range(3)]) for value in (2.0, 4.0)])
+    rdms[:, 2] = np.nan
+    figure = draw_rdm_steps(rdms, [0, 7], ["a", "b", "c"], list("ppqq"), "squared difference")
+    columns = [tick.get_position()[0] for tick in figure.axes[0].get_xticklabels()]
+    rows = [tick.get_position()[1] for tick in figure.axes[0].get_yticklabels()]
+    found = [[colour(figure, column - 1, row) for column in columns] for row in rows]
+    assert found == [[viridis(0.5, 1), viridis(1, 1)]] * 2 + [[GREY, GREY]]
+
+
+def test_the_bar_of_colours_ends_where_the_range_does():
+    tokens, values = list("aabb"), pairs(4, 0.5)
+    open_ = replace(make(values, tokens), range=(0, None))
+    bars = [draw_rdms(measured).axes[1] for measured in (make(values, tokens), open_)]
+    bars += [draw_rdm_steps(values[None], [0], ["a"], tokens, "r", end).axes[1] for end in (2.0, None)]
+    assert [bar.get_ylim() for bar in bars] == [(0, 2), (0, 2), (0, 2), (0, 1)]
+    assert ["2 = opposite" in bar.get_ylabel() for bar in bars] == [True, False, True, False]
