@@ -20,7 +20,7 @@ from torch import nn
 
 from lightning_emerge.capture import match_layers
 from lightning_emerge.capture.needs import Need
-from lightning_emerge.capture.needs.base import check_needs
+from lightning_emerge.capture.needs.base import check_needs, complete
 from lightning_emerge.engine.bank import find_bank
 from lightning_emerge.engine.conductor import PAST
 from lightning_emerge.engine.endings import attend
@@ -102,7 +102,7 @@ class Probe(Callback, ABC):
         check_needs(type(self).__name__, self.needs)
         layers = self.find_layers(module)
         named = () if self.layers is None else layers  # of the others, those that do not fit are left out
-        for need in self.needs:
+        for need in complete(self.needs):
             need.check(module, layers, named)
         return layers
 

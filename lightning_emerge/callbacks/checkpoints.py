@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 
 from lightning_emerge.capture import find_weights
+from lightning_emerge.capture.needs.base import complete
 from lightning_emerge.engine.budget import free_space
 from lightning_emerge.engine.checkpoint_files import sweep_checkpoints, take_literally
 from lightning_emerge.engine.endings import attend, saving
@@ -186,7 +187,7 @@ def _past(trainer: Trainer, module: LightningModule) -> int:
     """Size of what probes keep: weights of their first and last two looks, of training batches gradients too."""
     total = 0
     for probe in probes_of(trainer):
-        copies = sum(need.remembered(probe.needs) for need in probe.needs)
+        copies = sum(need.remembered(probe.needs) for need in complete(probe.needs))
         if copies:
             weights = find_weights(module, probe.check(module)).values()
             total += copies * _size(weight.read() for weight in weights)

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from lightning_emerge.capture.layers import device_of
-from lightning_emerge.capture.needs.base import Need
+from lightning_emerge.capture.needs.base import Collector, Need
 from lightning_emerge.capture.processes import place
 from lightning_emerge.capture.troubles import Key, Troubles
 from lightning_emerge.capture.view import View
 from lightning_emerge.records import StimulusBank, as_stored
 
 _CHUNK = 32
+_Given = TypeVar("_Given")
 
 
 @dataclass
@@ -60,14 +61,16 @@ def run_bank(
     images, labels = bank.images[rank::world_size], bank.labels[rank::world_size]
     view, device = View(module, bank), device_of(module)
     seen = Pass(troubles=(troubles := Troubles()))
-    collectors = [need.collect(view, layers, troubles) for need, layers in asked.items()]
+    collectors = _collect(view, asked, troubles)
     room: dict[Key, torch.Tensor] | None = None
     with view.open():
-        for collector in collectors:
-            collector.begin()
+        _each(collectors, troubles, lambda _, one: one.begin())
         for token, positions in _chunks(labels):
             chunk = view.forward(images[positions], token)
-            rows = {(one.need, layer): own for one in collectors for layer, own in one.rows(chunk).items()}
+            for need, error in view.failed.items():
+                troubles.setdefault((need, ""), error)
+            given = _each(collectors, troubles, lambda _, one, chunk=chunk: one.rows(chunk))
+            rows = {(need, layer): own for need, found in given.items() for layer, own in found.items()}
             if room is None:
                 room = _make_room(rows, len(images), device)
             room = {key: place for key, place in room.items() if key in rows}
@@ -75,13 +78,32 @@ def run_bank(
                 with troubles.of(key):
                     _put(rows[key], stored, positions, key)
             chunk.differentiate()
-            for collector in collectors:
-                collector.add(chunk)
+            _each(collectors, troubles, lambda _, one, chunk=chunk: one.add(chunk))
             chunk.let_go()
-    for one in collectors:
-        seen.found[one.need] = one.finish(_rows_of(one.need, room or {}, troubles))
-        seen.unmoved |= {(one.need, layer): zeros for layer, zeros in one.unmoved.items()}
+    seen.found = _each(collectors, troubles, lambda need, one: one.finish(_rows_of(need, room or {}, troubles)))
+    for need, unmoved in _each(collectors, troubles, lambda _, one: one.unmoved).items():
+        seen.unmoved |= {(need, layer): zeros for layer, zeros in unmoved.items()}
     return seen
+
+
+def _collect(view: View, asked: Mapping[Need, Sequence[str]], troubles: Troubles) -> dict[Need, Collector]:
+    collectors = dict[Need, Collector]()
+    for need, layers in asked.items():
+        with troubles.of((need, "")), view.asked_by(need):
+            collectors[need] = need.collect(view, layers, troubles)
+    return collectors
+
+
+def _each(
+    collectors: Mapping[Need, Collector], troubles: Troubles, ask: Callable[[Need, Collector], _Given]
+) -> dict[Need, _Given]:
+    """What each collector gives. One that fails is the trouble of its need, and is not asked again."""
+    given = dict[Need, _Given]()
+    for need, one in collectors.items():
+        if (need, "") not in troubles:
+            with troubles.of((need, "")):
+                given[need] = ask(need, one)
+    return given
 
 
 def _rows_of(need: Need, room: Mapping[Key, torch.Tensor], troubles: Troubles) -> dict[str, torch.Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -45,6 +45,7 @@ class View:
         sizes: how many stimuli each token has.
         last: the last chunk that passed, if any did.
         unlearnable: why there is no loss to differentiate, if there is none.
+        failed: need -> the error of a hook of its own.
     """
 
     def __init__(self, module: nn.Module, bank: StimulusBank) -> None:
@@ -58,7 +59,9 @@ class View:
         self._watched: dict[str, nn.Module] = {}
         self._fed: dict[str, nn.Module] = {}
         self._maps: dict[str, nn.Module] = {}
-        self._others: list[tuple[nn.Module, Callable[[nn.Module, Any, Any], Any]]] = []
+        self.failed: dict[Any, Exception] = {}
+        self._others: list[tuple[Any, nn.Module, Callable[[nn.Module, Any, Any], Any]]] = []
+        self._asking: Any = None
         self._seen: _Kept | None = None
 
     def output(self, layer: str) -> None:
@@ -95,7 +98,16 @@ class View:
 
     def after(self, part: nn.Module, hook: Callable[[nn.Module, Any, Any], Any]) -> None:
         """Calls a forward hook (module, input, output) of a need's own while the pass lasts."""
-        self._others.append((part, hook))
+        self._others.append((self._asking, part, hook))
+
+    @contextmanager
+    def asked_by(self, need: Any) -> Iterator[None]:
+        """Notes whose the hooks are that are asked for meanwhile."""
+        self._asking = need
+        try:
+            yield
+        finally:
+            self._asking = None
 
     @cached_property
     def _users(self) -> list[tuple[nn.Module, set[nn.Parameter]]]:
@@ -114,11 +126,18 @@ class View:
             watch_maps(self._maps) as mapped,
             ExitStack() as stack,
         ):
-            for part, hook in self._others:
-                stack.enter_context(hooked({"": part}, lambda _name, *call, hook=hook: hook(*call)))
+            for need, part, hook in self._others:
+                stack.enter_context(hooked({"": part}, partial(self._call, need, hook)))
             self.tensors = dict(zip(self.weights, tensors, strict=True))
             self._seen = _Kept(outputs, given, calls, mapped)
             yield
+
+    def _call(self, need: Any, hook: Callable[[nn.Module, Any, Any], Any], _name: str, *call: Any) -> Any:
+        """Calls a hook of a need's own, whose error stops neither the network nor others."""
+        try:
+            return None if need in self.failed else hook(*call)
+        except Exception as error:
+            self.failed[need] = error
 
     def forward(self, images: torch.Tensor, token: int) -> Chunk:
         """Passes some stimuli of one token."""

@@ -15,6 +15,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch.utils.tensorboard.writer import SummaryWriter
 from tqdm import tqdm
 
+from lightning_emerge.capture.needs.base import complete
 from lightning_emerge.cli.errors import UserError, forgive
 from lightning_emerge.cli.parser import ANY_PARTS
 from lightning_emerge.cli.quiet import hold_messages, silence_warnings
@@ -119,7 +120,7 @@ class _ReplayCLI(LightningCLI):
 
 
 def _choose(probes: Sequence[Probe]) -> tuple[list[Probe], list[str]]:
-    training = [any(need.training for need in probe.needs) for probe in probes]
+    training = [any(need.training for need in complete(probe.needs)) for probe in probes]
     chosen = [probe for probe, trains in zip(probes, training, strict=True) if not trains]
     left_out = [type(probe).__name__ for probe, trains in zip(probes, training, strict=True) if trains]
     if not chosen:

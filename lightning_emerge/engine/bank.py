@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary, ref
 
 from lightning.pytorch import Trainer
 
+from lightning_emerge.capture.needs.base import complete
 from lightning_emerge.data.stimuli import Stimuli
 from lightning_emerge.engine.looks import has_bank
 from lightning_emerge.engine.members import Looker
@@ -42,7 +43,7 @@ def find_bank(trainer: Trainer, probes: Sequence[Looker]) -> StimulusBank | None
         )
     bank = _make_bank(trainer, given[0] if given else data)
     for probe in asking:
-        if bank.latents is None and any(need.latents for need in probe.needs):
+        if bank.latents is None and any(need.latents for need in complete(probe.needs)):
             raise ValueError(
                 f"{type(probe).__name__} needs the latents of each stimulus, which rendered tokens have; this bank has "
                 "none. Use a TokenDataModule, or give StimulusBank a table of latents."

@@ -79,7 +79,8 @@ def plan_look(module: nn.Module, asked: Sequence[Asked], bank: StimulusBank, pro
             wanted.setdefault(need, {}).update(dict.fromkeys(one.layers))
     # Looked at as a bank of one: each process passes its share of it, and those without one know the shapes too.
     one = StimulusBank(bank.images[:1], bank.labels[:1] * 0, bank.ids[:1], bank.tokens[:1])
-    seen = run_bank(module, one, {need: tuple(layers) for need, layers in wanted.items() if need.sized}).found
+    sized = {need: ("",) if need.whole else tuple(layers) for need, layers in wanted.items() if need.sized}
+    seen = run_bank(module, one, sized).found
     stimuli, tokens = len(bank), len(bank.tokens)
     weight, memories = partial(_weight, module), list[Memory]()
     for need, layers in wanted.items():
@@ -87,7 +88,7 @@ def plan_look(module: nn.Module, asked: Sequence[Asked], bank: StimulusBank, pro
         memories += [memory for memory in (need.memory(size),) if memory is not None]
     counts = torch.bincount(bank.labels, minlength=tokens)
     fewest = int(counts[counts > 0].min()) if len(bank) else 0
-    comparing = tuple(one.name for one in asked if any(need.compares for need in one.needs))
+    comparing = tuple(one.name for one in asked if any(need.compares for need in complete(one.needs)))
     return Budget(stimuli, tokens, fewest, _add_up(memories), comparing)
 
 

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from lightning_emerge.capture import agree, find_layers, find_weights
 from lightning_emerge.capture.layers import device_of
-from lightning_emerge.capture.needs.base import Look
+from lightning_emerge.capture.needs.base import Look, complete
 from lightning_emerge.engine.batches import Batches
 from lightning_emerge.engine.costs import Costs
 from lightning_emerge.engine.device import full_precision
@@ -63,7 +63,7 @@ class Conductor:
         for probe in probes:
             probe.failed_at = None
         self.order = tuple(find_layers(module))
-        weighing = [member for member in self.members if any(need.weighs for need in member.probe.needs)]
+        weighing = [member for member in self.members if any(need.weighs for need in complete(member.probe.needs))]
         weights, past = find_weights(module, unite(weighing, self.order)), past or {}
         self.refused = leave_out(module, self.members, bank, weights, past.get(LAYERS, {}), self.order, self.device)
         self._recall(past)

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from lightning_emerge.capture.needs import Need
+from lightning_emerge.capture.needs.base import complete
 from lightning_emerge.capture.troubles import Key
 from lightning_emerge.capture.weights import Weight
 from lightning_emerge.engine.members import Member
@@ -62,7 +63,7 @@ def leave_out(
 
 def _trials(member: Member) -> dict[Need, bool]:
     """What a probe's layers have to give, so that it can look at them; of named ones, a look says what they lack."""
-    tried, needs = dict[Need, bool](), member.probe.needs
+    tried, needs = dict[Need, bool](), complete(member.probe.needs)
     for need in needs:
         for trial, leaves in need.trials(needs, named=member.probe.layers is not None).items():
             tried[trial] = tried.get(trial, False) or leaves
@@ -79,7 +80,7 @@ def _all_trials(members: Sequence[Member], trials: Sequence[Mapping[Need, bool]]
 
 def _twins(member: Member, weights: Mapping[str, Weight], out: Collection[str]) -> dict[str, str]:
     """Layers that share their weight with an earlier one, if all weights of a probe are taken together."""
-    needs, known, found = member.probe.needs, dict[int, str](), dict[str, str]()
+    needs, known, found = complete(member.probe.needs), dict[int, str](), dict[str, str]()
     together = any(need.together(needs) for need in needs)
     for layer in [layer for layer in member.layers if together and layer not in out]:
         for source in weights[layer].sources:
@@ -102,7 +103,7 @@ def _leave(module: nn.Module, member: Member, why: Mapping[str, str], kept: tupl
     )
     if probe.layers is not None:
         member.layers, member.broken = (), ValueError(reasons)  # its next look says so, and switches it off
-    elif not left and not any(need.whole for need in probe.needs):
+    elif not left and not any(need.whole for need in complete(probe.needs)):
         member.broken = error
     else:
         member.lacking = None if left else error

@@ -34,7 +34,7 @@ class Found:
 
     step: int
     bank: StimulusBank | None = None
-    needs: dict[Need, dict[str, Any]] = field(default_factory=dict[Need, dict[str, Any]])
+    needs: dict[Need, Mapping[str, Any]] = field(default_factory=dict[Need, Mapping[str, Any]])
     troubles: dict[int, Exception] = field(default_factory=dict[int, Exception])
     made: MadeOnce = field(default_factory=MadeOnce)
 
@@ -53,7 +53,7 @@ def find(step: int, due: Sequence[Member], look: Look, order: Sequence[str]) -> 
             wanted.setdefault(need, []).append(member)
     for need, members in wanted.items():
         try:
-            found.needs[need] = need.look(look, unite(members, order))
+            found.needs[need] = _as_told(need, need.look(look, unite(members, order)))
         except Exception as error:
             errors[need] = error
     _blame(found, due, errors)
@@ -93,10 +93,22 @@ def find_in_bank(
     errors = dict[Need, Exception]()
     for need in wanted:
         try:
-            found.needs[need] = found.needs.get(need, {}) | need.join(seen.found[need], len(bank), device)
+            joined = need.join(seen.found[need], len(bank), device)
+            found.needs[need] = {**found.needs.get(need, {}), **_as_told(need, joined)}
         except Exception as error:
             errors[need] = error
     _blame(found, due, errors)
+    return found
+
+
+def _as_told(need: Need, found: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a need has found, if it has said that it finds it."""
+    untold = [name for name in found if name not in need.finds]
+    if untold:
+        raise ValueError(
+            f"What a need finds has the names that its class says in `finds`; {need!r} says {', '.join(need.finds)}, "
+            f"and found {', '.join(map(repr, untold))}. Say it there, or give it that name."
+        )
     return found
 
 
@@ -116,7 +128,7 @@ def _lend_bank(bank: StimulusBank | None, due: Sequence[Member]) -> StimulusBank
 
 def has_bank(needs: Sequence[Need]) -> bool:
     """Whether there has to be a bank for some needs."""
-    return any(need.bank for need in needs)
+    return any(need.bank or need.passes for need in complete(needs))
 
 
 @contextmanager
@@ -135,8 +147,9 @@ def open_capture(
     loan = Loan(module, member.layers, found.step, member.history, refused, is_foreign(probe.measure))
     with ExitStack() as stack:
         for need in complete(probe.needs):
-            own |= {name: _of_layers(values, member.layers) for name, values in found.needs.get(need, {}).items()}
-            own |= stack.enter_context(need.lend(loan))
+            had = found.needs.get(need, {}).items()
+            own |= {name: values if need.whole else _of_layers(values, member.layers) for name, values in had}
+            own |= _as_told(need, stack.enter_context(need.lend(loan)))
         bank = found.bank if has_bank(probe.needs) else None
         yield Capture(found.step, member.layers, bank, _made=found.made, **own)
 

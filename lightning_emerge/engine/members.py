@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from lightning_emerge.capture.needs import Need
+from lightning_emerge.capture.needs.base import complete
 from lightning_emerge.records import Capture, History, Measurement, Record
 from lightning_emerge.schedules import Schedule
 
@@ -77,7 +78,7 @@ class Member:
     @property
     def trains(self) -> bool:
         """Whether it looks at training batches."""
-        return any(need.training for need in self.probe.needs)
+        return any(need.training for need in complete(self.probe.needs))
 
     def asks(self, steps: Iterable[int]) -> bool:
         """Whether it is to look at one of these steps; a schedule that fails is reported by the look."""

@@ -72,11 +72,17 @@ def pass_bank(
         seen, troubles = _try_pass(module, bank, plain, device, shared=shared)
         troubles |= {(need, ""): error for need in asked if need.differentiates}
     troubles = _share(asked, troubles, seen.unmoved, device)
-    for need, layers in asked.items():
-        given = seen.found.get(need, {}) | {layer: zeros for (own, layer), zeros in seen.unmoved.items() if own == need}
-        had = [layer for layer in layers if not trouble_of({need: (layer,)}, troubles)]
-        seen.found[need] = {layer: given[layer] for layer in had if layer in given}  # in an order that processes share
+    given = seen.unmoved | {(need, layer): own for need, found in seen.found.items() for layer, own in found.items()}
+    keys = [_ALL, *((need, layer) for need, layers in asked.items() for layer in layers)]
+    absent = agree([given.get(key) is None for key in keys], device)  # a need may find nothing in one process
+    had = [key for key, none in zip(keys, absent, strict=True) if not none and not trouble_of(_only(key), troubles)]
+    seen.found = {need: {layer: given[own, layer] for own, layer in had if own == need} for need in asked}
     return seen, troubles
+
+
+def _only(key: Key) -> Kinds:
+    need, layer = key
+    return {need: (layer,)}
 
 
 def _try_pass(

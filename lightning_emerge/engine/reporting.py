@@ -202,7 +202,15 @@ class Reporter:
             known.check(measurement)
 
     def _look_for_nan(self, found: Found) -> None:
-        if not self._finite or found.finite():
+        try:
+            if not self._finite or found.finite():
+                return
+        except Exception as error:
+            self._finite = False
+            rank_zero_warn(
+                "What needs find is looked through for NaN by what their `finite` gives; one of a need failed, so that "
+                f"NaN is said no more. {type(error).__name__}: {error}. Mend it, or leave it out."
+            )
             return
         self._finite = False
         rank_zero_warn(

@@ -180,6 +180,31 @@ def test_what_needs_find_has_a_name_of_its_own(needs):
         check_needs("Both", needs)
 
 
+@dataclass(frozen=True)
+class Named(le.Need):
+    layers: list[str]
+
+
+@dataclass
+class Loose(le.Need):
+    pass
+
+
+@pytest.mark.parametrize("need", [Named(["a"]), Loose()])
+def test_needs_that_can_change_are_refused_where_they_are_asked_for(need):
+    with pytest.raises(ValueError, match=r"Needs do not change.*Both's.*frozen=True.*tuples"):
+        check_needs("Both", (need,))
+
+
+class Batched(le.Need):
+    uses = (le.Training(),)
+
+
+def test_what_a_need_uses_is_not_of_batches_and_of_the_bank():
+    with pytest.raises(ValueError, match="needs name both"):
+        check_needs("Both", (Batched(), le.Activations()))
+
+
 def test_needs_of_several_settings_are_found_beside_each_other_in_one_pass():
     network, bank = make_mlp(), make_bank(9, 4)
     passed: list[int] = []

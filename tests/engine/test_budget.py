@@ -49,6 +49,19 @@ def test_activations_are_counted_once_however_many_probes_ask_for_them():
     assert (one.stimuli, one.tokens, one.fewest, one.comparing) == (12, 4, 3, ())
 
 
+class Answers(le.Rows):
+    """What the network returns, twice."""
+
+    whole = True
+
+    def rows(self, chunk, layer):
+        return chunk.outputs().repeat(1, 2)
+
+
+def test_what_is_of_the_whole_network_is_counted_once_however_many_layers_a_probe_has():
+    assert _plan((Answers(),)).memory == {"activations": 4 * 12 * 8}
+
+
 def test_inputs_count_like_activations():
     assert _plan((le.Inputs(),), layers=("0",)).memory == {"activations": 4 * 12 * 3 * 8 * 8}
 

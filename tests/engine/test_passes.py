@@ -158,6 +158,11 @@ class Uneven(nn.Module):
         out = self.head(hidden)
         return {"out": out} if self.case == "dict" and self.alone else out
 
+class Sometimes(le.Rows):
+    whole = True
+    def rows(self, chunk, layer):
+        return chunk.outputs() if chunk.token == 0 else None  # process one has no stimulus of it
+
 class One(le.Probe):
     needs = (le.Activations(), le.Outputs(), le.TokenGradients(), le.GradientSquares())
     def measure(self, capture): ...
@@ -186,7 +191,7 @@ def work(rank, case):
     images = torch.randn(SIZE, 4)
     bank = le.StimulusBank(images, torch.arange(SIZE) % 2, tuple(map(str, range(SIZE))), ("a", "b"))
     layers = ("first", "second", "head")
-    asked, device = ask_all([ask(One.needs, layers)], layers), torch.device("cpu")
+    asked, device = ask_all([ask((*One.needs, Sometimes()), layers)], layers), torch.device("cpu")
     refused = try_layers(network, bank, asked | {le.Filters(): layers}, device)
     seen, troubles = pass_bank(network, bank, asked, device)
     found = {}
@@ -202,6 +207,7 @@ def work(rank, case):
         "squares": found["gradient_squares"],
         "expected": by_hand(case, bank) if case in ("none", "unreached", "once") else None,
         "outputs": found["outputs"],
+        "sometimes": found["sometimes"],
     }, f"{folder}/{case}_{rank}.pt")
     dist.destroy_process_group()
 
@@ -237,6 +243,7 @@ def test_what_fails_in_one_process_fails_in_all_and_the_rest_is_put_together(tmp
             assert tuple(found["gradients"]) == tuple(found["squares"]) == gradients, case
         first = torch.load(tmp_path / f"{case}_0.pt")
         assert all(len(values) == 9 for values in first["rows"].values())
+        assert first["sometimes"] is None, case  # as one process found it and the other did not
         assert (first["outputs"] is None) == (case in ("dict", "stops"))
         for layer in gradients:
             for sums, own in zip((first["gradients"], first["squares"]), first["expected"], strict=True):

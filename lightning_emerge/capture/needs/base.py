@@ -29,7 +29,7 @@ class Need:
         bank: whether there has to be a stimulus bank, which the capture has then too.
         latents: whether the bank has to have a table of what made each stimulus.
         passes: whether the bank has to go through the network.
-        whole: whether it is of the whole network, and not of each layer.
+        whole: whether it is of the whole network, and not of each layer: probes then have all that it finds.
         weighs: whether each layer has to hold a weight.
         differentiates: whether the bank's loss has to be differentiated.
         sized: whether its rows are large enough to be counted before training.
@@ -275,6 +275,16 @@ def complete(needs: Iterable[Need]) -> tuple[Need, ...]:
     return tuple(found)
 
 
+def _check_settings(owner: str, need: Need) -> None:
+    try:
+        hash(need)
+    except TypeError as error:
+        raise ValueError(
+            f"Needs do not change, so that equal ones are looked for once; {owner}'s {need!r} can, or what it holds "
+            f"({error}). Make its class a dataclasses.dataclass(frozen=True), with tuples in the place of lists."
+        ) from None
+
+
 def check_needs(owner: str, needs: Any) -> None:
     """Compares what a probe says that it needs with what can be asked for.
 
@@ -289,12 +299,15 @@ def check_needs(owner: str, needs: Any) -> None:
         raise ValueError(
             f"{owner}.needs is a tuple of needs, as in needs = (lightning_emerge.Activations(),); got {needs!r}."
         )
-    if any(need.training for need in needs) and any(need.bank or need.passes or need.runs for need in needs):
+    for need in needs:
+        _check_settings(owner, need)
+    every = complete(needs)
+    if any(need.training for need in every) and any(need.bank or need.passes or need.runs for need in every):
         raise ValueError(
             f"A probe looks at training batches or at the stimulus bank; {owner}'s needs name both. Write two probes."
         )
     finders = dict[str, Need]()
-    for need in complete(needs):
+    for need in every:
         for name in need.finds:
             other = finders.setdefault(name, need)
             if other != need or name in ("step", "layers", "bank"):

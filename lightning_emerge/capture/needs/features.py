@@ -9,7 +9,7 @@ import torch
 
 from lightning_emerge.capture.hooks import readout_of
 from lightning_emerge.capture.needs.rows import Rows
-from lightning_emerge.capture.processes import agree, gather
+from lightning_emerge.capture.processes import gather
 from lightning_emerge.capture.view import Chunk, View
 
 
@@ -40,8 +40,8 @@ class Features(Rows):
         last = None if view.last is None else view.last.last_map()
         return None if last is None else _Ends(rows, readout_of(view.map_of(last[0])))
 
-    def join(self, found: Mapping[str, _Ends | None], total: int, device: torch.device) -> dict[str, Any]:
+    def join(self, found: Mapping[str, _Ends], total: int, device: torch.device) -> dict[str, Any]:
         ends = found.get("")
-        if agree([ends is None], device)[0] or ends is None:
+        if ends is None:
             return {"features": None, "readout": None}
         return {"features": gather(ends.rows, total), "readout": ends.readout}

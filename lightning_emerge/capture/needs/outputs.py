@@ -24,4 +24,4 @@ class Outputs(Rows):
         return chunk.outputs()
 
     def finite(self, found: Mapping[str, Any]) -> Iterable[torch.Tensor]:
-        return () if found["outputs"] is None else (found["outputs"],)
+        return () if found[self.name] is None else (found[self.name],)

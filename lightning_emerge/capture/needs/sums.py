@@ -86,7 +86,10 @@ class _Sums(Collector):
             self.troubles[self.key("")] = self.view.unlearnable
             return {}
         sound = {layer: total for layer, total in self._totals.items() if self.key(layer) not in self.troubles}
-        found = {layer: self._sums.finish(self.view, layer, total) for layer, total in sound.items()}
+        found = dict[str, torch.Tensor]()
+        for layer, total in sound.items():
+            with self.troubles.of(self.key(layer)):
+                found[layer] = self._sums.finish(self.view, layer, total)
         self.unmoved = {layer: zeros for layer, zeros in found.items() if layer not in self._moved}
         if self._passed:
             for layer in self.unmoved:

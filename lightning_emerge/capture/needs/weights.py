@@ -20,7 +20,7 @@ class Weights(Need):
     weighs: ClassVar[bool] = True
 
     def look(self, look: Look, layers: Sequence[str]) -> dict[str, Any]:
-        return {"weights": {layer: look.read(layer) for layer in layers}}
+        return {self.name: {layer: look.read(layer) for layer in layers}}
 
     def finite(self, found: Mapping[str, Any]) -> Iterable[torch.Tensor]:
-        return found["weights"].values()
+        return found[self.name].values()
