@@ -86,4 +86,7 @@ def _shown_earlier(name: str, unit: str) -> Shown:
 
 
 def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and isfinite(value) else None
+    try:
+        return float(value) if isinstance(value, int | float) and isfinite(value) else None
+    except OverflowError:
+        return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import declared
 import numpy as np
@@ -20,16 +21,22 @@ DEPTH = le.Record("depth", ("layer",), "metre", range=(-3, 0), scale="linear", a
 class Own(le.Probe):
     needs = (le.Weights(),)
     records = (DEPTH,)
+    drawn: ClassVar[list[le.Measurement]] = []
 
     def measure(self, capture: le.Capture) -> Iterable[le.Measurement]:
         yield DEPTH.of(-np.ones(len(capture.layers)), le.Axis("layer", capture.layers))
+
+    def draw(self, measurement: le.Measurement) -> None:
+        self.drawn.append(measurement)
 
 
 def test_a_probe_of_ones_own_is_listed_recorded_and_shown_as_it_declares(make_data, make_model, make_trainer, tmp_path):
     assert declared.tabulate([Own])[2:] == [
         r"| `depth` | `Own` | layer | metre | -3 to 0 | linear | How deep \| a layer lies |"
     ]
-    make_trainer([Own(on_error="raise")], max_steps=1).fit(make_model(), datamodule=make_data())
+    Own.drawn.clear()
+    make_trainer([Own(le.At([2]), on_error="raise")], max_steps=3).fit(make_model(), datamodule=make_data())
+    assert [(one.name, one.step, one.source) for one in Own.drawn] == [("depth", step, "Own") for step in (2, 3)]
     depth = le.open_run(tmp_path / "run").depth
     assert (depth.dims[1:], depth.attrs["units"], depth.attrs["source"]) == (("layer",), "metre", "Own")
     assert shown_of("depth", depth.attrs) == Shown((-3, 0))

@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import xarray as xr
 import yaml
@@ -41,5 +42,10 @@ def test_every_probe_looks_and_none_is_switched_off(tmp_path):
     run = tmp_path / "runs" / "vgg5" / "version_0"
     costs = json.loads((run / "fit.json").read_text())["rows"]
     assert {name for name, cost in costs.items() if cost["looks"]} >= PROBES
-    sources = {json.loads(array.attrs["probe"])["class_path"] for array in xr.open_zarr(run / "records.zarr").values()}
+    records = xr.open_zarr(run / "records.zarr").load()
+    for name, values in records.items():
+        low, high = values.attrs.get("valid_min", -np.inf), values.attrs.get("valid_max", np.inf)
+        assert float(values.min()) >= low - 1e-5 or not bool(values.notnull().any()), name
+        assert float(values.max()) <= high + 1e-5 or not bool(values.notnull().any()), name
+    sources = {json.loads(array.attrs["probe"])["class_path"] for array in records.values()}
     assert {source.rsplit(".", 1)[-1] for source in sources} >= PROBES

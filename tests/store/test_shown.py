@@ -39,6 +39,7 @@ def test_a_store_says_what_is_declared(record):
         ({"scale": "linear", "valid_min": 3, "valid_max": 0}, Shown()),
         ({"scale": "linear", "valid_min": "0", "valid_max": float("nan")}, Shown()),
         ({"scale": ["log"], "distance": {}}, Shown()),
+        ({"scale": "linear", "valid_min": 0, "valid_max": 10**400}, Shown((0, None))),
         ({"scale": "rainbow", "valid_max": 1, "distance": "far"}, Shown((None, 1))),
     ],
 )

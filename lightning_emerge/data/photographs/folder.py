@@ -41,7 +41,7 @@ class FolderDataModule(DealtDataModule):
         FileNotFoundError: if `root` does not exist or holds no folders.
     """
 
-    def __init__(self, root: str, cache: str | None = "~/.cache/lightning_emerge", **shared: Any) -> None:
+    def __init__(self, root: str, *, cache: str | None = "~/.cache/lightning_emerge", **shared: Any) -> None:
         super().__init__(**shared)
         self.root = Path(root)
         self._cache = PixelCache(cache, self.image_size)

@@ -310,6 +310,8 @@ class TestRefusals:
             FolderDataModule(str(tmp_path / "root"), cache=None)
         (tmp_path / "root" / "two" / "499.png").write_bytes(tiny)
         assert FolderDataModule(str(tmp_path / "root"), cache=None).tokens == ("one", "two")
+        with pytest.raises(TypeError):  # once the second argument was the size of images
+            FolderDataModule(str(tmp_path / "root"), 64)
 
     def test_too_few_is_refused_before_anything_is_decoded(self, tmp_path):
         root = fill(tmp_path / "root", one=6, two=4)
