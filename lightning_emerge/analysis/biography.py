@@ -15,15 +15,15 @@ from lightning_emerge.figures.canvas import to_rgb
 from lightning_emerge.figures.curves import Chart, Curve, Line
 from lightning_emerge.figures.exemplars import frame_block
 from lightning_emerge.figures.filters import kernel_colours
-from lightning_emerge.records import Range
 from lightning_emerge.store.read import Run
+from lightning_emerge.store.shown import shown_of
 
 _COLUMNS = 10
-_CHARTS: dict[str, tuple[str, Range]] = {
-    "filter_response": ("mean\nactivation\nby token", (None, None)),
-    "filter_norm": ("norm of\nweights", (0.0, None)),
-    "filter_gradient_norm": ("norm of\ngradient", (0.0, None)),
-    "filter_cosine_start": ("cosine with\nits start", (-1.0, 1.0)),
+_CHARTS = {
+    "filter_response": "mean\nactivation\nby token",
+    "filter_norm": "norm of\nweights",
+    "filter_gradient_norm": "norm of\ngradient",
+    "filter_cosine_start": "cosine with\nits start",
 }
 
 
@@ -56,15 +56,16 @@ def read_biography(run: str | Path | Run, layer: str, number: int) -> Biography:
         "maximising\nimage": _maximising(found, columns),
         "top\nexemplars": tops,
     }
-    charts = [_chart(found[name], title, span, tokens) for name, (title, span) in _CHARTS.items() if name in found]
+    charts = [_chart(name, found[name], title, tokens) for name, title in _CHARTS.items() if name in found]
     dead = [step for step, top in zip(columns, tops, strict=True) if top is None and _looked(found, step)]
     shown = {name: pictures for name, pictures in strips.items() if any(picture is not None for picture in pictures)}
     return Biography(f"filter {number} of {layer}", columns, shown, charts, dead)
 
 
-def _chart(values: xr.DataArray, title: str, span: Range, tokens: Sequence[str]) -> Chart:
+def _chart(name: str, values: xr.DataArray, title: str, tokens: Sequence[str]) -> Chart:
     """A curve of values (step,), or one for each token of values (step, token)."""
     steps, rows = values.step.values.tolist(), np.atleast_2d(values.values.T)
+    span = shown_of(name, values.attrs).range
     if span[0] is None and not (rows < 0).any():
         span = (0.0, span[1])
     labels = tokens if values.ndim > 1 else [""]

@@ -1,4 +1,4 @@
-"""How well the tokens of a run are told in the end, and how that came, from its records."""
+"""How well the tokens of a run are classified in the end, and how that came, from its records."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class TokenDataModule(ExemplarDataModule):
         cache_mib: memory, in MiB in each process, that rendered images may take. A split that does not fit is rendered
             anew at each visit, to the same bytes.
         num_workers: processes that prepare batches beside the training process; of use when a split is not cached.
-        shuffle_labels: whether training exemplars are told wrong tokens, as a control (see `ExemplarDataModule`).
+        shuffle_labels: whether training exemplars get wrong tokens, as a control (see `ExemplarDataModule`).
 
     Raises:
         ValueError: if an argument is out of its range, or the grammar's check fails.

@@ -14,7 +14,7 @@ def accuracy_by_token(
 
     Returns:
         0 to 1 for each token; NaN for a token without stimuli. On a tie the token with the lowest label wins;
-        a stimulus with a NaN among its logits is told wrong.
+        a stimulus with a NaN among its logits is classified wrongly.
     """
     right = (logits.argmax(dim=1) == labels) & ~logits.isnan().any(dim=1)
     return _mean_by_token(right.to(logits.dtype), labels, logits.shape[1])

@@ -1,4 +1,4 @@
-"""CategoryProbe: how well tokens are told, by the network and in each layer."""
+"""CategoryProbe: how well tokens are classified, by the network and from each layer."""
 
 from __future__ import annotations
 
@@ -27,8 +27,10 @@ from lightning_emerge.schedules import Schedule
 
 _FOLDS = 5
 _SHARE, _ABOVE = (0, 1), (0, None)
-_ACCURACY = Record("bank_accuracy", ("token",), "share", _SHARE, about="Share of a token's stimuli that are told right")
-_MEAN = Record("bank_accuracy_mean", (), "share", _SHARE, about="Mean over tokens of the share told right")
+_ACCURACY = Record(
+    "bank_accuracy", ("token",), "share", _SHARE, about="Share of a token's stimuli that are classified correctly"
+)
+_MEAN = Record("bank_accuracy_mean", (), "share", _SHARE, about="Mean over tokens of the share classified correctly")
 _CONFIDENCE = Record(
     "bank_confidence", ("token",), "probability", _SHARE, about="Mean probability given to the right token"
 )
@@ -37,14 +39,14 @@ _NEAREST = Record(
     ("layer",),
     "share",
     _SHARE,
-    about="Mean over tokens of the share told right by the nearest mean response to a token, taken over other stimuli",
+    about="Mean over tokens of the share classified correctly by the nearest mean of other stimuli",
 )
 _RIDGE = Record(
     "ridge_accuracy",
     ("layer",),
     "share",
     _SHARE,
-    about="Mean over tokens of the share told right by a ridge regression fitted to other stimuli",
+    about="Mean over tokens of the share classified correctly by a ridge regression fitted to other stimuli",
 )
 _SILHOUETTE = Record(
     "silhouette",
@@ -114,7 +116,7 @@ _SELECTIVE_SHARE = Record(
 
 @final
 class CategoryProbe(Probe):
-    """Measures how well the network tells the tokens of the stimulus bank, and how far each layer has them apart.
+    """Measures how well the network classifies the stimulus bank, and how far each layer has them apart.
 
     Records `bank_accuracy` and `bank_confidence` (token), and `bank_accuracy_mean`. By layer: what can be read out,
     `nearest_mean_accuracy` and `ridge_accuracy`; how the tokens lie, `silhouette`, `participation_ratio` and neural

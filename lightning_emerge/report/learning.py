@@ -1,4 +1,4 @@
-"""How well the tokens are told, by token and layer, and from when on."""
+"""How well the tokens are classified, by token and layer, and from when on."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def how_it_learned(runs: Sequence[Run]) -> Section:
     if charts:
         figure = draw_charts(charts, "How far each layer has the tokens apart", ordered=True)
         caption = (
-            "Share of the bank's stimuli told right from a layer's responses by a read-out fitted to other stimuli, 0 "
-            f"to 1; dotted: chance, {chance:.2f}. Dark are early layers, light late ones."
+            "Share of the bank's stimuli classified correctly from a layer's responses by a read-out fitted to other "
+            f"stimuli, 0 to 1; dotted: chance, {chance:.2f}. Dark are early layers, light late ones."
         )
         section.pictures.append(
             Picture("read_outs", figure, "Curves of read-out accuracy by layer over steps", caption)
@@ -95,8 +95,8 @@ def _last(run: Run, values: xr.DataArray) -> str:
     each = ", ".join(f"{token} {value:.2f}" for token, value in zip(run.tokens, last.values, strict=True))
     mean = np.ma.masked_invalid(last.values).mean()
     return (
-        f"At step {int(last.step)}, {run.name} tells {float(mean):.3f} of the bank's stimuli right, on a scale of 0 to "
-        f"1 with chance at {1 / len(run.tokens):.3f}: {each}."
+        f"At step {int(last.step)}, {run.name} classifies {float(mean):.3f} of the bank's stimuli correctly, on a "
+        f"scale of 0 to 1 with chance at {1 / len(run.tokens):.3f}: {each}."
     )
 
 
@@ -107,13 +107,13 @@ def _tokens(accuracy: Found, confidence: Found) -> Picture:
         upper, lower = (found[0][1].sel(step=shared).values for found in (accuracy, confidence))
         figure = draw_emergence(shared.tolist(), upper, lower, accuracy[0][0].tokens)
         caption = (
-            "Above: share of each token's stimuli that are told right, 0 to 1. Below: mean probability of the right "
-            "token. Black is their mean, dotted is chance."
+            "Above: share of each token's stimuli that are classified correctly, 0 to 1. Below: mean probability of "
+            "the right token. Black is their mean, dotted is chance."
         )
         return Picture("emergence", figure, alt, caption)
     chance = 1 / len(accuracy[0][0].tokens)
     charts = [
-        to_chart(accuracy, "share of stimuli told right", level=chance, most=_MOST_TOKENS),
+        to_chart(accuracy, "accuracy", level=chance, most=_MOST_TOKENS),
         to_chart(confidence, "probability of the right token", level=chance, most=_MOST_TOKENS),
     ]
     figure = draw_charts(

@@ -40,7 +40,7 @@ def what_was_trained(runs: Sequence[Run]) -> Section:
     if len(groups) > 1:
         section.tables.append(_differences(runs))
     if names:
-        section.tables.append(Table("Accuracy at the end: share told right, 0 to 1.", ["run", *names], rows))
+        section.tables.append(Table("Accuracy at the end: share classified correctly, 0 to 1.", ["run", *names], rows))
     for run in runs:
         if not run.ended:
             section.missing.append(_unfinished(run))

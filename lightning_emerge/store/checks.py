@@ -30,7 +30,7 @@ class Known:
         self._labelled = {"step", *labels}
 
     def check(self, measurement: Measurement) -> None:
-        """Compares a measurement with the first of its name.
+        """Compares a measurement with the first of its name, and remembers one that is the first.
 
         Raises:
             ValueError: if its axes are not those of an earlier step, it is named like an axis, or `check_measurement`

@@ -105,6 +105,18 @@ def test_it_is_drawn_with_every_step_on_one_axis(run):
     assert [text.get_text() for text in response.get_legend().get_texts()] == list(TOKENS)
 
 
+def test_a_curve_ends_where_the_range_of_its_record_does(tmp_path):
+    filters = (Axis("layer", LAYERS), *numbered(filter=3))
+    sink = ArraySink(tmp_path / "records.zarr", None)
+    for step in (0, 5):
+        cosine, norm = (np.full((2, 3), value) for value in (-0.1, 4.0))
+        ranged = Measurement("filter_cosine_start", cosine, filters, step, range=(-0.5, 0.75))
+        sink.write(step, [ranged, Measurement("filter_norm", norm, filters, step, range=(2, None))])
+    sink.close()
+    norm, cosine = read_biography(tmp_path, "conv1", 1).charts
+    assert (norm.span, cosine.span) == ((2, None), (-0.5, 0.75))
+
+
 def test_the_command_writes_the_picture_and_says_where(run, capfd):
     main(["biography", str(run), "--layer", "conv2", "--filter", "1"])
     path = run / "conv2_1.png"

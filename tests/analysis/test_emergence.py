@@ -1,4 +1,4 @@
-"""How well tokens are told in the end, from records."""
+"""How well tokens are classified in the end, from records."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ Make = Callable[[np.random.Generator, int], np.ndarray]
 
 
 def drift(rho: float) -> Make:
-    """The share of 50 stimuli that are told right, 0.2 in the mean, in a network that changes and does not learn."""
+    """The share of 50 stimuli that are classified correctly, 0.2 in the mean, without learning."""
 
     def make(rng: np.random.Generator, count: int) -> np.ndarray:
         answers = rng.standard_normal(50)

@@ -28,7 +28,7 @@ class DealtDataModule(ExemplarDataModule, ABC):
         augmentations: what changes training images at each visit, as uint8 tensors, in this order; none by default. An
             image's change is a function of (seed, epoch, position in the split) and the transforms alone.
         num_workers: processes that prepare batches beside the training process.
-        shuffle_labels: whether training exemplars are told wrong tokens, as a control (see `ExemplarDataModule`).
+        shuffle_labels: whether training exemplars get wrong tokens, as a control (see `ExemplarDataModule`).
 
     Raises:
         ValueError: if an argument is out of its range.
