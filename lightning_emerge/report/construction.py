@@ -127,7 +127,10 @@ def _recovered(runs: Sequence[Run]) -> Table:
     for run in runs:
         if run.read("coupling_effective") is None:
             continue
-        last = grammar_recovery(run)[-1]
+        looks = grammar_recovery(run)
+        if not looks:  # all are torn
+            continue
+        last = looks[-1]
         chance = f"{write_number(last.low, 2)} to {write_number(last.high, 2)}"
         rows.append([run.name, str(last.step), write_number(last.auc, 2), chance, write_number(last.p_value)])
     about = "How surely a part is coupled more strongly to wholes that have it than to others: AUC, 0.5 by chance."

@@ -141,6 +141,15 @@ def test_the_report_says_what_is_torn_and_has_all_its_sections(torn, whole):
         assert [len(table.rows) for table in own.section.tables] == [len(table.rows) for table in other.section.tables]
 
 
+def test_a_record_that_is_torn_at_all_steps_costs_no_section(tmp_path):
+    folder = _unpack(tmp_path)
+    for chunk in (folder / "records.zarr/filter_part_auc").glob("c.*"):
+        _cut(chunk)
+    missing = le.make_report([folder]).missing
+    assert sum("`filter_part_auc`" in sentence and "is torn at step" in sentence for sentence in missing) == 6
+    assert not [sentence for sentence in missing if "could not be made" in sentence]
+
+
 def test_a_note_of_an_axis_that_is_torn_costs_the_note_alone(tmp_path):
     folder = _unpack(tmp_path)
     before = le.open_run(folder).rdm.load()
