@@ -26,6 +26,7 @@ from lightning_emerge.engine.conductor import PAST
 from lightning_emerge.engine.endings import attend
 from lightning_emerge.engine.session import UNWRITTEN, Session, refuse_sharding
 from lightning_emerge.records import Capture, Measurement, Record
+from lightning_emerge.records.declared import check_records
 from lightning_emerge.schedules import LogSpaced, Schedule
 
 
@@ -55,6 +56,7 @@ class Probe(Callback, ABC):
         super().__init_subclass__(**keywords)
         if "needs" in vars(cls):
             check_needs(cls.__name__, cls.needs)
+        check_records(cls.__name__, cls.records)
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Probe:
         # What a probe was made with goes into its records, whatever its subclass keeps of it.
@@ -99,7 +101,7 @@ class Probe(Callback, ABC):
         Raises:
             ValueError: if a pattern matches no layer, or a layer cannot give what the probe needs.
         """
-        check_needs(type(self).__name__, self.needs)
+        check_needs(type(self).__name__, getattr(self, "needs", None))
         layers = self.find_layers(module)
         named = () if self.layers is None else layers  # of the others, those that do not fit are left out
         for need in complete(self.needs):

@@ -425,6 +425,18 @@ def test_needs_are_a_tuple_of_needs(needs, make_data, make_model, make_trainer):
         make_trainer([Collector(needs, le.At([0]))]).fit(make_model(), datamodule=make_data())
 
 
+@pytest.mark.parametrize("records", [le.Record("depth"), ("depth",), le.Record])
+def test_records_are_a_tuple_of_records(records):
+    with pytest.raises(ValueError, match=r"Odd\.records is a tuple of records, as in .*; got"):
+        type("Odd", (le.Probe,), {"needs": (), "records": records})
+
+
+def test_a_probe_that_says_no_needs_is_told_how(make_model):
+    odd = type("Odd", (le.Probe,), {"measure": lambda self, capture: ()})()
+    with pytest.raises(ValueError, match=r"Odd\.needs is a tuple of needs, as in .*; got None"):
+        odd.check(make_model())
+
+
 def test_latents_are_those_of_the_stimuli(make_data, make_model, make_trainer):
     probe = Collector((le.Latents(),), le.At([0]))
     make_trainer([probe], max_steps=1).fit(make_model(), datamodule=make_data())

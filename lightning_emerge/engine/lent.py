@@ -141,7 +141,10 @@ def _inside(what: str, value: Any, layer: str = "") -> Iterator[tuple[str, torch
     elif isinstance(value, Mapping):
         for key, own in value.items():
             yield from _inside(what, own, str(key))
-    elif is_dataclass(value):
+    elif isinstance(value, list | tuple):
+        for own in value:
+            yield from _inside(what, own, layer)
+    elif is_dataclass(value) and not isinstance(value, type):
         look = f" of the {what} look" if isinstance(value, PastLook) else ""
         for field in fields(value):
             yield from _inside(f"{field.name}{look}", getattr(value, field.name), layer)

@@ -120,6 +120,19 @@ class Record:
         return own == (one.name, axes, one.unit, one.range, one.scale, one.distance)
 
 
+def check_records(owner: str, records: Any) -> None:
+    """Compares what a probe says that it records with what can be declared.
+
+    Raises:
+        ValueError: if it is no tuple or list of records.
+    """
+    if type(records) not in (tuple, list) or not all(isinstance(record, Record) for record in records):
+        raise ValueError(
+            f'{owner}.records is a tuple of records, as in records = (lightning_emerge.Record("depth", ("layer",)),); '
+            f"got {records!r}."
+        )
+
+
 def check_declared(measurement: Measurement, records: Sequence[Record], probe: str) -> None:
     """Compares a measurement with what its probe declares.
 

@@ -195,6 +195,24 @@ def test_what_a_need_finds_and_does_not_say_costs_who_asked_and_no_other():
     assert [len(probe.captures) for probe in probes] == [0, 1]
 
 
+class Halves(Norms):
+    def look(self, look, layers):
+        return {"halves": [torch.zeros(2), torch.ones(2)]}
+
+
+class Overwrites(Notes):
+    def measure(self, capture):
+        capture.halves[1].zero_()
+        return []
+
+
+def test_a_probe_that_writes_to_one_of_several_tensors_of_a_need_is_named_and_no_other_sees_it():
+    second = Notes(Halves())
+    with pytest.warns(UserWarning, match="Overwrites failed.*it changed halves"):
+        look(Overwrites(Halves()), second)
+    assert second.captures[0].halves[1].tolist() == [1, 1]
+
+
 class Endless(Norms):
     def look(self, look, layers):
         return {"endless": {}}
