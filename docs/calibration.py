@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from marked import put_table
 from trials import TRIALS
 from trials.common import Array, Trial
 
@@ -122,15 +123,8 @@ def write_table(rows: Sequence[Found], page: Path = PAGE) -> None:
     Raises:
         ValueError: if the page has no place for it.
     """
-    text = page.read_text()
-    if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise ValueError(
-            f"The table stands between {BEGIN!r} and {END!r}; {page} has no such place. Put both lines in."
-        )
-    before, rest = text.split(BEGIN)
     head = ("record", "nothing there", "should be", "is", "z", "planted", "should be", "is", "recovery")
-    lines = [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *map(_cells, rows))]
-    page.write_text("\n".join([before + BEGIN, "", *lines, "", END + rest.split(END)[1]]))
+    put_table(page, (BEGIN, END), [head, *map(_cells, rows)])
 
 
 def _cells(row: Found) -> list[str]:

@@ -7,8 +7,10 @@ The table goes into docs/records.md. `tabulate` takes any probe classes, so that
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+from marked import put_table, to_lines
 
 import lightning_emerge as le
 
@@ -27,9 +29,7 @@ def tabulate(kinds: Iterable[type[le.Probe]]) -> list[str]:
 
     Of a record that depends on its probe's arguments there is a row for each kind of values.
     """
-    head = ("record", "probe", "axes after `step`", "unit", "range", "scale", "is")
-    rows = [_cells(kind, record) for kind in kinds for record in kind.records]
-    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
+    return to_lines(_rows(kinds))
 
 
 def write_table(page: Path = PAGE) -> None:
@@ -38,13 +38,12 @@ def write_table(page: Path = PAGE) -> None:
     Raises:
         ValueError: if the page has no place for it.
     """
-    text = page.read_text()
-    if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise ValueError(
-            f"The table stands between {BEGIN!r} and {END!r}; {page} has no such place. Put both lines in."
-        )
-    before, rest = text.split(BEGIN)
-    page.write_text("\n".join([before + BEGIN, "", *tabulate(shipped()), "", END + rest.split(END)[1]]))
+    put_table(page, (BEGIN, END), _rows(shipped()))
+
+
+def _rows(kinds: Iterable[type[le.Probe]]) -> list[Sequence[str]]:
+    head = ("record", "probe", "axes after `step`", "unit", "range", "scale", "is")
+    return [head, *(_cells(kind, record) for kind in kinds for record in kind.records)]
 
 
 def _cells(kind: type[le.Probe], record: le.Record) -> list[str]:

@@ -11,7 +11,7 @@ import { matrixView } from "./matrix.js";
 import { Panel } from "./panel.js";
 import { Run } from "./runs.js";
 import { Desk } from "./shelf.js";
-import { outerWindow, Store } from "./state.js";
+import { outerWindow, State } from "./state.js";
 import { latest, union } from "./steps.js";
 import { Timeline } from "./timeline.js";
 import { Tip } from "./tip.js";
@@ -42,7 +42,7 @@ const VIEWS = [
 class App {
 	constructor(root) {
 		this.root = root;
-		this.store = new Store((changes) => this.changed(changes));
+		this.store = new State((changes) => this.changed(changes));
 		this.desk = new Desk(KEPT, () => this.redraw());
 		this.runs = new Map();
 		this.index = [];

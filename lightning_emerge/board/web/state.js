@@ -37,7 +37,7 @@ export function outerWindow() {
 }
 
 /** What is shown; says what has changed. */
-export class Store {
+export class State {
 	constructor(heard, outer = outerWindow()) {
 		this.heard = heard;
 		this.outer = outer;

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { START, Store, readHash, writeHash } from "../../../lightning_emerge/board/web/state.js";
+import { START, State, readHash, writeHash } from "../../../lightning_emerge/board/web/state.js";
 
 function outer(hash) {
 	const heard = [];
@@ -44,7 +44,7 @@ test("what is malformed is passed by", () => {
 test("changes are heard once, and the address follows with its path and query", async () => {
 	const page = outer("#emerge");
 	const heard = [];
-	const store = new Store((changes) => heard.push(changes), page);
+	const store = new State((changes) => heard.push(changes), page);
 	store.set({ step: 3 });
 	store.set({ step: 3 });
 	assert.deepEqual(heard, [{ step: 3 }]);
@@ -54,7 +54,7 @@ test("changes are heard once, and the address follows with its path and query", 
 
 test("an address that is pasted is followed", () => {
 	const page = outer("#emerge");
-	const store = new Store(() => {}, page);
+	const store = new State(() => {}, page);
 	page.go("#emerge&p.emerge.step=7&p.emerge.run=a");
 	assert.equal(store.value.step, 7);
 	assert.equal(store.value.run, "a");
