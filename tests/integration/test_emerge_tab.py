@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlparse
 from xml.etree import ElementTree
 
@@ -186,7 +186,7 @@ def test_every_view_says_in_a_sentence_what_is_seen(page, address):
         words = tab.locator(f"[data-view={view}] .about").inner_text()
         assert len(words) > 60, view
         assert words.endswith(".")
-    assert "0 (dark) to 1 (light)" in tab.locator("[data-view=matrix] .about").inner_text()
+    assert "0 (dark) to 2 (light)" in tab.locator("[data-view=matrix] .about").inner_text()
     assert "-1 (purple) to 1 (orange)" in tab.locator("[data-view=gradients] .about").inner_text()
     assert "probability, 0 to 1" in tab.locator("[data-view=curves] .about").inner_text()
 
@@ -449,11 +449,17 @@ def put(folder: Path, steps: dict[int, dict[str, tuple[Any, tuple[le.Axis, ...]]
     sink = ArraySink(folder / "records.zarr", None)
     for step, records in steps.items():
         made = [
-            le.Measurement(name, np.asarray(values, np.float32), axes, step, "1 - Pearson r", about=about)
+            le.Measurement(
+                name, np.asarray(values, np.float32), axes, step, "1 - Pearson r", about=about, distance=_distance(axes)
+            )
             for name, (values, axes) in records.items()
         ]
         assert sink.write(step, made) == {}
     sink.close()
+
+
+def _distance(axes: tuple[le.Axis, ...]) -> Literal["", "square"]:
+    return "square" if axes[-1].name == "stimulus_b" else ""
 
 
 def test_the_default_runs_first_screen_shows_what_was_recorded(page, default_run):
