@@ -58,12 +58,11 @@ def parts_held(latents: pd.DataFrame) -> tuple[list[Part], Bool[Tensor, "stimulu
         The parts, in the alphabetical order of their appearance, and which stimulus has which.
     """
     columns = [[str(words) for words in latents[name].fillna("")] for name in part_columns(latents)]
-    known = {
-        words: _part(latents, prefix, words, row)
-        for prefix, own in reversed([*zip(part_prefixes(latents), columns, strict=True)])
-        for row, words in reversed([*enumerate(own)])
-        if words
-    }
+    first = dict[str, tuple[str, int]]()
+    for prefix, own in zip(part_prefixes(latents), columns, strict=True):
+        for row, words in enumerate(own):
+            first.setdefault(words, (prefix, row))
+    known = {words: _part(latents, prefix, words, row) for words, (prefix, row) in first.items() if words}
     parts = [known[words] for words in sorted(known)]
     rows = [set(row) for row in zip(*columns, strict=True)]
     held = [[part.appearance in row for part in parts] for row in rows]

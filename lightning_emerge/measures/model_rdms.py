@@ -26,8 +26,12 @@ def model_rdms(bank: StimulusBank) -> dict[str, Float[Tensor, "stimulus stimulus
     Returns:
         By name: `token` and `pixels` (one minus Pearson's r of the images) always; `parts`, `conjunctions`, `pose` (of
         the token: place, size, rotation) and `colour` (of the ground and the mean over parts) if the bank has latents
-        of rendered tokens. float64, zero on the diagonal.
+        of rendered tokens. float64, zero on the diagonal. They are kept with the bank, so nobody writes to them.
     """
+    return dict(bank.once(_models))
+
+
+def _models(bank: StimulusBank) -> dict[str, Tensor]:
     models = {"token": token_model(bank.labels.cpu())}
     table = bank.latents
     if table is not None and part_columns(table) and set(table.columns) >= {*POSE}:
@@ -35,12 +39,8 @@ def model_rdms(bank: StimulusBank) -> dict[str, Float[Tensor, "stimulus stimulus
         models["parts"], models["conjunctions"] = parts_model(held), conjunctions_model(held)
         models["pose"] = distance_model(_numbers(table, POSE))
         models["colour"] = distance_model(_colours(table))
-    pixels = bank.once(_pixels)
+    pixels = layer_geometry(bank.images.flatten(1)).correlation.cpu().fill_diagonal_(0)
     return {name: model.to(pixels) for name, model in (models | {"pixels": pixels}).items()}
-
-
-def _pixels(bank: StimulusBank) -> Tensor:
-    return layer_geometry(bank.images.flatten(1)).correlation.cpu().fill_diagonal_(0)
 
 
 def token_model(labels: Int[Tensor, " stimulus"]) -> Float[Tensor, "stimulus stimulus"]:
