@@ -21,7 +21,7 @@ from torch import nn
 from lightning_emerge.capture import match_layers
 from lightning_emerge.capture.needs import Need
 from lightning_emerge.capture.needs.base import check_needs, complete
-from lightning_emerge.engine.bank import find_bank
+from lightning_emerge.engine.bank import bank_of_fit
 from lightning_emerge.engine.conductor import PAST
 from lightning_emerge.engine.endings import attend
 from lightning_emerge.engine.session import UNWRITTEN, Session, refuse_sharding
@@ -137,7 +137,7 @@ class Probe(Callback, ABC):
         self._left = {}
         self._noted.clear()
         if self._leads(trainer):
-            find_bank(trainer, probes_of(trainer))
+            bank_of_fit(trainer, probes_of(trainer))
 
     def _leads(self, trainer: Trainer) -> bool:
         return probes_of(trainer)[0] is self

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
-from weakref import WeakKeyDictionary, ref
+from weakref import WeakKeyDictionary, WeakSet, ref
 
 from lightning.pytorch import Trainer
 
@@ -16,6 +16,21 @@ from lightning_emerge.records import StimulusBank
 
 _banks: WeakKeyDictionary[Trainer, tuple[ref[Any], StimulusBank]] = WeakKeyDictionary()
 """The bank of each trainer, with what it was made from, which may hold the trainer itself."""
+
+_served: WeakSet[Trainer] = WeakSet()
+"""Trainers whose bank has served a fit."""
+
+
+def bank_of_fit(trainer: Trainer, probes: Sequence[Looker]) -> StimulusBank | None:
+    """Finds the bank for a fit that begins, as `find_bank` does; that of an earlier fit is made anew.
+
+    Raises:
+        ValueError: as `find_bank` does.
+    """
+    if trainer in _served:
+        _banks.pop(trainer, None)
+    _served.add(trainer)
+    return find_bank(trainer, probes)
 
 
 def find_bank(trainer: Trainer, probes: Sequence[Looker]) -> StimulusBank | None:

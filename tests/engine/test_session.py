@@ -66,6 +66,17 @@ def test_each_data_module_of_a_trainer_has_its_own_bank(made, make_data, make_mo
     assert not torch.equal(looked[0], looked[-1])
 
 
+def test_a_later_fit_of_a_trainer_looks_at_what_its_data_module_gives_then(
+    made, make_data, make_model, make_trainer, tmp_path
+):
+    trainer = make_trainer([le.CategoryProbe(le.At([0]))], max_steps=1, logger=False, default_root_dir=tmp_path)
+    data, model = make_data(), make_model()
+    for fits in (1, 2):
+        trainer.fit_loop.epoch_loop.max_steps = fits
+        trainer.fit(model, datamodule=data)
+        assert len(made) == fits
+
+
 def test_a_bank_keeps_no_trainer_alive(make_data, make_model, make_trainer, tmp_path):
     trainer = make_trainer([le.CategoryProbe()], max_steps=1, logger=False, default_root_dir=tmp_path)
     trainer.fit(make_model(), datamodule=make_data())
