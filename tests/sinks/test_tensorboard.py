@@ -35,6 +35,7 @@ def writer(tmp_path: Path) -> Iterator[SummaryWriter]:
 
 
 def read(writer: SummaryWriter) -> EventAccumulator:
+    writer.flush()  # what the writer itself is given waits in a queue
     events = EventAccumulator(writer.log_dir, {"scalars": 0, "images": 0, "histograms": 0, "tensors": 0})
     events.Reload()
     return events
