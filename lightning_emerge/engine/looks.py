@@ -79,7 +79,7 @@ def find_in_bank(
         device: of the network.
     """
     found = find(step, due, look, order)
-    found.bank = _lend_bank(bank, due)
+    found.bank = bank
     asked = [ask(member.probe.needs, member.layers) for member in due]
     if not any(asked):
         return found
@@ -118,9 +118,13 @@ def _blame(found: Found, due: Sequence[Member], errors: Mapping[Need, Exception]
             found.troubles.setdefault(number, error)
 
 
-def _lend_bank(bank: StimulusBank | None, due: Sequence[Member]) -> StimulusBank | None:
-    """The stimuli, or a copy of them if somebody's own probe is to see them, which later passes are not to show."""
-    if bank is None or not any(has_bank(m.probe.needs) and is_foreign(m.probe.measure) for m in due):
+def _lend_bank(found: Found, loan: Loan) -> StimulusBank | None:
+    """The stimuli, or a copy of them for somebody's own probe, whose changes nobody else is to see.
+
+    All others share one bank, and with it what was made of it before.
+    """
+    bank = found.bank
+    if bank is None or not loan.foreign:
         return bank
     latents = None if bank.latents is None else bank.latents.copy()
     return replace(bank, images=bank.images.clone(), labels=bank.labels.clone(), latents=latents)
@@ -150,7 +154,7 @@ def open_capture(
             had = found.needs.get(need, {}).items()
             own |= {name: values if need.whole else _of_layers(values, member.layers) for name, values in had}
             own |= _as_told(need, stack.enter_context(need.lend(loan)))
-        bank = found.bank if has_bank(probe.needs) else None
+        bank = _lend_bank(found, loan) if has_bank(probe.needs) else None
         yield Capture(found.step, member.layers, bank, _made=found.made, **own)
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -193,17 +191,6 @@ def test_what_a_killed_save_left_is_swept_and_nothing_else(make_data, make_model
 def test_what_it_refuses():
     with pytest.raises(ValueError, match="last_every is at least 1; got 0"):
         le.Checkpoints(last_every=0)
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True, check=False)
-    if mounted.returncode:
-        pytest.skip("a small disk cannot be mounted here")
-    yield disk
-    subprocess.run(["umount", disk], check=True)
 
 
 def test_a_full_disk_costs_checkpoints_and_records_and_not_the_run(make_data, make_model, make_trainer, small_disk):

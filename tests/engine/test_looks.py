@@ -12,6 +12,7 @@ from lightning_emerge.capture.needs.base import Collector
 from lightning_emerge.engine.conductor import Conductor
 from lightning_emerge.engine.looks import has_bank
 from lightning_emerge.engine.reporting import Sinks
+from lightning_emerge.measures import model_rdms
 
 
 class Norms(le.Need):
@@ -227,3 +228,26 @@ def test_a_need_that_cannot_say_what_is_finite_stops_nothing():
         look(probe)
     assert len(probe.captures) == 1
     assert probe.failed_at is None
+
+
+def test_what_is_made_of_a_bank_is_made_once_also_beside_somebodys_own_probe(monkeypatch):
+    made, make = list[le.StimulusBank](), model_rdms._models
+    monkeypatch.setattr(model_rdms, "_models", lambda bank: made.append(bank) or make(bank))
+    bank = le.StimulusBank(torch.rand(12, 3, 8, 8), torch.arange(12) % 2, tuple(map(str, range(12))), ("dax", "wug"))
+
+    class Own(le.Probe):
+        needs = (le.Images(),)
+
+        def measure(self, capture):
+            assert capture.bank is not bank
+            assert torch.equal(capture.bank.images, bank.images)
+            return ()
+
+    every = le.EverySteps(1)
+    probes = [Own(every, on_error="raise"), le.SimilarityProbe(every, on_error="raise")]
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(144, 2))
+    conductor = Conductor(network, probes, bank, Sinks(), step=0)
+    for step in range(3):
+        conductor.look(step)
+    conductor.close()
+    assert [one is bank for one in made] == [True]

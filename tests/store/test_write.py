@@ -737,18 +737,6 @@ def _change(store: Path, name: str, **changes: object) -> None:
     (store / "zarr.json").write_bytes(seal(root))
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 1 MB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True, check=False)
-    if mounted.returncode:
-        pytest.skip("a small disk cannot be mounted here")
-    yield disk
-    subprocess.run(["umount", disk], check=True)
-
-
 def noise(step: int) -> Measurement:
     return make("noise", np.random.default_rng(step).random(40_000), Axis("unit", range(40_000)))
 

@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar
-
 import torch
 
 from lightning_emerge.capture.needs.bank_gradients import BankGradients
-from lightning_emerge.capture.needs.base import Memory, Need, Size
-from lightning_emerge.capture.needs.sums import Sums
+from lightning_emerge.capture.needs.base import Memory, Size
 from lightning_emerge.capture.view import Chunk, View
 
 _DIFFERENTIATING = 2.0  # measured: copies of the gradients of all tokens that are in memory at once
 
 
-class TokenGradients(Sums):
+class TokenGradients(BankGradients):
     """Gradients of each token's mean cross-entropy, in evaluation mode, from the one pass back that each chunk makes.
 
     Finds `token_gradients`: layer -> tensor (token, out, in, ...); NaN for a token without stimuli.
     """
-
-    weighs: ClassVar[bool] = True
-    differentiates: ClassVar[bool] = True
-
-    def trials(self, needs: Sequence[Need], *, named: bool) -> dict[Need, bool]:
-        return {} if named else {BankGradients(): True}
-
-    def hook(self, view: View, layer: str) -> None:
-        view.differentiate(layer)
 
     def start(self, view: View, layer: str) -> torch.Tensor:
         like = view.tensors[layer].detach()
