@@ -26,6 +26,7 @@ from .capture.needs import Activations as Activations
 from .capture.needs import BankGradients as BankGradients
 from .capture.needs import Features as Features
 from .capture.needs import Filters as Filters
+from .capture.needs import Followers as Followers
 from .capture.needs import GradientSquares as GradientSquares
 from .capture.needs import Images as Images
 from .capture.needs import Inputs as Inputs

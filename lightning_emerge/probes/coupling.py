@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from lightning_emerge.capture import find_convolution, find_weights, is_convolution
-from lightning_emerge.capture.needs import Filters, Inputs, Pooled, Weights
+from lightning_emerge.capture.needs import Filters, Followers, Inputs, Pooled, Weights
 from lightning_emerge.figures.coupling import Graph, draw_graph
 from lightning_emerge.measures.coupling import KINDS, count_edges, coupling_strengths, spread_stimuli
 from lightning_emerge.measures.selectivity import preferred_tokens
@@ -96,7 +96,7 @@ class CouplingProbe(Probe):
         ValueError: if there are fewer than 2 stimuli.
     """
 
-    needs: ClassVar = (Pooled(), Filters(), Inputs(), Weights())
+    needs: ClassVar = (Pooled(), Filters(), Inputs(), Weights(), Followers())
     records: ClassVar = (*_STRENGTHS.values(), _ACTIVATION, _THRESHOLD, _COUNTED)
 
     def __init__(
@@ -111,7 +111,6 @@ class CouplingProbe(Probe):
         if stimuli < 2:
             raise ValueError(f"CouplingProbe: stimuli is at least 2; got {stimuli}.")
         self.stimuli, self.seed = stimuli, seed
-        self._pairs: list[tuple[str, str]] = []
 
     def check(self, module: nn.Module) -> tuple[str, ...]:
         named, chosen = self.find_layers(module), self.layers is not None
@@ -119,8 +118,7 @@ class CouplingProbe(Probe):
         for layer in layers if chosen else ():  # of the others, those that do not fit are left out
             find_convolution(module, layer)
         weights = find_weights(module, layers)
-        self._pairs = _pairs(named, {layer: weight.read().shape for layer, weight in weights.items()})
-        if not self._pairs:
+        if not _fitting(pairwise(named), {layer: weight.read().shape for layer, weight in weights.items()}):
             raise ValueError(_NONE.format(", ".join(named)))
         return layers
 
@@ -128,7 +126,7 @@ class CouplingProbe(Probe):
         bank = capture.bank
         assert bank is not None
         generator = torch.Generator().manual_seed(self.seed)
-        pairs = [pair for pair in self._pairs if {*pair} <= {*capture.layers}]
+        pairs = _fitting(capture.followers, {layer: weight.shape for layer, weight in capture.weights.items()})
         if not pairs:
             raise ValueError(_NONE.format(", ".join(capture.layers)))
         found: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -169,9 +167,9 @@ class CouplingProbe(Probe):
         return draw_graph(Graph(preferred, edges, tokens), f"Effective couplings, step {measurement.step}")
 
 
-def _pairs(named: Sequence[str], shapes: Mapping[str, Sequence[int]]) -> list[tuple[str, str]]:
-    """Layers that follow each other, are convolutions and fit, by the shapes of the convolutions' weights."""
-    both = [(a, b) for a, b in pairwise(named) if a in shapes and b in shapes]
+def _fitting(followers: Iterable[tuple[str, str]], shapes: Mapping[str, Sequence[int]]) -> list[tuple[str, str]]:
+    """Those of layers that follow each other which fit, by the shapes of the convolutions' weights."""
+    both = [(a, b) for a, b in followers if a in shapes and b in shapes]
     return [(a, b) for a, b in both if shapes[b][1] == shapes[a][0]]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import networkx as nx
@@ -53,6 +54,7 @@ def look(probe: le.CouplingProbe, step: int = 3) -> Mapping[str, le.Measurement]
         inputs=seen.inputs,
         convolutions={layer: describe_convolution(network, layer) for layer in layers},
         weights={layer: network.get_submodule(layer)[0].weight.detach() for layer in layers},
+        followers=tuple(pairwise(layers)),
     )
     return {found.name: found for found in probe.measure(capture)}
 
@@ -157,6 +159,7 @@ def test_convolutions_with_groups_are_left_out_if_no_layers_are_named_and_none_r
         inputs=seen.inputs,
         convolutions={layer: describe_convolution(network, layer) for layer in layers},
         weights={layer: network.get_submodule(layer)[0].weight.detach() for layer in layers},
+        followers=(("0", "1"), ("3", "4")),
     )
     assert next(iter(probe.measure(capture))).axes[0].labels == ["0 > 1", "3 > 4"]
     with pytest.raises(ValueError, match="Conv2d without groups"):
@@ -235,6 +238,15 @@ def test_convolutions_that_nobody_named_and_cannot_be_described_are_left_out_by_
     assert f"'network.odd' is {what}." in said
     with pytest.raises(ValueError, match=r"'network\.odd' is"):
         le.CouplingProbe(layers=["network.*"]).check(chain)
+
+
+def test_it_keeps_nothing_of_a_network_that_it_has_seen(measured):
+    probe = le.CouplingProbe()
+    probe.check(make_network())
+    fresh = dict(vars(probe))
+    probe.check(grouped_network())
+    assert vars(probe) == fresh
+    assert look(probe)["coupling_weight"].axes[0].labels == measured["coupling_weight"].axes[0].labels
 
 
 def test_too_few_stimuli_are_refused():

@@ -5,6 +5,7 @@ from lightning_emerge.capture.needs.bank_gradients import BankGradients
 from lightning_emerge.capture.needs.base import Need
 from lightning_emerge.capture.needs.features import Features
 from lightning_emerge.capture.needs.filters import Filters
+from lightning_emerge.capture.needs.followers import Followers
 from lightning_emerge.capture.needs.gradient_squares import GradientSquares
 from lightning_emerge.capture.needs.images import Images
 from lightning_emerge.capture.needs.inputs import Inputs
@@ -25,6 +26,7 @@ __all__ = [
     "BankGradients",
     "Features",
     "Filters",
+    "Followers",
     "GradientSquares",
     "Images",
     "Inputs",
