@@ -148,8 +148,8 @@ def open_capture(
         refused: gives the layers of which a trial has shown that they do not give a need.
     """
     probe, own = member.probe, dict[str, Any]()
-    named, foreign = probe.find_layers(module), is_foreign(probe.measure)
-    loan = Loan(module, member.layers, named, found.step, member.history, refused, foreign)
+    foreign = is_foreign(probe.measure)
+    loan = Loan(module, member.layers, probe.layers, found.step, member.history, refused, foreign)
     with ExitStack() as stack:
         for need in complete(probe.needs):
             had = found.needs.get(need, {}).items()

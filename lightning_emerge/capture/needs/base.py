@@ -178,7 +178,7 @@ class Loan(NamedTuple):
     Attributes:
         module: the network.
         layers: of the probe.
-        named: layers that the user named, or else those of the network; the probe's are the ones of them that suit it.
+        patterns: by which the user named layers, of which the probe's are those that suit it; None if none were.
         step: of the look.
         history: what its earlier looks left.
         refused: gives the layers that a trial has shown not to give a need, each with why.
@@ -187,7 +187,7 @@ class Loan(NamedTuple):
 
     module: nn.Module
     layers: tuple[str, ...]
-    named: tuple[str, ...]
+    patterns: Sequence[str] | None
     step: int
     history: History
     refused: Callable[[Need], Mapping[str, str]]

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
+from lightning_emerge.capture.layers import match_layers
 from lightning_emerge.capture.needs.base import Loan, Need
 
 
@@ -20,5 +21,6 @@ class Followers(Need):
 
     @contextmanager
     def lend(self, loan: Loan) -> Iterator[Mapping[str, Any]]:
-        pairs = [pair for pair in pairwise(loan.named) if {*pair} <= {*loan.layers}]
+        named = match_layers(loan.module, loan.patterns)
+        pairs = [pair for pair in pairwise(named) if {*pair} <= {*loan.layers}]
         yield {self.name: tuple(pairs)}
