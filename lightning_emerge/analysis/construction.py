@@ -85,7 +85,7 @@ def _tokens(run: Run) -> dict[str, frozenset[str]]:
     if "part_filter_auc" not in run.records:
         raise ValueError(
             f"Parts and what is made of them are what a PartProbe records; none has looked in {run}. Put "
-            "configs/probes/parts.yaml on top of the configuration."
+            "--config probes/parts on top of the configuration."
         )
     areas = run.records.part_filter_auc
     feature = str(areas.dims[-1])

@@ -192,7 +192,7 @@ def _open(run: str | Path | Run) -> Run:
     if "coupling_edges" not in run.records:
         raise ValueError(
             f"Graphs are made from what a CouplingProbe records; {run} has none of it. Put "
-            "configs/probes/coupling.yaml on top of the configuration, or replay it over the run's checkpoints."
+            "--config probes/coupling on top of the configuration, or replay it over the run's checkpoints."
         )
     return run
 

@@ -122,7 +122,7 @@ def grammar_recovery(run: str | Path | Run, kind: str = "effective") -> list[Rec
         if measure not in run.records:
             raise ValueError(
                 f"A grammar is recovered from couplings and parts; no {probe} has recorded {measure!r} in {run}. "
-                "Put configs/probes/coupling.yaml and configs/probes/parts.yaml on top of the configuration."
+                "Put --config probes/coupling and --config probes/parts on top of the configuration."
             )
     steps = shared_steps(run, kind)
     if not steps:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from lightning_emerge.cli.configurations import find_by_name
 from lightning_emerge.cli.errors import UserError
 from lightning_emerge.cli.process import prepare_process
 from lightning_emerge.cli.streams import forgiving_streams
@@ -15,6 +16,7 @@ _COMMANDS = {
     "board": ("board", "open_board"),
     "data": ("data", "write_data"),
     "embed": ("embed", "embed"),
+    "init": ("configurations", "copy_configurations"),
     "replay": ("replay", "run_replay"),
     "report": ("report", "report_on"),
     "sheet": ("data", "draw_sheet"),
@@ -51,8 +53,8 @@ def _run(words: list[str]) -> None:
         say_commands()
     elif words and words[0] in _COMMANDS:
         module, name = _COMMANDS[words[0]]
-        getattr(import_module(f"{__name__}.{module}"), name)(words[1:])
+        getattr(import_module(f"{__name__}.{module}"), name)(find_by_name(words[1:]))
     else:
         from lightning_emerge.cli.training import run
 
-        run(words)
+        run(find_by_name(words))

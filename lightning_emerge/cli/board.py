@@ -29,7 +29,7 @@ def open_board(arguments: Sequence[str]) -> NoReturn:
     if not _is_folder(wanted.dir):
         raise UserError(
             f"`lightning board DIR` opens a folder of runs; there is no folder {wanted.dir}. "
-            "Train first: lightning fit --config configs/vgg5.yaml"
+            "Train first: lightning fit --config vgg5"
         )
     if not 0 <= wanted.port <= 65535:
         raise UserError(f"--port lies in 0 to 65535; got {wanted.port}.")

@@ -58,7 +58,7 @@ def draw_sheet(arguments: Sequence[str]) -> None:
 def _read(command: str, about: str, out: str, arguments: Sequence[str]) -> tuple[LightningDataModule, Path]:
     """Makes the data of a configuration; its other sections may be there and are left alone."""
     parser = Parser(prog=f"lightning {command}", description=about)
-    parser.add_argument("-c", "--config", action="config", help="a configuration, such as configs/vgg5.yaml")
+    parser.add_argument("-c", "--config", action="config", help="a configuration, such as vgg5")
     parser.add_argument("--out", type=str, required=True, help=out)
     parser.add_lightning_class_args(LightningDataModule, "data", subclass_mode=True)
     for name in _ELSE:

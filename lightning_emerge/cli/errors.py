@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from lightning_emerge.cli.overview import COMMANDS
+from lightning_emerge.cli.shipped import names
 
 _Made = TypeVar("_Made")
 
@@ -144,9 +146,11 @@ def _plain(kind: str) -> str:
 
 
 def _missing_file(found: re.Match[str], _message: str, _options: Sequence[str]) -> str:
-    path = Path(found[1])
-    near = get_close_matches(path.name, [p.name for p in path.parent.glob("*.yaml")], 1, cutoff=0.5)
-    return f"--config names a file; there is no {path}.{f' Did you mean {path.parent / near[0]}?' if near else ''}"
+    path = Path(os.path.relpath(found[1])) if found[1].startswith(f"{Path.cwd()}/") else Path(found[1])
+    known = {path.name: str(path) for path in path.parent.glob("*.yaml")} | {name: name for name in names()}
+    near = get_close_matches(path.name, known, 1, cutoff=0.5) or get_close_matches(str(path), known, 1, cutoff=0.5)
+    hint = f" Did you mean {known[near[0]]}?" if near else ""
+    return f"--config names a file, or a configuration of the package; there is no {path}.{hint}"
 
 
 def _unknown_command(found: re.Match[str], _message: str, _options: Sequence[str]) -> str:
@@ -170,7 +174,7 @@ def _missing(found: re.Match[str], _message: str, _options: Sequence[str]) -> st
     keys = ", ".join(key.strip().split(".")[-1] for key in found[1].split(","))
     if keys in _NEEDED:
         return _NEEDED[keys]
-    return f"A model and data are needed; missing: {keys}. Give a configuration, such as --config configs/vgg5.yaml."
+    return f"A model and data are needed; missing: {keys}. Give a configuration, such as --config vgg5."
 
 
 _RULES: tuple[tuple[str, _Say], ...] = (

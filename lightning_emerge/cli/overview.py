@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 COMMANDS = {
+    "init": "copy the configurations of the package into a folder, to change them",
     "fit": "train a network and watch how it comes to know what it knows",
     "validate": "measure a network on the validation exemplars",
     "test": "measure it on the test exemplars",
@@ -25,5 +26,5 @@ def say_commands() -> None:
         print(f"  {name:11}{about}")
     print(
         "\n`lightning COMMAND --help` lists a command's options; `lightning --version` says which version this is.\n"
-        "Begin with: lightning fit --config configs/vgg5.yaml"
+        "Begin with: lightning fit --config vgg5"
     )

@@ -117,7 +117,7 @@ def refuse_sharding(strategies: Iterable[str]) -> None:
         if any(word in name.lower() for word in _SHARDED):
             raise ValueError(
                 f"Probes look at whole weights, which each process has with one device or with ddp; {name} splits them "
-                "between processes. Use --trainer.strategy ddp (see configs/ddp.yaml), or train without probes."
+                "between processes. Use --trainer.strategy ddp (as --config ddp does), or train without probes."
             )
 
 

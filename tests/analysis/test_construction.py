@@ -91,7 +91,7 @@ def test_a_run_without_parts_is_refused(tmp_path):
     sink = ArraySink(tmp_path / "records.zarr", None)
     sink.write(0, [le.Measurement("coupling_edges", np.ones((1, 2)), (PAIR, KIND), 0)])
     sink.close()
-    with pytest.raises(ValueError, match=r"configs/probes/parts\.yaml"):
+    with pytest.raises(ValueError, match="--config probes/parts"):
         construction_leads(tmp_path)
     with pytest.raises(ValueError, match=r"no PartProbe has recorded 'filter_part_auc'"):
         _recovery(tmp_path / "x", _planted(np.random.default_rng(0), True), {"coupling_effective": [0]})

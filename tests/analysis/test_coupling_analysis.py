@@ -199,7 +199,7 @@ def test_what_is_not_there_is_said(run, tmp_path_factory):
     sink.write(0, [le.Measurement("filter_response", responses(), (*FILTERS, TOKENS), 0)])
     sink.close()
     for ask in (le.coupling_statistics, lambda folder: le.coupling_graph(folder, 0)):
-        with pytest.raises(ValueError, match=r"configs/probes/coupling\.yaml"):
+        with pytest.raises(ValueError, match="--config probes/coupling"):
             ask(other)
 
 

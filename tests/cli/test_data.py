@@ -56,7 +56,7 @@ def test_sheet_draws_a_picture(tmp_path, capfd):
         (["data", "--config", SMOKE, "--out", "full"], ["full is neither"]),
         (["data", "--config", "smok.yaml", "--out", "new"], ["--config names a file", "smok.yaml"]),
         (["data", "--config", SMOKE, "--ot", "new"], ["--ot", "Did you mean --out?"]),
-        (["data", "--out", "new"], ["data", "--config configs/vgg5.yaml"]),
+        (["data", "--out", "new"], ["data", "--config vgg5"]),
         (["sheet", "--config", SMOKE, "--out", "sheet.gof"], ["gof"]),
         (
             ["sheet", "--config", SMOKE, "--out", "a.png", "--data.grammar", "my.yml"],

@@ -36,6 +36,8 @@ def test_a_fit_begins_without_what_it_needs_when_it_is_over():
     late = {"xarray", "umap", "networkx", "captum", "jinja2", "lightning_emerge.analysis", "lightning_emerge.board"}
     found = _imports("import lightning_emerge.cli.training", "import lightning_emerge as le", "le.EmbeddingProbe")
     assert "zarr" in found
+    if "transformers" in found:  # which torchmetrics imports where it is installed
+        late -= {"jinja2"}
     assert not found & late
 
 
@@ -45,7 +47,7 @@ def test_help_names_every_command(capsys):
     with pytest.raises(SystemExit):
         main(["nonsense"])
     named = capsys.readouterr().err.split("commands are ")[1].split(";")[0].split(", ")
-    assert len(named) == 11
+    assert len(named) == 12
     for name in named:
         assert f"\n  {name} " in said
 

@@ -358,7 +358,7 @@ def test_where_there_is_no_run_it_says_what_to_do(page, tmp_path):
     (tmp_path / "runs").mkdir()
     with board(tmp_path / "runs") as address:
         tab = show(page, address)
-        expect(tab.locator(".message")).to_contain_text("lightning fit --config configs/vgg5.yaml")
+        expect(tab.locator(".message")).to_contain_text("lightning fit --config vgg5")
         expect(tab.locator("main")).to_be_hidden()
 
 

@@ -18,7 +18,7 @@ const chosen = (run, state) => choose(kinds(run), state.kind);
 export const couplingView = {
 	id: "coupling",
 	title: "Coupling of filters",
-	missing: (run) => (kinds(run).length ? "" : "This run has not recorded how filters couple. A CouplingProbe does: add --config configs/probes/coupling.yaml to the fit."),
+	missing: (run) => (kinds(run).length ? "" : "This run has not recorded how filters couple. A CouplingProbe does: add --config probes/coupling to the fit."),
 	choices: ({ run, state }) => [["kind", "Coupled", chosen(run, state), kinds(run).map((kind) => [kind, KINDS[kind]])]],
 	about({ run, state }) {
 		const measure = run.measure(`coupling_${chosen(run, state)}`);

@@ -15,7 +15,7 @@ const FOOT = 34;
 export const curvesView = {
 	id: "curves",
 	title: "Learning and emergence",
-	missing: "curves; a CategoryProbe does (configs/vgg5.yaml)",
+	missing: "curves; a CategoryProbe does (--config vgg5)",
 	key: "curves",
 	better: ["bank_confidence", "bank_accuracy"],
 	names: (run) => run.measures("curves"),

@@ -18,7 +18,7 @@ function layout(measure, width) {
 export const embeddingView = {
 	id: "embedding",
 	title: "Stimuli in each layer",
-	missing: "distances between stimuli; an EmbeddingProbe or a SimilarityProbe does (configs/vgg5.yaml)",
+	missing: "distances between stimuli; an EmbeddingProbe or a SimilarityProbe does (--config vgg5)",
 	key: "points",
 	label: "Made of",
 	better: ["distances"],

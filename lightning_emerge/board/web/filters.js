@@ -41,7 +41,7 @@ export const filtersView = {
 	missing: (run) =>
 		layersOf(run).length
 			? ""
-			: "This run has recorded no filters. A TopExemplarProbe and a FilterProbe do (configs/vgg5.yaml), and a MaximisationProbe (configs/probes/filters.yaml).",
+			: "This run has recorded no filters. A TopExemplarProbe and a FilterProbe do (--config vgg5), and a MaximisationProbe (--config probes/filters).",
 	layers: layersOf,
 	about(scene) {
 		const { images, exemplars, kernels, all } = layout(scene, 600);

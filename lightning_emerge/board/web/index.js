@@ -25,7 +25,7 @@ const VIEWS = [
 		id: "matrix",
 		title: "Dissimilarity by layer",
 		fits: (name) => name !== "token_gradient_cosine",
-		missing: "matrices; a SimilarityProbe does (configs/vgg5.yaml)",
+		missing: "matrices; a SimilarityProbe does (--config vgg5)",
 	}),
 	curvesView,
 	embeddingView,
@@ -35,7 +35,7 @@ const VIEWS = [
 		id: "gradients",
 		title: "Gradient agreement between tokens",
 		fits: (name) => name === "token_gradient_cosine",
-		missing: "gradients of tokens; a TokenGradientProbe does: add --config configs/probes/gradients.yaml to the fit",
+		missing: "gradients of tokens; a TokenGradientProbe does: add --config probes/gradients to the fit",
 	}),
 ];
 
@@ -232,7 +232,7 @@ class App {
 
 const EMPTY = [
 	"No run in this log directory has records yet.",
-	"Train one with: lightning fit --config configs/vgg5.yaml",
+	"Train one with: lightning fit --config vgg5",
 	"It appears here while it trains if TensorBoard reads its folder: lightning board runs",
 ];
 
