@@ -16,6 +16,7 @@ from lightning_emerge.capture.processes import place
 from lightning_emerge.capture.troubles import Key, Troubles
 from lightning_emerge.capture.view import View
 from lightning_emerge.records import StimulusBank, as_stored
+from lightning_emerge.records.structures import take
 
 _CHUNK = 32
 _Given = TypeVar("_Given")
@@ -52,13 +53,13 @@ def run_bank(
     for is there. Only what stops the network itself is raised.
 
     Args:
-        module: called with images (stimulus, channel, y, x).
+        module: called with the bank's inputs.
         bank: the stimuli.
         asked: need -> names of layers from `find_layers`; [""] for a need of the whole network.
         shared: whether processes share the bank, or each passes all of it.
     """
     rank, world_size = place() if shared else (0, 1)
-    images, labels = bank.images[rank::world_size], bank.labels[rank::world_size]
+    inputs, labels = take(bank.inputs, slice(rank, None, world_size)), bank.labels[rank::world_size]
     view, device = View(module, bank), device_of(module)
     seen = Pass(troubles=(troubles := Troubles()))
     collectors = _collect(view, asked, troubles)
@@ -66,13 +67,13 @@ def run_bank(
     with view.open():
         _each(collectors, troubles, lambda _, one: one.begin())
         for token, positions in _chunks(labels):
-            chunk = view.forward(images[positions], token)
+            chunk = view.forward(take(inputs, positions), token, len(positions))
             for need, error in view.failed.items():
                 troubles.setdefault((need, ""), error)
             given = _each(collectors, troubles, lambda _, one, chunk=chunk: one.rows(chunk))
             rows = {(need, layer): own for need, found in given.items() for layer, own in found.items()}
             if room is None:
-                room = _make_room(rows, len(images), device)
+                room = _make_room(rows, len(labels), device)
             room = {key: place for key, place in room.items() if key in rows}
             for key, stored in room.items():
                 with troubles.of(key):
@@ -112,7 +113,8 @@ def _rows_of(need: Need, room: Mapping[Key, torch.Tensor], troubles: Troubles) -
 
 def first_stimuli(bank: StimulusBank, count: int) -> StimulusBank:
     """The first stimuli of a bank, as of one token: they pass at once."""
-    return StimulusBank(bank.images[:count], bank.labels[:count] * 0, bank.ids[:count], bank.tokens[:1])
+    inputs = take(bank.inputs, slice(count))
+    return StimulusBank(inputs, bank.labels[:count] * 0, bank.ids[:count], bank.tokens[:1])
 
 
 def _chunks(labels: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:

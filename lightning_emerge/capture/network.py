@@ -14,6 +14,7 @@ from lightning_emerge.capture.layers import WHOLE, device_of, dtype_of, find_lay
 from lightning_emerge.capture.state import looking_at
 from lightning_emerge.capture.weights import all_weights
 from lightning_emerge.records import ReceptiveField
+from lightning_emerge.records.structures import Structure, call, move
 
 
 class LiveNetwork:
@@ -35,12 +36,12 @@ class LiveNetwork:
     ) -> None:
         self._module, self._modules, self._weights, self._refused = module, modules, weights, refused or {}
 
-    def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        return self._module(images.to(device_of(self._module), dtype_of(self._module)))
+    def __call__(self, inputs: Structure) -> torch.Tensor:
+        return call(self._module, move(inputs, device_of(self._module), dtype_of(self._module)))
 
-    def respond(self, layer: str, images: torch.Tensor) -> torch.Tensor:
+    def respond(self, layer: str, inputs: Structure) -> torch.Tensor:
         if not layer:
-            return self(images)
+            return self(inputs)
         self._check(layer)
         found: list[torch.Tensor] = []
 
@@ -51,14 +52,12 @@ class LiveNetwork:
             raise _DeepEnough
 
         with suppress(_DeepEnough), hooked({layer: self._modules[layer]}, stop):
-            self(images)
+            self(inputs)
         if found:
             return found[0]
         raise ValueError(UNREACHED.format(layer))
 
-    def intervene(
-        self, layer: str, change: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor
-    ) -> torch.Tensor:
+    def intervene(self, layer: str, change: Callable[[torch.Tensor], torch.Tensor], inputs: Structure) -> torch.Tensor:
         self._check(layer)
         reached: list[bool] = []
 
@@ -77,7 +76,7 @@ class LiveNetwork:
             return changed.to(output.dtype)
 
         with hooked({layer: self._modules[layer]}, put):
-            outputs = self(images)
+            outputs = self(inputs)
         if not reached:
             raise ValueError(UNREACHED.format(layer))
         return outputs

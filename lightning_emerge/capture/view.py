@@ -29,6 +29,7 @@ from lightning_emerge.capture.leaves import Leaf, leaves_of, users_of
 from lightning_emerge.capture.state import looking_at
 from lightning_emerge.capture.weights import Weight, parts
 from lightning_emerge.records import StimulusBank, check_outputs
+from lightning_emerge.records.structures import Structure, call, move
 
 
 class View:
@@ -139,12 +140,12 @@ class View:
         except Exception as error:
             self.failed[need] = error
 
-    def forward(self, images: torch.Tensor, token: int) -> Chunk:
-        """Passes some stimuli of one token."""
+    def forward(self, inputs: Structure, token: int, count: int) -> Chunk:
+        """Passes so many stimuli of one token."""
         assert self._seen is not None
         self._seen.clear()
-        result = self.module(images.to(device_of(self.module), dtype_of(self.module)))
-        self.last = Chunk(self, self._seen, token, len(images), result)
+        result = call(self.module, move(inputs, device_of(self.module), dtype_of(self.module)))
+        self.last = Chunk(self, self._seen, token, count, result)
         return self.last
 
     def map_of(self, name: str) -> nn.Module:

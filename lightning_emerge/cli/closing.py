@@ -100,12 +100,14 @@ def _draw(trainer: Trainer, folder: str, events: Sequence[Event]) -> list[str]:
 
 
 def _project(trainer: Trainer, folder: str) -> list[str]:
-    """Gives the points of the last look to TensorBoard's projector, each with its token and its image."""
+    """Gives the points of the last look to TensorBoard's projector, each with its token and any image."""
     bank = find_bank(trainer, probes_of(trainer))
     assert bank is not None
-    images = bank.images.float().cpu()
-    low, high = images.amin(), images.amax()
-    thumbnails = ((images - low) / (high - low).clamp(min=1e-9)).numpy()
+    thumbnails = None
+    if bank.pictured:
+        images = bank.images.float().cpu()
+        low, high = images.amin(), images.amax()
+        thumbnails = ((images - low) / (high - low).clamp(min=1e-9)).numpy()
     tokens = [bank.tokens[label] for label in bank.labels.tolist()]
     layers = last_scores(folder)
     for sink in tensorboard_sinks(trainer.loggers):

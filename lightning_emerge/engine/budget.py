@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from lightning_emerge.capture import find_weights, run_bank
+from lightning_emerge.capture import find_weights, first_stimuli, run_bank
 from lightning_emerge.capture.needs import Need
 from lightning_emerge.capture.needs.base import Memory, Size, complete
 from lightning_emerge.records import Measurement, StimulusBank
@@ -78,9 +78,8 @@ def plan_look(module: nn.Module, asked: Sequence[Asked], bank: StimulusBank, pro
         for need in complete(one.needs):
             wanted.setdefault(need, {}).update(dict.fromkeys(one.layers))
     # Looked at as a bank of one: each process passes its share of it, and those without one know the shapes too.
-    one = StimulusBank(bank.images[:1], bank.labels[:1] * 0, bank.ids[:1], bank.tokens[:1])
     sized = {need: ("",) if need.whole else tuple(layers) for need, layers in wanted.items() if need.sized}
-    seen = run_bank(module, one, sized).found
+    seen = run_bank(module, first_stimuli(bank, 1), sized).found
     stimuli, tokens = len(bank), len(bank.tokens)
     weight, memories = partial(_weight, module), list[Memory]()
     for need, layers in wanted.items():

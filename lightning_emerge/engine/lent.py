@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from lightning_emerge.records import Capture, PastLook
+from lightning_emerge.records.structures import leaves
 
 _SEEN = "what was captured of the bank"
 """What rows of stimuli are called: they lie in one piece of memory, which counts what is written anywhere in it."""
@@ -129,7 +130,9 @@ def _state(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 
 def _tensors(capture: Capture, rows: Collection[str]) -> Iterator[tuple[str, torch.Tensor]]:
     if capture.bank is not None:
-        yield from (("the bank's images", capture.bank.images), ("the bank's labels", capture.bank.labels))
+        what = "the bank's images" if capture.bank.pictured else "the bank's inputs"
+        yield from ((what, tensor) for tensor in leaves(capture.bank.inputs).values())
+        yield "the bank's labels", capture.bank.labels
     for name, value in capture.found.items():
         yield from _inside(_SEEN if name in rows else name, value)
 

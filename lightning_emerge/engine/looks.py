@@ -18,6 +18,7 @@ from lightning_emerge.engine.members import Member, unite
 from lightning_emerge.engine.passes import ask, ask_all, pass_bank, trouble_of
 from lightning_emerge.records import Capture, StimulusBank
 from lightning_emerge.records.capture import MadeOnce
+from lightning_emerge.records.structures import change_all
 
 
 @dataclass
@@ -127,7 +128,7 @@ def _lend_bank(found: Found, loan: Loan) -> StimulusBank | None:
     if bank is None or not loan.foreign:
         return bank
     latents = None if bank.latents is None else bank.latents.copy()
-    return replace(bank, images=bank.images.clone(), labels=bank.labels.clone(), latents=latents)
+    return replace(bank, inputs=change_all(bank.inputs, torch.clone), labels=bank.labels.clone(), latents=latents)
 
 
 def has_bank(needs: Sequence[Need]) -> bool:

@@ -15,6 +15,7 @@ from torch import Tensor
 from lightning_emerge.measures.geometry import layer_geometry
 from lightning_emerge.measures.latents import part_columns, part_prefixes, parts_held
 from lightning_emerge.records import StimulusBank
+from lightning_emerge.records.structures import is_real, leaves
 
 POSE = ("x", "y", "scale", "rotation")
 COLOUR = ("red", "green", "blue")
@@ -24,7 +25,8 @@ def model_rdms(bank: StimulusBank) -> dict[str, Float[Tensor, "stimulus stimulus
     """Makes the model RDMs that a bank knows enough for.
 
     Returns:
-        By name: `token` and `pixels` (one minus Pearson's r of the images) always; `parts`, `conjunctions`, `pose` (of
+        By name: `token` always; `pixels` (one minus Pearson's r of what the network gets) if that is one tensor of
+        real numbers; `parts`, `conjunctions`, `pose` (of
         the token: place, size, rotation) and `colour` (of the ground and the mean over parts) if the bank has latents
         of rendered tokens. float64, zero on the diagonal. They are kept with the bank, so nobody writes to them.
     """
@@ -39,8 +41,10 @@ def _models(bank: StimulusBank) -> dict[str, Tensor]:
         models["parts"], models["conjunctions"] = parts_model(held), conjunctions_model(held)
         models["pose"] = distance_model(_numbers(table, POSE))
         models["colour"] = distance_model(_colours(table))
-    pixels = layer_geometry(bank.images.flatten(1)).correlation.cpu().fill_diagonal_(0)
-    return {name: model.to(pixels) for name, model in (models | {"pixels": pixels}).items()}
+    inputs = [*leaves(bank.inputs).values()]
+    if len(inputs) == 1 and is_real(inputs[0]):
+        models["pixels"] = layer_geometry(inputs[0].flatten(1)).correlation.cpu().fill_diagonal_(0)
+    return {name: model.double() for name, model in models.items()}
 
 
 def token_model(labels: Int[Tensor, " stimulus"]) -> Float[Tensor, "stimulus stimulus"]:

@@ -9,6 +9,8 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
 import torch
 
+from lightning_emerge.records.structures import Structure, change_all, describe, is_real, leaves
+
 Given = ParamSpec("Given")
 Made = TypeVar("Made")
 
@@ -18,15 +20,16 @@ class StimulusBank:
     """A fixed, balanced, held-out set of exemplars that probes look at, the same all through a run.
 
     Attributes:
-        images: float tensor (stimulus, channel, y, x), normalised as the network gets its training images; or
-            (stimulus, ...) as it gets other inputs, such as rows of features, without what is of pictures alone.
+        inputs: what the network gets, as in training, with the stimulus first: a tensor, such as normalised images
+            (stimulus, channel, y, x), rows of features or token ids; or a tuple or list of its arguments, or a mapping
+            from their names, of tensors or of such structures.
         labels: int64 tensor (stimulus,), the position of each stimulus' token in `tokens`.
         ids: one unique name a stimulus, in an order that is the same on every rank and in every run.
         tokens: the names of the tokens.
         latents: what made each stimulus, one row a stimulus, or None if that is not known.
     """
 
-    images: torch.Tensor
+    inputs: Structure
     labels: torch.Tensor
     ids: tuple[str, ...]
     tokens: tuple[str, ...]
@@ -34,11 +37,13 @@ class StimulusBank:
     _made: dict[Hashable, Any] = field(default_factory=dict[Hashable, Any], init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        sizes = {len(self.images), len(self.labels), len(self.ids)}
-        if len(sizes) != 1:
+        tensors = leaves(self.inputs)
+        sizes = {name: len(tensor) if tensor.dim() else 0 for name, tensor in tensors.items()}
+        if {*sizes.values(), len(self.labels), len(self.ids)} != {len(self.ids)}:
+            given = ", ".join(f"{size} {name or 'inputs'}" for name, size in sizes.items())
             raise ValueError(
-                "A stimulus bank has one image, one label and one id a stimulus; got "
-                f"{len(self.images)} images, {len(self.labels)} labels and {len(self.ids)} ids."
+                "A stimulus bank has a row of inputs, one label and one id a stimulus; got "
+                f"{given}, {len(self.labels)} labels and {len(self.ids)} ids."
             )
         if self.latents is not None and len(self.latents) != len(self.ids):
             raise ValueError(
@@ -71,8 +76,28 @@ class StimulusBank:
 
     @property
     def pictured(self) -> bool:
-        """Whether the stimuli are images, and not rows of features, sequences or volumes."""
-        return self.images.dim() == 4
+        """Whether the stimuli are images, and not rows of features, sequences, volumes or several things at once."""
+        found = [*leaves(self.inputs).values()]
+        return len(found) == 1 and found[0].dim() == 4 and is_real(found[0])
+
+    @property
+    def images(self) -> torch.Tensor:
+        """The one tensor that the network gets: images (stimulus, channel, y, x), or others with a row a stimulus.
+
+        Raises:
+            ValueError: if it gets several.
+        """
+        found = leaves(self.inputs)
+        if len(found) > 1:
+            raise ValueError(
+                f"A bank's images are the one tensor that a network gets; it gets {len(found)}: "
+                f"{describe(self.inputs)}. Ask for `inputs`."
+            )
+        return next(iter(found.values()))
+
+    def like(self, images: torch.Tensor) -> Structure:
+        """Other images in the form in which the network gets those of the bank: it may take them by a name."""
+        return change_all(self.inputs, lambda _: images)
 
 
 def _check_text(what: str, name: str) -> None:
@@ -91,7 +116,7 @@ def check_pictured(bank: StimulusBank, probe: str) -> None:
     """
     if not bank.pictured:
         raise ValueError(
-            f"{probe} looks at images (stimulus, channel, y, x); the bank's stimuli are {tuple(bank.images.shape)}. "
+            f"{probe} looks at images (stimulus, channel, y, x); the bank's stimuli are {describe(bank.inputs)}. "
             "Leave it out."
         )
 

@@ -11,6 +11,7 @@ from typing import Any, NoReturn, Protocol, TypeAlias, TypeVar
 import torch
 
 from lightning_emerge.records.bank import StimulusBank
+from lightning_emerge.records.structures import Structure
 
 _Place = TypeVar("_Place", int, torch.Tensor)
 Made = TypeVar("Made")
@@ -64,18 +65,18 @@ class Convolution:
 class OpenNetwork(Protocol):
     """The network as it stands at a look: in evaluation mode, eager, without autocasting; calls are differentiable."""
 
-    def __call__(self, images: torch.Tensor, /) -> torch.Tensor:
-        """Maps images (stimulus, channel, y, x), normalised as in training, to outputs (stimulus, token)."""
+    def __call__(self, inputs: Structure, /) -> torch.Tensor:
+        """Maps inputs, of the form of the bank's, to outputs (stimulus, token)."""
         ...
 
-    def respond(self, layer: str, images: torch.Tensor, /) -> torch.Tensor:
-        """A layer's output (stimulus, ...) for images; the network is run no deeper."""
+    def respond(self, layer: str, inputs: Structure, /) -> torch.Tensor:
+        """A layer's output (stimulus, ...) for inputs; the network is run no deeper."""
         ...
 
     def intervene(
-        self, layer: str, change: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor, /
+        self, layer: str, change: Callable[[torch.Tensor], torch.Tensor], inputs: Structure, /
     ) -> torch.Tensor:
-        """Outputs for images, with what a function makes of a layer's output put in its place on the way."""
+        """Outputs for inputs, with what a function makes of a layer's output put in its place on the way."""
         ...
 
     def parameters(self, layers: Sequence[str], /) -> dict[str, torch.Tensor]:

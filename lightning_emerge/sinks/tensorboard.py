@@ -65,7 +65,7 @@ class TensorBoardSink:
         self._writer.flush()
 
     def write_points(
-        self, step: int, tag: str, points: FloatArray, tokens: Sequence[str], thumbnails: npt.NDArray[np.float32]
+        self, step: int, tag: str, points: FloatArray, tokens: Sequence[str], thumbnails: npt.NDArray[np.float32] | None
     ) -> None:
         """Writes points to TensorBoard's projector, with the token and a picture of each.
 
@@ -74,9 +74,9 @@ class TensorBoardSink:
             tag: the name of the points.
             points: (point, dimension), finite.
             tokens: of each point.
-            thumbnails: (point, channel, y, x), 0 to 1.
+            thumbnails: (point, channel, y, x), 0 to 1; None for points without pictures.
         """
-        pictures = torch.from_numpy(thumbnails)
+        pictures = None if thumbnails is None else torch.from_numpy(thumbnails)
         self._writer.add_embedding(torch.from_numpy(points), list(tokens), pictures, global_step=step, tag=tag)
 
     def go_on(self, step: int) -> None:

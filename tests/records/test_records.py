@@ -14,7 +14,7 @@ def measurement(**arguments) -> Measurement:
 
 
 def bank(**arguments) -> StimulusBank:
-    plain = {"images": torch.zeros(3, 1, 2, 2), "labels": torch.tensor([0, 0, 1]), "ids": ("x", "y", "z")}
+    plain = {"inputs": torch.zeros(3, 1, 2, 2), "labels": torch.tensor([0, 0, 1]), "ids": ("x", "y", "z")}
     return StimulusBank(**{**plain, "tokens": ("a", "b"), **arguments})
 
 
@@ -68,11 +68,11 @@ class TestStimulusBank:
         assert len(bank()) == 3
 
     @pytest.mark.parametrize(
-        "odd", [{"images": torch.zeros(2, 1, 2, 2)}, {"labels": torch.zeros(4, dtype=torch.int64)}, {"ids": ("x", "y")}]
+        "odd", [{"inputs": torch.zeros(2, 1, 2, 2)}, {"labels": torch.zeros(4, dtype=torch.int64)}, {"ids": ("x", "y")}]
     )
     def test_one_image_one_label_one_id_a_stimulus(self, odd):
-        counts = {"images": 3, "labels": 3, "ids": 3} | {name: len(value) for name, value in odd.items()}
-        message = f"{counts['images']} images, {counts['labels']} labels and {counts['ids']} ids"
+        counts = {"inputs": 3, "labels": 3, "ids": 3} | {name: len(value) for name, value in odd.items()}
+        message = f"{counts['inputs']} inputs, {counts['labels']} labels and {counts['ids']} ids"
         with pytest.raises(ValueError, match=message):
             bank(**odd)
 
