@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,13 @@ _SIZE = 10.0  # half the side of the first picture, as UMAP has it
 _FIRST, _LATER = (500, 1.0), (400, 0.015)  # epochs, and how far a point moves in one at first
 _SPREAD, _LEAST = 1.0, 0.1  # UMAP's defaults
 _STREAM = (7919, 15838, 23757)  # of the negative samples: the same at every step, so that they move nothing
+
+_SLOW = (
+    ("umap.utils", "fast_knn_indices"),
+    ("umap.umap_", "smooth_knn_dist"),
+    ("umap.umap_", "compute_membership_strengths"),
+    ("umap.layouts", "_nb_optimize_layout_euclidean_single_epoch"),
+)  # to compile
 
 
 @dataclass(frozen=True)
@@ -220,10 +229,9 @@ def _umap(squared: torch.Tensor, start: torch.Tensor, neighbours: int, epochs: i
     """
     with warnings.catch_warnings(), _same_threads():
         warnings.simplefilter("ignore")  # no TensorFlow, which is needed for something else
+        _keep_compiled()
         from umap.layouts import optimize_layout_euclidean
         from umap.umap_ import find_ab_params, fuzzy_simplicial_set, make_epochs_per_sample
-
-        import lightning_emerge.data.rendering.compiled  # noqa: F401  # says where UMAP's functions are kept, too
 
         a, b = find_ab_params(_SPREAD, _LEAST)
         distances = squared.sqrt().numpy().astype(np.float32)
@@ -251,6 +259,16 @@ def _umap(squared: torch.Tensor, start: torch.Tensor, neighbours: int, epochs: i
             move_other=True,
         )
     return torch.from_numpy(moved).double()
+
+
+@cache
+def _keep_compiled() -> None:
+    """Keeps UMAP's functions on disk where it can: UMAP compiles them anew in each process, for eight seconds."""
+    import lightning_emerge.data.rendering.compiled  # noqa: F401  # says where they are kept
+
+    for module, name in _SLOW:
+        with suppress(AttributeError, RuntimeError):  # another release of UMAP, or no folder to keep it in
+            getattr(import_module(module), name).enable_caching()
 
 
 @contextmanager

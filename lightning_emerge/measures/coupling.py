@@ -231,7 +231,7 @@ def kernel_strengths(
         nothing = torch.full_like(weight[:, :, 0, 0], torch.nan)
         return nothing, nothing[0, 0]
     norms: Tensor = wide(weight).flatten(2).norm(dim=2)
-    order = torch.rand((samples, *weight.flatten(1).shape), generator=generator).to(weight.device)
+    order = torch.rand((samples, *weight.flatten(1).shape), generator=generator).argsort(dim=2).to(weight.device)
     weaker = norms <= norms.median(dim=1).values[:, None]
     inside = torch.ones_like(alive)
     strengths, least = _against_kernels(weight, norms, alive, inside, order)
@@ -250,20 +250,17 @@ def _against_kernels(
     weight: Tensor, norms: Tensor, alive: Tensor, inside: Tensor, order: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Judges norms by those of kernels of weights in random order, of the kernels inside; each over its filter's."""
-    chance = _ordered_norms(wide(weight), inside, order)
-    size = (norms.square() * inside).sum(dim=1, keepdim=True) / inside.sum(dim=1, keepdim=True)
-    values = torch.where(alive, norms / size.sqrt(), torch.nan)
-    return _judge(values, *_moments((chance / size.sqrt()).flatten()), signed=False)
+    size = ((norms.square() * inside).sum(dim=1, keepdim=True) / inside.sum(dim=1, keepdim=True)).sqrt()
+    chance = _ordered_norms(wide(weight) / size[:, :, None, None], inside, order)
+    return _judge(torch.where(alive, norms / size, torch.nan), *_moments(chance), signed=False)
 
 
 def _ordered_norms(weight: Tensor, inside: Tensor, order: Tensor) -> Tensor:
-    """Norms (sample, filter, in) of kernels whose weights are in random order; NaN beyond as many as are inside."""
+    """Norms (kernel,) over all samples and filters; a sample's kernels are made of the weights inside, in its order."""
     taps = weight[0, 0].numel()
-    last = order + 2 * (~inside).repeat_interleave(taps, dim=1)
-    sampled = weight.flatten(1).expand(len(order), -1, -1).gather(2, last.argsort(dim=2))
-    norms = sampled.unflatten(2, (-1, taps)).norm(dim=3)
-    within = torch.arange(inside.shape[1], device=weight.device) < inside.sum(dim=1)[:, None]
-    return torch.where(within, norms, torch.nan)
+    within = inside.repeat_interleave(taps, dim=1).expand_as(order).gather(2, order)
+    sampled = weight.flatten(1).expand_as(order).gather(2, order)
+    return sampled.masked_select(within).view(-1, taps).norm(dim=1)
 
 
 def _against_inputs(values: Tensor) -> tuple[Tensor, Tensor]:

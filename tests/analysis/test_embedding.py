@@ -30,6 +30,16 @@ def squared(rows: list[np.ndarray]) -> list[torch.Tensor]:
     return [torch.cdist(one, one) ** 2 for one in map(torch.from_numpy, rows)]
 
 
+def test_what_umap_compiles_is_kept_on_disk():
+    align_umap(squared(learning(1, 1)))
+    from umap.layouts import _nb_optimize_layout_euclidean_single_epoch
+    from umap.umap_ import compute_membership_strengths, smooth_knn_dist
+    from umap.utils import fast_knn_indices
+
+    slow = (fast_knn_indices, smooth_knn_dist, compute_membership_strengths, _nb_optimize_layout_euclidean_single_epoch)
+    assert [function.py_func.__name__ for function in slow if not function.stats.cache_path] == []
+
+
 @pytest.mark.slow
 def test_points_settle_with_the_layer_and_are_trusted_as_much_as_umaps_own():
     rows = learning(14, 6)

@@ -80,6 +80,22 @@ def fit(make_data, make_model, make_trainer, tmp_path) -> Callable[..., dict[str
     return run
 
 
+_TRAINED: dict[tuple[str, ...], dict[str, Any]] = {}
+
+
+@pytest.fixture
+def fit_once(fit) -> Callable[..., dict[str, Any]]:
+    """Trains with probes that do no harm, of which those of a name are alike, once for all tests."""
+
+    def run(*probes: le.Probe) -> dict[str, Any]:
+        names = tuple(type(probe).__name__ for probe in probes)
+        if names not in _TRAINED:
+            _TRAINED[names] = fit(*probes)
+        return _TRAINED[names]
+
+    return run
+
+
 def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
     return all(torch.equal(value, other["weights"][name]) for name, value in one["weights"].items())
 
@@ -240,8 +256,8 @@ SPOILS: dict[str, Callable[[le.Capture], object]] = {
 
 @pytest.mark.parametrize("first", [True, False])
 @pytest.mark.parametrize("name", SPOILS)
-def test_a_probe_that_changes_what_it_is_lent_is_named_and_off_and_no_other_sees_it(fit, name, first):
-    clean = fit(*others())
+def test_a_probe_that_changes_what_it_is_lent_is_named_and_off_and_no_other_sees_it(fit, fit_once, name, first):
+    clean = fit_once(*others())
     spoiler = Seeing(SPOILS[name])
     found = fit(*([spoiler, *others()] if first else [*others(), spoiler]))
     (said,) = found["said"]
@@ -252,8 +268,8 @@ def test_a_probe_that_changes_what_it_is_lent_is_named_and_off_and_no_other_sees
     assert found["records"].identical(clean["records"])
 
 
-def test_a_probe_that_changes_gradients_of_a_training_batch_is_seen_too(fit):
-    clean = fit(le.GradientProbe(le.EverySteps(1)))
+def test_a_probe_that_changes_gradients_of_a_training_batch_is_seen_too(fit, fit_once):
+    clean = fit_once(le.GradientProbe(le.EverySteps(1)))
     spoiler = Trainee(lambda capture: [one.zero_() for one in capture.gradients.values()])
     found = fit(spoiler, le.GradientProbe(le.EverySteps(1)))
     (said,) = found["said"]
@@ -262,17 +278,17 @@ def test_a_probe_that_changes_gradients_of_a_training_batch_is_seen_too(fit):
     assert found["records"].identical(clean["records"])
 
 
-def test_numbers_that_are_drawn_in_a_measure_are_not_missed_by_training(fit):
-    assert same(fit(Own(_seed)), fit())
+def test_numbers_that_are_drawn_in_a_measure_are_not_missed_by_training(fit, fit_once):
+    assert same(fit(Own(_seed)), fit_once())
 
 
-def test_a_drawing_that_seeds_is_named_and_not_drawn_again(fit):
+def test_a_drawing_that_seeds_is_named_and_not_drawn_again(fit, fit_once):
     for seed in (_seed, lambda _: torch.rand(1), lambda _: random.random()):
         found = fit(Own(draw=seed), *others())
         (said,) = found["said"]
         assert "Own could not draw own, so nothing more of it is drawn" in said
         assert "random streams" in said
-        assert same(found, fit())
+        assert same(found, fit_once())
         assert found["records"].own.values.tolist() == list(range(STEPS + 1))
 
 
@@ -284,11 +300,11 @@ class Turning(Own):
         self._draw = lambda _: pl_module.eval() and None
 
 
-def test_a_drawing_that_turns_the_network_is_named(fit):
+def test_a_drawing_that_turns_the_network_is_named(fit, fit_once):
     found = fit(Turning())
     (said,) = found["said"]
     assert "the mode of" in said
-    assert same(found, fit())
+    assert same(found, fit_once())
 
 
 class Counting(le.TokenClassifier):
@@ -318,7 +334,7 @@ def test_a_network_that_writes_to_its_own_buffers_is_looked_at_and_left_as_it_wa
     assert counts[0] == counts[1] == STEPS
 
 
-def test_a_probe_that_writes_to_its_earlier_looks_costs_no_other(fit):
+def test_a_probe_that_writes_to_its_earlier_looks_costs_no_other(fit, fit_once):
     class Rememberer(Own):
         needs = (le.Past(),)
 
@@ -326,7 +342,7 @@ def test_a_probe_that_writes_to_its_earlier_looks_costs_no_other(fit):
         for weights in (capture.first or capture).weights.values():
             weights.zero_()
 
-    clean = fit(le.GradientProbe(le.EverySteps(1)), le.FilterProbe(le.EverySteps(1)))
+    clean = fit_once(le.GradientProbe(le.EverySteps(1)), le.FilterProbe(le.EverySteps(1)))
     found = fit(Rememberer(spoil), le.GradientProbe(le.EverySteps(1)), le.FilterProbe(le.EverySteps(1)))
     assert "Rememberer failed at step 0" in found["said"][0]
     assert found["records"].identical(clean["records"])
@@ -414,7 +430,7 @@ def test_a_probe_that_ends_the_process_is_off_and_the_run_goes_on(fit):
 
 
 @pytest.mark.parametrize("from_look", [0, 3])
-def test_a_drawing_that_never_returns_is_named_and_the_run_goes_on(fit, monkeypatch, from_look):
+def test_a_drawing_that_never_returns_is_named_and_the_run_goes_on(fit, fit_once, monkeypatch, from_look):
     monkeypatch.setattr(artist, "PATIENCE", 0.3)
     for_ever = threading.Event()
 
@@ -432,7 +448,7 @@ def test_a_drawing_that_never_returns_is_named_and_the_run_goes_on(fit, monkeypa
     assert "more than 0.3 s and was left alone" in said[0]
     assert len(found["records"].step) == STEPS + 1
     assert np.isfinite(found["records"].bank_accuracy.values).all()
-    assert same(found, fit())
+    assert same(found, fit_once())
 
 
 def test_a_schedule_that_ends_the_process_is_off(fit):
@@ -446,7 +462,7 @@ def test_a_schedule_that_ends_the_process_is_off(fit):
 # The disk
 
 
-def test_records_that_are_removed_under_a_run_are_said_and_not_made_again(fit, tmp_path):
+def test_records_that_are_removed_under_a_run_are_said_and_not_made_again(fit, fit_once, tmp_path):
     def remove(capture: le.Capture) -> None:
         if capture.step == 3:
             time.sleep(0.3)
@@ -457,7 +473,7 @@ def test_records_that_are_removed_under_a_run_are_said_and_not_made_again(fit, t
     assert "could not write step" in said
     assert "were removed or replaced" in said
     assert found["records"] is None
-    assert same(found, fit())
+    assert same(found, fit_once())
 
 
 @pytest.mark.parametrize(
@@ -475,7 +491,7 @@ def test_records_that_are_removed_under_a_run_are_said_and_not_made_again(fit, t
     ids=lambda found: f"{found.name[:9]} {found.values.dtype} {[str(axis.labels)[:12] for axis in found.axes]}",
 )
 @pytest.mark.parametrize("first", [True, False])
-def test_a_name_or_label_that_cannot_be_stored_costs_its_probe_alone(fit, measurement, first):
+def test_a_name_or_label_that_cannot_be_stored_costs_its_probe_alone(fit, fit_once, measurement, first):
     class Odd(Own):
         records = (le.Record("odd", ("k",)),)
 
@@ -484,7 +500,7 @@ def test_a_name_or_label_that_cannot_be_stored_costs_its_probe_alone(fit, measur
             return [measurement]
 
     odd = Odd()
-    clean = fit(*others())
+    clean = fit_once(*others())
     found = fit(*([odd, *others()] if first else [*others(), odd]))
     (said,) = found["said"]
     assert "Odd failed at step 0 and is switched off" in said
