@@ -19,6 +19,7 @@ from lightning_emerge.engine.checkpoint_files import sweep_checkpoints, take_lit
 from lightning_emerge.engine.endings import attend, saving
 from lightning_emerge.engine.lightning_private import count_logged, restore_logged
 from lightning_emerge.engine.random_streams import random_states, restore_random_state
+from lightning_emerge.engine.run_folder import run_folder
 from lightning_emerge.probe import probes_of
 from lightning_emerge.schedules import LogSpaced, Schedule
 from lightning_emerge.store.places import is_url, to_local
@@ -66,7 +67,7 @@ class Checkpoints(Checkpoint):
             attend(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._folder = f"{trainer.log_dir or trainer.default_root_dir}/checkpoints"  # all processes ask for log_dir
+        self._folder = f"{run_folder(trainer)}/checkpoints"  # a collective: every process asks
         batches = trainer.num_training_batches / trainer.accumulate_grad_batches
         self._bound = self.schedule.bind(ceil(batches) if batches < inf else batches)
         # What a run goes on from is saved already.

@@ -7,17 +7,16 @@ from typing import final
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lightning_emerge.engine.budget import drawable
-from lightning_emerge.engine.pictures import harmless
+from lightning_emerge.engine.pictures import harmless, show_picture
 from lightning_emerge.figures.canvas import to_pixels
 from lightning_emerge.figures.confusion import draw_confusion
 from lightning_emerge.figures.frames import give_back
 from lightning_emerge.records import Axis, Measurement, to_array
-from lightning_emerge.sinks.tensorboard import tensorboard_sinks
 
 
 @final
 class ConfusionPicture(Callback):
-    """Draws the confusion matrix of each validation and test into TensorBoard.
+    """Draws the confusion matrix of each validation and test into TensorBoard, W&B and MLflow.
 
     It reads `confusion` and `tokens` of the LightningModule, which `TokenClassifier` has; a module without them gets no
     picture, and neither has one with more tokens than a picture has room for. One that cannot be drawn costs a warning.
@@ -57,5 +56,4 @@ def _draw_counts(trainer: Trainer, module: LightningModule, split: str) -> None:
     figure = draw_confusion(measurement)
     pixels = to_pixels(figure)
     give_back(figure)
-    for sink in tensorboard_sinks(trainer.loggers):
-        sink.write(trainer.global_step, [], {measurement.name: pixels})
+    show_picture(trainer, measurement.name, pixels)

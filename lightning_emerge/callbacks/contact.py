@@ -11,6 +11,7 @@ from lightning_emerge.data.datamodule import ExemplarDataModule
 from lightning_emerge.data.rendering.nuisances import LIMITS, Nuisances
 from lightning_emerge.data.synthetic import TokenDataModule
 from lightning_emerge.engine.pictures import harmless, keep_picture
+from lightning_emerge.engine.run_folder import run_folder
 from lightning_emerge.figures.contact import Sheet, Span, draw_sheet
 
 _COLUMNS = 10
@@ -18,16 +19,17 @@ _COLUMNS = 10
 
 @final
 class ContactSheet(Callback):
-    """Draws the contact sheet of the data into the run's folder (`exemplars.png`) and into TensorBoard.
+    """Draws the contact sheet of the data into the run's folder (`exemplars.png`) and the loggers that show pictures.
 
     `lightning fit` has one always. Data modules that are not of this package have no sheet. One that cannot be drawn or
     written costs a warning.
     """
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        folder = trainer.log_dir  # asked of all processes: it is process zero's
+        folder = run_folder(trainer)  # a collective: every process asks
         data: object = getattr(trainer, "datamodule", None)
-        if not (isinstance(data, ExemplarDataModule) and trainer.is_global_zero and trainer.loggers and folder):
+        kept = trainer.loggers and not trainer.fast_dev_run  # pyright: ignore[reportAttributeAccessIssue]
+        if not (isinstance(data, ExemplarDataModule) and trainer.is_global_zero and kept):
             return
         with harmless("exemplars"):
             keep_picture(trainer, folder, "exemplars", contact_sheet(data))

@@ -23,6 +23,7 @@ from lightning_emerge.cli.resuming import check_checkpoint, find_checkpoint
 from lightning_emerge.cli.troubles import guard
 from lightning_emerge.engine.checkpoint_files import read_checkpoint, take_literally
 from lightning_emerge.engine.endings import attach, attend, watching
+from lightning_emerge.engine.run_folder import run_folder
 from lightning_emerge.store.folder import Folder
 from lightning_emerge.store.predictions import write_predictions
 
@@ -57,8 +58,8 @@ class SaveConfig(SaveConfigCallback):
     """Writes the configuration into the folder that the run has to itself, to the letter of its path."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        folder = trainer.log_dir  # a collective: every process asks
-        if self.already_saved or not folder or not trainer.is_global_zero:
+        folder = run_folder(trainer)  # a collective: every process asks
+        if self.already_saved or not trainer.is_global_zero:
             return
         self.already_saved = True
         files = Folder(folder)
@@ -142,7 +143,7 @@ class EmergeCLI(LightningCLI):
     def after_fit(self) -> None:
         if self.trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
             return
-        folder = self.trainer.log_dir or self.trainer.default_root_dir  # a collective: every process asks
+        folder = run_folder(self.trainer)  # a collective: every process asks
         if self.trainer.is_global_zero:
             from lightning_emerge.cli.closing import close_fit
 
@@ -154,7 +155,7 @@ class EmergeCLI(LightningCLI):
         if not batches or not tokens:
             return
         rank = f"_rank{self.trainer.global_rank}" if self.trainer.world_size > 1 else ""
-        path = Path(self.trainer.log_dir or self.trainer.default_root_dir) / f"predictions{rank}.csv"
+        path = Path(run_folder(self.trainer)) / f"predictions{rank}.csv"
         rows = write_predictions(path, tokens, batches)  # pyright: ignore[reportArgumentType]
         print(f"\n{rows} predictions are in {path}")
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from lightning_emerge.records import Axis, Measurement
 
-CAPTURE, WAIT, WRITE = "capture", "waiting", "writing"
-"""What belongs to no probe: passing the bank and copying weights, waiting for the writer, writing."""
+CAPTURE, WAIT, WRITE, LOG = "capture", "waiting", "writing", "logging"
+"""What belongs to no probe: passing the bank and copying weights, waiting for the writer, writing, calling loggers."""
 
 
 @dataclass

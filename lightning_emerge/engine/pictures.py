@@ -1,4 +1,4 @@
-"""Pictures of a whole run, which lie in its folder and in TensorBoard."""
+"""Pictures of a whole run, which lie in its folder and in the loggers that show pictures."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from lightning.pytorch import Trainer
+from lightning.pytorch.utilities.seed import isolate_rng
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from matplotlib.figure import Figure
 
 from lightning_emerge.figures.canvas import to_pixels
+from lightning_emerge.records import Pixels
+from lightning_emerge.sinks.loggers import logger_sinks
 from lightning_emerge.sinks.png import encode_png
 from lightning_emerge.sinks.tensorboard import tensorboard_sinks
 from lightning_emerge.store.folder import Folder
@@ -31,7 +34,7 @@ def harmless(picture: str) -> Iterator[None]:
 
 
 def keep_picture(trainer: Trainer, folder: str, name: str, picture: Figure) -> None:
-    """Draws a picture once, and puts it into the run's folder and before the eyes of TensorBoard.
+    """Draws a picture once, and puts it into the run's folder and the loggers that show pictures.
 
     Args:
         trainer: of the run; the picture is of the steps that it has taken.
@@ -44,5 +47,25 @@ def keep_picture(trainer: Trainer, folder: str, name: str, picture: Figure) -> N
     """
     pixels = to_pixels(picture)
     Folder(folder).put(f"{name}.png", encode_png(pixels))
+    show_picture(trainer, name, pixels)
+
+
+def show_picture(trainer: Trainer, name: str, pixels: Pixels) -> None:
+    """Puts a picture into TensorBoard, W&B and MLflow; what the last two raise is said and stops nothing.
+
+    Args:
+        trainer: of the run; the picture is of the steps that it has taken.
+        name: of the picture.
+        pixels: (y, x, channel), RGB.
+    """
+    step = trainer.global_step
     for sink in tensorboard_sinks(trainer.loggers):
-        sink.write(trainer.global_step, [], {name: pixels})
+        sink.write(step, [], {name: pixels})
+    for sink in logger_sinks(trainer.loggers):
+        try:
+            with isolate_rng():
+                sink.show(step, {name: pixels})
+        except Exception as error:
+            rank_zero_warn(
+                f"{sink.name} could not take the picture {name}; training goes on. {type(error).__name__}: {error}"
+            )

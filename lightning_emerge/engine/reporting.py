@@ -24,6 +24,7 @@ from lightning_emerge.engine.looks import Found, open_capture, refused_layers
 from lightning_emerge.engine.members import FAILURES, Member
 from lightning_emerge.engine.writer import Findings, Writer
 from lightning_emerge.records import Capture, Measurement, check_declared
+from lightning_emerge.sinks.loggers import LoggerSink
 from lightning_emerge.sinks.tensorboard import TensorBoardSink
 from lightning_emerge.store.checks import Known
 from lightning_emerge.store.write import ArraySink
@@ -35,6 +36,7 @@ class Sinks:
 
     records: list[ArraySink] = field(default_factory=list[ArraySink])
     boards: list[TensorBoardSink] = field(default_factory=list[TensorBoardSink])
+    loggers: list[LoggerSink] = field(default_factory=list[LoggerSink])
 
 
 @dataclass
@@ -69,7 +71,9 @@ class Reporter:
         strict: bool,
     ) -> None:
         self.module, self.device, self.costs, self._refused = module, device, costs, refused
-        self.writer = Writer(sinks.records, sinks.boards, costs, strict=strict) if is_process_zero() else None
+        self.writer = None
+        if is_process_zero():
+            self.writer = Writer(sinks.records, sinks.boards, costs, loggers=sinks.loggers, strict=strict)
         self._held: _Held | None = None
         self._owners: dict[str, Member] = {}
         self._known = Known()
@@ -167,7 +171,7 @@ class Reporter:
         pairs = [(new, old) for new, old in zip(named, measurements, strict=True) if drawable(old)]
         drawings: dict[str, Callable[[], Figure | None]]
         drawings = {new.name: partial(probe.draw, old) for new, old in pairs}
-        if writer.boards and is_foreign(probe.draw):
+        if writer.draws and is_foreign(probe.draw):
             self._try_out(member, drawings, backup, writer)
         return Findings(member.name, named, drawings, probe.on_error == "raise")
 

@@ -21,9 +21,11 @@ from lightning_emerge.engine.conductor import PAST, Conductor
 from lightning_emerge.engine.fitted import keep_fit
 from lightning_emerge.engine.members import Looker
 from lightning_emerge.engine.reporting import Sinks
+from lightning_emerge.engine.run_folder import run_folder
 from lightning_emerge.engine.thumbnails import keep_thumbnails
 from lightning_emerge.records import StimulusBank
 from lightning_emerge.schedules import Schedule
+from lightning_emerge.sinks.loggers import logger_sinks
 from lightning_emerge.sinks.tensorboard import tensorboard_sinks
 from lightning_emerge.store.layout import STORE
 from lightning_emerge.store.write import ArraySink
@@ -185,7 +187,7 @@ def _check_budget(trainer: Trainer, conductor: Conductor) -> None:
 
 def _check_records(trainer: Trainer, conductor: Conductor) -> None:
     """Says how large the records of the run will be, now that those of one look are known."""
-    folder = trainer.log_dir or trainer.default_root_dir  # a collective: every process asks
+    folder = run_folder(trainer)  # a collective: every process asks
     if conductor.writer is None or not conductor.writer.records:
         return
     sizes = {member.name: member.size for member in conductor.members if member.size}
@@ -215,15 +217,16 @@ def _count_looks(schedule: Schedule, steps: int) -> int:
 
 def _open_sinks(trainer: Trainer, module: LightningModule) -> Sinks:
     """Opens where findings go. A store that is not this run's stops all processes; a disk that fails stops none."""
-    folder = trainer.log_dir  # a collective: every process asks
+    folder = run_folder(trainer)  # a collective: every process asks
     if trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
         return Sinks()
     sinks, failure = Sinks(), None
     if trainer.is_global_zero:
-        sinks.boards = tensorboard_sinks(trainer.loggers)
+        sinks.boards, sinks.loggers = tensorboard_sinks(trainer.loggers), logger_sinks(trainer.loggers)
         try:
             step = trainer.global_step if trainer.global_step or trainer.ckpt_path else None
-            sinks.records = [ArraySink(f"{folder or trainer.default_root_dir}/{STORE}", step)]
+            sinks.records = [ArraySink(f"{folder}/{STORE}", step)]
+            rank_zero_info(f"Records of the probes: {folder}/{STORE}")
         except OSError as error:
             rank_zero_warn(f"No records are kept, as their store could not be opened; training goes on. {error}")
         except ValueError as error:
@@ -239,7 +242,7 @@ def _open_sinks(trainer: Trainer, module: LightningModule) -> Sinks:
 
 def _keep_thumbnails(trainer: Trainer, bank: StimulusBank) -> None:
     """Leaves pictures of the stimuli in the run's folder, for the board."""
-    folder = trainer.log_dir or trainer.default_root_dir  # a collective: every process asks
+    folder = run_folder(trainer)  # a collective: every process asks
     if not trainer.is_global_zero or trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
         return
     try:
@@ -250,7 +253,7 @@ def _keep_thumbnails(trainer: Trainer, bank: StimulusBank) -> None:
 
 def _keep_fit(trainer: Trainer, module: LightningModule, conductor: Conductor) -> None:
     """Leaves in the run's folder what a report says of the fit and no probe records."""
-    folder = trainer.log_dir or trainer.default_root_dir  # a collective, as metrics may be: every process asks
+    folder = run_folder(trainer)  # a collective, as metrics may be: every process asks
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     if not trainer.is_global_zero or trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
         return

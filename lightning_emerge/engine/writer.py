@@ -16,9 +16,11 @@ from tqdm import tqdm
 
 from lightning_emerge.engine.artist import Artist, TooSlowError
 from lightning_emerge.engine.costs import WAIT, WRITE, Costs
+from lightning_emerge.engine.loggers import Loggers
 from lightning_emerge.figures.canvas import to_pixels
 from lightning_emerge.figures.frames import give_back
 from lightning_emerge.records import Measurement, Pixels
+from lightning_emerge.sinks.loggers import LoggerSink
 from lightning_emerge.sinks.tensorboard import TensorBoardSink
 from lightning_emerge.store.write import ArraySink
 
@@ -50,6 +52,8 @@ _Job = tuple[int, Sequence[Findings]]
 class Writer:
     """Writes findings to sinks, and draws them if any sink is looked at, in a thread of its own.
 
+    Loggers are the exception: they are called in the training thread, by `put`, `drain` and `close`.
+
     What fails is told to the training thread, which asks for it: `reports` for what training survives, `error` for what
     is to stop it. A sink that fails gets nothing more; a probe whose drawing fails or takes too long is not drawn any
     more.
@@ -58,17 +62,25 @@ class Writer:
         records: where measurements go.
         boards: where measurements, pictures and costs go.
         costs: where the time is noted.
+        loggers: where scalars go, and pictures where they are taken.
         strict: whether a sink that fails stops training.
     """
 
     def __init__(
-        self, records: Sequence[ArraySink], boards: Sequence[TensorBoardSink], costs: Costs, *, strict: bool = False
+        self,
+        records: Sequence[ArraySink],
+        boards: Sequence[TensorBoardSink],
+        costs: Costs,
+        *,
+        loggers: Sequence[LoggerSink] = (),
+        strict: bool = False,
     ) -> None:
         self.records, self.boards = list(records), list(boards)
         self.error: Exception | None = None
         self.artist = Artist()
         self._sinks = [*records, *boards]
         self._costs, self._strict = costs, strict
+        self._loggers = Loggers(loggers, costs, self._lose)
         self._reports: list[str] = []
         self._undrawn: set[str] = set()
         self._refused: set[str] = set()
@@ -81,6 +93,8 @@ class Writer:
         """Leaves what was found at one step to be written; waits while too much is left already."""
         with self._costs.spend(WAIT):
             self._queue.put((step, findings))
+        self._loggers.log(step, [measurement for found in findings for measurement in found.measurements])
+        self._loggers.show()
 
     def drain(self, *, show: bool = False) -> None:
         """Waits until everything is written, with a progress line if it is to be shown and takes a while."""
@@ -90,6 +104,7 @@ class Writer:
                 while self._queue.unfinished_tasks:
                     self._queue.all_tasks_done.wait(0.2)
                     bar.update(left - self._queue.unfinished_tasks - bar.n)
+        self._loggers.show()
 
     def close(self) -> None:
         """Writes what is left and closes the sinks, or says that it could not in time."""
@@ -101,6 +116,7 @@ class Writer:
         self._thread.join(max(0.1, ends - time.monotonic()))
         self._over = True
         self.artist.close()
+        self._loggers.show()
         if self._thread.is_alive():
             self._reports.append(
                 f"What was found is written within {_END:g} s of a run's end; the disk took longer, and "
@@ -110,6 +126,11 @@ class Writer:
         for sink in self._sinks:
             with suppress(OSError):
                 sink.close()
+
+    @property
+    def draws(self) -> bool:
+        """Whether anybody is to see pictures."""
+        return bool(self.boards) or self._loggers.draws
 
     def reports(self) -> list[str]:
         """Takes what has gone wrong since the last call."""
@@ -140,12 +161,14 @@ class Writer:
         measurements = [measurement for found in findings for measurement in found.measurements]
         for sink in list(self.records):
             self._try(self.records, sink, step, lambda sink=sink: self._store(sink, step, measurements))
-        if not self.boards:
+        if not self.draws:
             return
         pictures = {name: pixels for found in findings for name, pixels in self._draw(step, found).items()}
         shown = [*measurements, *self._costs.measure(step)]
         for board in list(self.boards):
             self._try(self.boards, board, step, lambda board=board: board.write(step, shown, pictures))
+        if pictures:
+            self._loggers.leave(step, pictures)
 
     def _store(self, sink: ArraySink, step: int, measurements: Sequence[Measurement]) -> None:
         for name, error in (sink.write(step, measurements) or {}).items():
@@ -162,12 +185,16 @@ class Writer:
                 write()
         except Exception as error:
             sinks.remove(sink)
-            if self._strict:
-                self.error = self.error or error
-            self._reports.append(
-                f"{type(sink).__name__} could not write step {step}, so nothing more goes there; what is there stays "
-                f"as it is, and training goes on. {type(error).__name__}: {error}"
-            )
+            self._lose(f"{type(sink).__name__} could not write step {step}", error)
+
+    def _lose(self, said: str, error: Exception) -> None:
+        """Says which sink failed, and at what; it gets nothing more."""
+        if self._strict:
+            self.error = self.error or error
+        self._reports.append(
+            f"{said}, so nothing more goes there; what is there stays as it is, and training goes on. "
+            f"{type(error).__name__}: {error}"
+        )
 
     def _draw(self, step: int, found: Findings) -> dict[str, Pixels]:
         pictures: dict[str, Pixels] = {}

@@ -22,6 +22,7 @@ from lightning_emerge.records import Axis, FloatArray, Measurement, Pixels
 from lightning_emerge.sinks.events import write_values
 from lightning_emerge.sinks.names import BOARD
 from lightning_emerge.sinks.png import encode_png
+from lightning_emerge.sinks.scalars import tags, text
 
 _POSITIVE = 1e-12 * 1.1 ** np.arange(774)
 _EDGES = np.concatenate([-_POSITIVE[::-1], [0.0], _POSITIVE])
@@ -56,7 +57,7 @@ class TensorBoardSink:
                 values += self._scalars(measurement)
             elif len(measurement.axes) == 2:
                 values += _histograms(measurement)
-        values += [Summary.Value(tag=_text(tag), image=_image(pixels)) for tag, pixels in pictures.items()]
+        values += [Summary.Value(tag=text(tag), image=_image(pixels)) for tag, pixels in pictures.items()]
         write_values(self._writer, step, values)
         if len(self._charts) > known:
             # One chart with all layers or tokens in it, beside the chart for each that TensorBoard makes by itself.
@@ -97,16 +98,16 @@ class TensorBoardSink:
         self._writer.close()
 
     def _scalars(self, measurement: Measurement) -> list[Any]:
-        tags = _tags(measurement) if measurement.axes else [_text(measurement.name)]
+        names = tags(measurement)
         if measurement.axes:
-            self._charts.setdefault(measurement.name, tags)
-        found = zip(tags, measurement.values.ravel().tolist(), strict=True)
+            self._charts.setdefault(measurement.name, names)
+        found = zip(names, measurement.values.ravel().tolist(), strict=True)
         return [Summary.Value(tag=tag, simple_value=value) for tag, value in found if not isnan(value)]
 
 
 def _histograms(measurement: Measurement) -> list[Any]:
     axis, found = measurement.axes[1], []
-    for tag, row in zip(_tags(measurement), measurement.values.astype(np.float64), strict=True):
+    for tag, row in zip(tags(measurement), measurement.values.astype(np.float64), strict=True):
         values = row[np.isfinite(row)]
         if axis.name != "bin" and len(values):
             found.append(Summary.Value(tag=tag, histo=_count(values)))
@@ -148,12 +149,3 @@ def _give_counts(axis: Axis, counts: npt.NDArray[np.float64]) -> HistogramProto:
 def _image(pixels: Pixels) -> Any:
     height, width = pixels.shape[:2]
     return Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=encode_png(pixels))
-
-
-def _tags(measurement: Measurement) -> list[str]:
-    return [_text(f"{measurement.name}/{label}") for label in measurement.axes[0].labels]
-
-
-def _text(tag: str) -> str:
-    """Escapes what is no text, of which one tag would cost all that is written at a step."""
-    return tag.encode("utf-8", "backslashreplace").decode()
