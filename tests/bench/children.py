@@ -19,19 +19,25 @@ from typing import Any
 from uuid import uuid4
 
 _MARK = "TEST_STARTED_BY"
+LIBRARIES = ("torch", "torchvision", "pandas", "scipy.signal", "scipy.stats")
+"""What takes longest to import; neither this package, nor Matplotlib, nor what is imported late."""
 
 
 @contextmanager
 def started(
-    command: Sequence[str | Path], env: Mapping[str, str] | None = None, *, ready: bool = False, **settings: Any
+    command: Sequence[str | Path],
+    env: Mapping[str, str] | None = None,
+    *,
+    ready: bool | tuple[str, ...] = False,
+    **settings: Any,
 ) -> Iterator[Any]:
     """Starts a process, and ends it and all that it has started, however the block is left.
 
     Args:
         command: the program and its arguments.
         env: its environment; this process' own if none is given.
-        ready: whether it is a program of this Python that is forked from a process which has imported everything. Not
-            for tests of how a process starts, or of what it imports.
+        ready: whether it is a program of this Python that is forked from a process which has imported everything, or
+            the modules that alone are imported there. Not for tests of how a process starts, or of what it imports.
         settings: of `subprocess.Popen`; cwd and the three streams if it is ready.
 
     Yields:
@@ -42,7 +48,7 @@ def started(
     marked = {**own, _MARK: f"{own.get(_MARK, '')}/{mark}"}
     words = [str(word) for word in command]
     process: Any = (
-        Forked(words, marked, **settings)
+        Forked(words, marked, modules=ready if isinstance(ready, tuple) else (), **settings)
         if ready
         else subprocess.Popen(words, env=marked, start_new_session=True, **settings)
     )
@@ -73,6 +79,7 @@ class Forked:
         stdout: Any = None,
         stderr: Any = None,
         text: bool = False,
+        modules: tuple[str, ...] = (),
     ) -> None:
         assert args[0] == sys.executable, "programs of this Python alone can be forked"
         self.args, self.returncode = args, None
@@ -83,9 +90,9 @@ class Forked:
             self.stderr, err = (None, out) if stderr == subprocess.STDOUT else _stream(stderr, 2, text, given)
             self._answers, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             given.callback(theirs.close)
-            socket.send_fds(_ready(), [json.dumps(told).encode()], [theirs.fileno(), into, out, err])
+            socket.send_fds(_ready(modules)[0], [json.dumps(told).encode()], [theirs.fileno(), into, out, err])
         told = self._answers.recv(64)
-        assert told, f"the process that has imported everything is gone: {_servers[-1].communicate()}"
+        assert told, f"the process that has imported everything is gone: {_ready(modules)[1].communicate()}"
         self.pid = int(told)
 
     def wait(self, timeout: float | None = None) -> int:
@@ -143,26 +150,28 @@ def _stream(asked: Any, own: int, text: bool, given: ExitStack) -> tuple[Any, in
     return open(kept, ("r" if own else "w") + ("" if text else "b")), passed
 
 
-_servers: list[subprocess.Popen[bytes]] = []
+_servers: list[tuple[socket.socket, subprocess.Popen[bytes]]] = []
 
 
 @cache
-def _ready() -> socket.socket:
-    """The process that has imported everything, one for all tests of this process; it ends with it."""
+def _ready(modules: tuple[str, ...]) -> tuple[socket.socket, subprocess.Popen[bytes]]:
+    """The process that has imported everything, or these modules, one for all tests of this process; ends with it."""
     kept, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
-        command = [sys.executable, str(Path(__file__).with_name("ready.py")), str(theirs.fileno())]
+        command = [sys.executable, str(Path(__file__).with_name("ready.py")), str(theirs.fileno()), *modules]
         # Pipes, as a stream that is a file when it is opened is asked for its place when it is none any more.
         said = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
-        _servers.append(subprocess.Popen(command, pass_fds=[theirs.fileno()], start_new_session=True, **said))
-    return kept
+        started = subprocess.Popen(command, pass_fds=[theirs.fileno()], start_new_session=True, **said)
+    _servers.append((kept, started))
+    return kept, started
 
 
 def end_ready() -> None:
-    """Ends the process that has imported everything, if there is one."""
+    """Ends the processes that have imported what programs use, if there are any."""
+    for messages, _ in _servers:
+        messages.close()
     while _servers:
-        _ready().close()
-        _servers.pop().communicate()
+        _servers.pop()[1].communicate()
     _ready.cache_clear()
 
 
@@ -174,7 +183,12 @@ def _find(mark: bytes) -> Iterator[int]:
 
 
 def run_group(
-    command: Sequence[str | Path], timeout: float = 240, *, check: bool = False, ready: bool = False, **settings: Any
+    command: Sequence[str | Path],
+    timeout: float = 240,
+    *,
+    check: bool = False,
+    ready: bool | tuple[str, ...] = False,
+    **settings: Any,
 ) -> subprocess.CompletedProcess[str]:
     """Runs a command to its end, as `subprocess.run` does, and keeps what it says.
 

@@ -1,10 +1,11 @@
 """A process that has imported everything, from which Python programs are forked: imports cost each of them seconds.
 
-    python ready.py FILENO
+    python ready.py FILENO [MODULE ...]
 
-FILENO is a socket. A message on it is the words of a command line without the interpreter, a folder and an environment,
-as JSON, together with a socket for answers and the program's three streams. The answers are the number of the process
-and its status. A program whose asker is gone is killed with its group; at the end of the messages this process ends.
+Modules that are named are all that is imported. FILENO is a socket. A message on it is the words of a command line
+without the interpreter, a folder and an environment, as JSON, together with a socket for answers and the three streams
+of the program. The answers are its number and its status. A program whose asker is gone is killed with its group; at
+the end of the messages this process ends.
 """
 
 from __future__ import annotations
@@ -29,8 +30,12 @@ from typing import Any
 _LONGEST = 1 << 20  # bytes of a message
 
 
-def load() -> None:
+def load(modules: list[str]) -> None:
     """Imports what programs use; that starts no thread, but of a library which starts it again in a fork."""
+    if modules:
+        for name in modules:
+            import_module(name)
+        return
     import torch
 
     import lightning_emerge as le
@@ -115,7 +120,8 @@ def become(words: list[str], folder: str, environment: dict[str, str]) -> None:
     os.environ.clear()
     os.environ.update(environment)
     random.seed()
-    import_module("numpy").random.seed()
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed()
     given = [os.path.abspath(path) for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
     first = {"-m": folder, "-c": ""}.get(words[0], str(Path(words[0]).parent.resolve()))
     sys.path[:] = [first, *dict.fromkeys([*given, *installed])]
@@ -134,7 +140,7 @@ def become(words: list[str], folder: str, environment: dict[str, str]) -> None:
 if __name__ == "__main__":
     leave = atexit.register(Leave())  # the first, which is called last
     channel = socket.socket(fileno=int(sys.argv[1]))
-    load()
+    load(sys.argv[2:])
     program = serve(channel)
     with leave.noted():
         become(**program)

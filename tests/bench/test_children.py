@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from children import run_group, run_ranks, started
@@ -42,12 +44,26 @@ def grandchild(tmp_path):
     return tmp_path / "grandchild"
 
 
+def _has_begun(path: Path) -> bool:
+    return path.exists() and path.read_text() != ""
+
+
 def _wait_for(path: Path) -> str:
     """The number that a process writes to a file when it has begun."""
     end = time.monotonic() + 60
-    while not (path.exists() and path.read_text()) and time.monotonic() < end:
+    while not _has_begun(path) and time.monotonic() < end:
         time.sleep(0.05)
     return path.read_text()
+
+
+def _hang(begun: Callable[[], bool], run: Callable[[float], Any]) -> None:
+    """Runs what never ends with a limit, which is longer as long as it does not suffice to begin."""
+    for limit in (1.0, 3.0, 9.0, 27.0):
+        with pytest.raises(subprocess.TimeoutExpired):
+            run(limit)
+        if begun():
+            return
+    pytest.fail("it does not begin")
 
 
 both = pytest.mark.parametrize("ready", [False, True], ids=["fresh", "forked"])
@@ -56,8 +72,8 @@ both = pytest.mark.parametrize("ready", [False, True], ids=["fresh", "forked"])
 @both
 @pytest.mark.parametrize("where", ["of its group", "apart"])
 def test_a_command_that_hangs_is_gone_with_all_that_it_started(grandchild, ready, where):
-    with pytest.raises(subprocess.TimeoutExpired):
-        run_group([sys.executable, "-c", _WAITS, grandchild, where], timeout=5, ready=ready)
+    command = [sys.executable, "-c", _WAITS, grandchild, where]
+    _hang(lambda: _has_begun(grandchild), lambda limit: run_group(command, timeout=limit, ready=ready))
     assert _is_gone(_wait_for(grandchild))
 
 
@@ -100,7 +116,7 @@ def test_so_is_all_of_a_test_that_takes_too_long(grandchild, tmp_path):
         f"import sys\nfrom children import run_group\n"
         f"def test_it(): run_group([sys.executable, '-c', {_WAITS!r}, {str(grandchild)!r}])\n"
     )
-    settings = ["-p", "no:cacheprovider", "-c", str(Path(__file__).parents[2] / "pyproject.toml"), "--timeout=10"]
+    settings = ["-p", "no:cacheprovider", "-c", str(Path(__file__).parents[2] / "pyproject.toml"), "--timeout=3"]
     ended = run_group(
         [sys.executable, "-m", "pytest", "-q", *settings, f"--rootdir={tmp_path}", tmp_path / "test_it.py"]
     )
@@ -114,7 +130,7 @@ import sys, time
 sys.path.insert(0, sys.argv[1])
 from children import Forked
 import os
-kept = Forked([sys.executable, "-c", sys.argv[2], sys.argv[3]], dict(os.environ))
+kept = Forked([sys.executable, "-c", sys.argv[2], sys.argv[3]], dict(os.environ), modules=("subprocess",))
 time.sleep(600)
 """
 
@@ -174,6 +190,11 @@ def test_forked_programs_do_not_share_random_numbers():
     assert not set(one) & set(other)
 
 
+def test_modules_that_are_named_are_all_that_a_forked_program_begins_with():
+    code = "import sys; print('wave' in sys.modules, 'torch' in sys.modules)"
+    assert run_group([sys.executable, "-c", code], ready=("wave",), check=True).stdout == "True False\n"
+
+
 _JOB = """
 import os, sys, torch, torch.distributed as dist
 dist.init_process_group("gloo")
@@ -193,6 +214,9 @@ def test_a_process_of_a_job_whose_others_never_come_is_gone(tmp_path, monkeypatc
     note = "import os; rank = os.environ['RANK']; open(rank, 'w').write(str(os.getpid()))"
     code = f"{note}\nif rank == '1': {_HANGS}\n{_JOB}"
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(subprocess.TimeoutExpired):
-        run_ranks([sys.executable, "-c", code], 2, timeout=5)
+    command = [sys.executable, "-c", code]
+    _hang(
+        lambda: all(_has_begun(Path(str(rank))) for rank in range(2)),
+        lambda limit: run_ranks(command, 2, timeout=limit),
+    )
     assert all(_is_gone((tmp_path / str(rank)).read_text()) for rank in range(2))

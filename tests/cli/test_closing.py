@@ -73,6 +73,15 @@ def test_a_folder_that_is_renamed_meanwhile_is_named(tmp_path, monkeypatch, capf
 _LIGHTNING = [sys.executable, "-m", "lightning_emerge", *BEGIN, "--trainer.enable_progress_bar", "true"]
 
 
+_SILENT = """
+import os, sys
+sys.stdout = sys.__stdout__ = None
+os.close(1)
+from lightning_emerge.cli import main
+main()
+"""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("reader", ["leaves", "full"])
 def test_nobody_has_to_listen(reader, tmp_path):
@@ -88,8 +97,9 @@ def test_nobody_has_to_listen(reader, tmp_path):
 
 @pytest.mark.slow
 def test_it_may_begin_without_an_output(tmp_path):
-    words = " ".join(f"'{word}'" for word in _LIGHTNING)
-    ended = run_group(["bash", "-c", f"{words} >&-"], 200, cwd=tmp_path)
+    asks = f"'{sys.executable}' -c 'import sys; print(sys.stdout, sys.__stdout__, file=sys.stderr)' >&-"
+    assert run_group(["bash", "-c", asks]).stderr == "None None\n"
+    ended = run_group([sys.executable, "-c", _SILENT, *_LIGHTNING[3:]], 200, cwd=tmp_path, ready=True)
     assert ended.returncode == 0, ended.stderr
     assert (tmp_path / "runs/smoke/version_0/emergence.json").exists()
     assert "Traceback" not in ended.stderr

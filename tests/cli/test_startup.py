@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from children import run_group
+from children import LIBRARIES, run_group
 
 from lightning_emerge.cli import main
 from lightning_emerge.cli.training import EmergeCLI
@@ -14,9 +14,9 @@ from lightning_emerge.cli.training import EmergeCLI
 _IMPORTED = "import sys; print('imported', *sys.modules)"
 
 
-def _imports(*lines: str) -> set[str]:
+def _imports(*lines: str, ready: tuple[str, ...] = ()) -> set[str]:
     command = [sys.executable, "-c", "\n".join([*lines, _IMPORTED])]
-    done = run_group(command)
+    done = run_group(command, ready=ready)
     assert done.returncode == 0, done.stderr
     return set(done.stdout.rsplit("imported", 1)[1].split())
 
@@ -34,7 +34,9 @@ def test_help_does_not_import_torch(words):
 @pytest.mark.slow
 def test_a_fit_begins_without_what_it_needs_when_it_is_over():
     late = {"xarray", "umap", "networkx", "captum", "jinja2", "lightning_emerge.analysis", "lightning_emerge.board"}
-    found = _imports("import lightning_emerge.cli.training", "import lightning_emerge as le", "le.EmbeddingProbe")
+    assert not _imports(ready=LIBRARIES) & {*late, "zarr"}
+    lines = ("import lightning_emerge.cli.training", "import lightning_emerge as le", "le.EmbeddingProbe")
+    found = _imports(*lines, ready=LIBRARIES)
     assert "zarr" in found
     if "transformers" in found:  # which torchmetrics imports where it is installed
         late -= {"jinja2"}
