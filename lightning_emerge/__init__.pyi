@@ -51,6 +51,8 @@ from .data.rendering.nuisances import Nuisances as Nuisances
 from .data.stimuli import Stimuli as Stimuli
 from .data.synthetic import TokenDataModule as TokenDataModule
 from .data.vision import VisionDataModule as VisionDataModule
+from .loops.look import look as look
+from .loops.watch import watch as watch
 from .models.classifier import TokenClassifier as TokenClassifier
 from .models.vgg import VGG as VGG
 from .probe import Probe as Probe

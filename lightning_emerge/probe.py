@@ -118,6 +118,10 @@ class Probe(Callback, ABC):
             self._noted.add(record)
             rank_zero_warn(f"{type(self).__name__} has no {record} {text}")
 
+    def forget_notes(self) -> None:
+        """Says again in the fit that begins what `note` has said in an earlier one."""
+        self._noted.clear()
+
     def find_layers(self, module: nn.Module) -> tuple[str, ...]:
         """Finds the layers that are named, or else those of the network."""
         return match_layers(module, self.layers)
@@ -135,7 +139,7 @@ class Probe(Callback, ABC):
         # Not in setup: a module may make its layers in setup or in configure_model.
         self.check(pl_module)
         self._left = {}
-        self._noted.clear()
+        self.forget_notes()
         if self._leads(trainer):
             bank_of_fit(trainer, probes_of(trainer))
 

@@ -89,7 +89,7 @@ class Epochs(Schedule):
         if not 1 <= steps_per_epoch < inf:
             raise ValueError(
                 f"Epochs: an epoch has a known number of steps; got {steps_per_epoch}. "
-                "Give trainer.limit_train_batches, or use EverySteps."
+                "Give trainer.limit_train_batches, or watch its steps_per_epoch, or use EverySteps."
             )
         return EverySteps(self.n * int(steps_per_epoch))
 

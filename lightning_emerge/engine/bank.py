@@ -57,13 +57,22 @@ def find_bank(trainer: Trainer, probes: Sequence[Looker]) -> StimulusBank | None
             "lightning_emerge.StimulusBank."
         )
     bank = _make_bank(trainer, given[0] if given else data)
-    for probe in asking:
+    check_bank(bank, asking)
+    return bank
+
+
+def check_bank(bank: StimulusBank, probes: Sequence[Looker]) -> None:
+    """Compares a bank with what probes need of it.
+
+    Raises:
+        ValueError: if a probe needs latents and the bank has none.
+    """
+    for probe in probes:
         if bank.latents is None and any(need.latents for need in complete(probe.needs)):
             raise ValueError(
                 f"{type(probe).__name__} needs the latents of each stimulus, which rendered tokens have; this bank has "
                 "none. Use a TokenDataModule, or give StimulusBank a table of latents."
             )
-    return bank
 
 
 def _make_bank(trainer: Trainer, source: Any) -> StimulusBank:

@@ -142,6 +142,14 @@ class Conductor:
         with isolate_rng(), full_precision():
             self.reporter.report(taken.step, taken.members, lambda due: find(taken.step, due, look, self.order))
 
+    def drop_update(self) -> None:
+        """Lets go of what `before_update` kept: the optimizer has not stepped."""
+        self._batches.take()
+
+    def drain(self, step: int) -> None:
+        """Waits until all that was found before a step is written; no other process need call it."""
+        self.reporter.drain(step)
+
     def settle(self, step: int | None = None, *, show: bool = False) -> None:
         """Waits until all that was found before a step, or at all if none is given, is written; every process calls it.
 

@@ -113,14 +113,18 @@ class Reporter:
         self._say()
 
     def settle(self, step: int | None = None, *, show: bool = False) -> None:
-        """Waits until all that was found before a step, or at all if none is given, is written."""
+        """Waits until all that was found before a step, or at all if none is given, is written in all processes."""
+        self.drain(step, show=show)
+        self._agree_on([])
+        self._say()
+
+    def drain(self, step: int | None = None, *, show: bool = False) -> None:
+        """Waits for what this process has to write; what cannot be written is told to all at the next look."""
         if self.writer is not None:
             if self._held is not None and (step is None or self._held.step < step):
                 self._let_go(self.writer)
             with self.costs.spend(WAIT):
                 self.writer.drain(show=show)
-        self._agree_on([])
-        self._say()
 
     def close(self) -> None:
         """Writes what is left; no other process need call it."""

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
-from lightning_emerge.capture import agree
+from lightning_emerge.capture import agree, is_process_zero
 from lightning_emerge.engine import budget
 from lightning_emerge.engine.bank import find_bank
 from lightning_emerge.engine.conductor import PAST, Conductor
@@ -63,7 +63,7 @@ class Session:
         Raises:
             ValueError: if a look needs more memory than there is.
         """
-        _check_budget(self._trainer, self._conductor)
+        check_budget(self._conductor, self._trainer.world_size)
         self._conductor.begin(self._trainer.global_step, self._loaded.get(UNWRITTEN, []))
         _check_records(self._trainer, self._conductor)
 
@@ -168,12 +168,20 @@ def _make_conductor(
     )
 
 
-def _check_budget(trainer: Trainer, conductor: Conductor) -> None:
-    """Says what looks will need, and stops all processes if process zero has not enough memory for it."""
+def check_budget(conductor: Conductor, processes: int) -> None:
+    """Says what looks will need, and stops all processes if process zero has not enough memory for it.
+
+    Args:
+        conductor: whose probes look.
+        processes: that share the bank.
+
+    Raises:
+        ValueError: if there is not enough memory.
+    """
     looking_on = [member for member in conductor.members if member.broken is None]
     probes, layers = [member.probe for member in looking_on], [member.layers for member in looking_on]
-    found, failure = find_budget(conductor.module, probes, conductor.bank, trainer.world_size, layers), None
-    if found is not None and trainer.is_global_zero:
+    found, failure = find_budget(conductor.module, probes, conductor.bank, processes, layers), None
+    if found is not None and is_process_zero():
         room = budget.memory_of(conductor.device)
         try:
             budget.refuse(found, room)

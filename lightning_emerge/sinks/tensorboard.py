@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from lightning.fabric.loggers.tensorboard import TensorBoardLogger as FabricLogger
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
 from tensorboard.compat.proto.summary_pb2 import (
@@ -32,6 +33,21 @@ _EDGES = np.concatenate([-_POSITIVE[::-1], [0.0], _POSITIVE])
 def tensorboard_sinks(loggers: Iterable[Logger]) -> list[TensorBoardSink]:
     """Makes a sink for each of the loggers that write to TensorBoard."""
     return [TensorBoardSink(logger.experiment) for logger in loggers if isinstance(logger, TensorBoardLogger)]
+
+
+def sinks_of(given: Iterable[Any]) -> list[TensorBoardSink]:
+    """Makes a sink for each writer of event files, or logger of Lightning or Fabric that has one.
+
+    Raises:
+        ValueError: if something else is among them.
+    """
+    sinks: list[TensorBoardSink] = []
+    for one in given:
+        writer = one.experiment if isinstance(one, FabricLogger) else one
+        if not isinstance(writer, SummaryWriter):
+            raise ValueError(f"loggers are SummaryWriters or TensorBoardLoggers; got a {type(one).__name__}.")
+        sinks.append(TensorBoardSink(writer))
+    return sinks
 
 
 class TensorBoardSink:

@@ -1,0 +1,318 @@
+"""A loop that is nobody's Trainer, with probes: it says when a step begins and when one was taken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import inf
+from typing import Any
+
+from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
+from torch import nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
+
+from lightning_emerge.capture import is_process_zero
+from lightning_emerge.capture.needs.base import complete
+from lightning_emerge.capture.processes import place
+from lightning_emerge.engine.conductor import PAST, Conductor
+from lightning_emerge.engine.fitted import keep_fit
+from lightning_emerge.engine.members import Looker
+from lightning_emerge.engine.opening import open_sinks
+from lightning_emerge.engine.session import UNWRITTEN, check_budget, refuse_sharding
+from lightning_emerge.engine.thumbnails import keep_thumbnails
+from lightning_emerge.records import StimulusBank
+from lightning_emerge.sinks.tensorboard import TensorBoardSink
+
+STEP = "step"
+"""Where `Loop.state_dict` has the optimizer steps taken."""
+
+
+class Loop:
+    """A training loop with probes: a `with` block, in which `step` is called once a step.
+
+    `lightning_emerge.watch` makes it. Every process makes one and calls its methods alike, but for `state_dict`.
+
+    Args:
+        network: what is trained; of a wrapped one, as by DDP, Fabric or torch.compile, what is in it.
+        probes: what looks.
+        bank: what they look at; None if none of them needs it.
+        folder: of the run, or an fsspec URL.
+        optimizers: those of the network, for probes that look at updates.
+        boards: where findings go besides.
+        steps_per_epoch: for schedules in epochs.
+        conclude: called on process zero when the loop has ended, with the boards.
+
+    Attributes:
+        folder: of the run.
+        steps: optimizer steps taken.
+        metrics: numbers that `fit.json` is to keep at the end, such as `{"val/accuracy": 0.9}`, by name.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        probes: Sequence[Looker],
+        bank: StimulusBank | None,
+        folder: str,
+        *,
+        optimizers: Iterable[Any] = (),
+        boards: Sequence[TensorBoardSink] = (),
+        steps_per_epoch: float = inf,
+        conclude: Callable[[Sequence[TensorBoardSink]], object] = lambda _: None,
+    ) -> None:
+        self.folder, self.steps, self.metrics = folder, 0, dict[str, float]()
+        self._network, self._probes, self._bank = unwrap(network), list(probes), bank
+        self._optimizers = [unwrap_optimizer(one) for one in optimizers]
+        self._boards, self._steps_per_epoch, self._conclude = list(boards), steps_per_epoch, conclude
+        self._loaded: dict[str, Any] = {}
+        self._left: dict[str, Any] = {}
+        self._conductor: Conductor | None = None
+        self._hooks: list[RemovableHandle] = []
+        self._kept: Optimizer | None = None
+        refuse_sharding(type(part).__name__ for part in self._network.modules())
+        _check_optimizers(self._network, self._probes, self._optimizers)
+
+    def __enter__(self) -> Loop:
+        self.begin()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self.end()
+        finally:
+            self.close()
+
+    def begin(self) -> None:
+        """Looks before the first step, unless the loop resumes from one that was looked at. `with` calls it.
+
+        Raises:
+            ValueError: if the folder has the records of another run, a probe does not fit, or a look needs more memory
+                than there is.
+            RuntimeError: if it has begun already.
+        """
+        if self._conductor is not None or self._left:
+            raise RuntimeError("A loop is watched once; this one has begun already. Call lightning_emerge.watch again.")
+        sinks = open_sinks(self.folder, self._boards, self.steps, self._network, new=not self._loaded)
+        self._keep_thumbnails()
+        self._conductor = Conductor(
+            self._network,
+            self._probes,
+            self._bank,
+            sinks,
+            step=self.steps,
+            steps_per_epoch=self._steps_per_epoch,
+            past=self._loaded.get(PAST),
+        )
+        try:
+            check_budget(self._conductor, place()[1])
+            self._conductor.begin(self.steps, self._loaded.get(UNWRITTEN, []))
+            self._follow()
+        except BaseException:
+            self.close()
+            raise
+
+    def before_step(self, optimizer: Any = None) -> None:
+        """Says that gradients are as probes are to see them: call it before they are clipped, if they are.
+
+        Otherwise they are seen as the optimizer gets them. What is said is dropped if the optimizer does not step.
+
+        Args:
+            optimizer: the one that is about to step; the only one if none is given.
+
+        Raises:
+            ValueError: if it is none of those that were given to `watch`.
+        """
+        given = self._optimizers if optimizer is None else [unwrap_optimizer(optimizer)]
+        if len(given) != 1 or not any(given[0] is other for other in self._optimizers):
+            raise ValueError(
+                f"before_step gets one of the optimizers that watch was given, which has {len(self._optimizers)}; got "
+                f"{'none' if optimizer is None else 'another one'}."
+            )
+        self._keep(given[0])
+
+    def step(self, step: int | None = None) -> None:
+        """Looks with the probes that are due, if the optimizer has stepped since the last call. Call it once a batch.
+
+        Args:
+            step: optimizer steps taken, for a loop that counts them itself. If none are given, they are counted: of
+                the optimizers that were given to `watch`, else each call is one.
+
+        Raises:
+            RuntimeError: if it is called before the loop has begun, or after it has ended.
+            ValueError: if steps are taken back.
+        """
+        conductor = self._running()
+        self.steps = self._count(step)
+        if self.steps != conductor.step:
+            conductor.after_update()
+            conductor.look(self.steps)
+        elif self._kept is not None:  # a scaler has left the step out
+            conductor.drop_update()
+        self._kept = None
+        self._expect_batch()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Gives what a checkpoint is to keep, tensors and plain values; what was found before is on disk then.
+
+        Call it between two steps, in process zero at least: it waits for no other process.
+
+        Raises:
+            RuntimeError: if the optimizer has stepped and `step` was not called since.
+        """
+        conductor = self._conductor
+        if conductor is None:
+            return dict(self._left or self._loaded)
+        if self.steps != conductor.step:
+            raise RuntimeError(
+                "The state of a loop is taken between two steps; the optimizer has stepped, and was not looked at "
+                "since. Call step() of the watch before."
+            )
+        conductor.drain(self.steps)
+        return self._remember(conductor)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes what `state_dict` gave, before the loop begins: it then resumes the records in its folder.
+
+        Args:
+            state: `{"step": 1200}` is enough, for a run whose checkpoint has no other.
+
+        Raises:
+            RuntimeError: if the loop has begun.
+            ValueError: if it is no such state.
+        """
+        if self._conductor is not None:
+            raise RuntimeError("A loop resumes before it begins: call load_state_dict before the with block.")
+        step = state.get(STEP)
+        if not isinstance(step, int) or step < 0:
+            raise ValueError(f"The state of a loop is what its state_dict gave, with a step; got the keys {[*state]}.")
+        self._loaded, self.steps = dict(state), step
+
+    def end(self) -> None:
+        """Looks at the last step, and leaves what the probes cost. `with` calls it when its block has ended.
+
+        Raises:
+            RuntimeError: if the loop has not begun, or has ended.
+        """
+        conductor = self._running()
+        conductor.after_update()
+        conductor.look(self.steps, last=True)
+        conductor.settle()
+        rank_zero_info("\n".join(["What the probes cost:", *conductor.costs.table()]))
+        if is_process_zero():
+            self._keep_fit(conductor)
+            self._conclude(self._boards)
+
+    def close(self) -> None:
+        """Writes what is left and lets go of network and optimizers. `with` calls it, whatever has happened."""
+        conductor, self._conductor = self._conductor, None
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks.clear()
+        if conductor is not None:
+            conductor.close()
+            self._left = self._remember(conductor)
+
+    def _running(self) -> Conductor:
+        if self._conductor is None:
+            raise RuntimeError(
+                "A loop is watched in a with block: with lightning_emerge.watch(...) as watch; step was called outside."
+            )
+        return self._conductor
+
+    def _remember(self, conductor: Conductor) -> dict[str, Any]:
+        return {STEP: self.steps, PAST: conductor.remember(), UNWRITTEN: conductor.unwritten()}
+
+    def _count(self, step: int | None) -> int:
+        if step is None:
+            return self.steps if self._optimizers else self.steps + 1
+        if step < self.steps:
+            raise ValueError(f"Steps are counted upwards; got {step} after {self.steps}.")
+        return step
+
+    def _follow(self) -> None:
+        for optimizer in self._optimizers:
+            self._hooks.append(optimizer.register_step_pre_hook(self._before))
+            self._hooks.append(optimizer.register_step_post_hook(self._after))
+        self._expect_batch()
+
+    def _expect_batch(self) -> None:
+        if self._optimizers:
+            self._running().before_batch(self.steps)
+
+    def _before(self, optimizer: Optimizer, *_: Any) -> None:
+        if self._kept is not optimizer and getattr(optimizer, "grad_scale", None) is None:
+            self._keep(optimizer)
+
+    def _keep(self, optimizer: Optimizer) -> None:
+        self._running().before_update(self.steps, optimizer, self._optimizers)
+        self._kept = optimizer
+
+    def _after(self, optimizer: Optimizer, *_: Any) -> None:
+        left_out = getattr(optimizer, "found_inf", None)  # a scaler leaves it to some optimizers not to step
+        if left_out is None or not float(left_out):
+            self.steps += 1
+            self._kept = None
+
+    def _keep_thumbnails(self) -> None:
+        if self._bank is None or not is_process_zero():
+            return
+        try:
+            keep_thumbnails(self.folder, self._bank)
+        except Exception as error:  # what only draws stops no run
+            rank_zero_warn(f"Pictures of the stimuli were not kept in {self.folder} ({type(error).__name__}: {error}).")
+
+    def _keep_fit(self, conductor: Conductor) -> None:
+        steps = conductor.began, self.steps
+        try:
+            keep_fit(self.folder, self._network, conductor.costs, steps, place()[1], self.metrics)
+        except OSError as error:
+            rank_zero_warn(f"What the run cost was not kept: {self.folder} could not be written ({error}).")
+
+
+def unwrap(network: nn.Module) -> nn.Module:
+    """The network itself, of one that DDP, Fabric, Accelerate or torch.compile has wrapped."""
+    while True:
+        inner = getattr(network, "_orig_mod", None)
+        if inner is None and isinstance(network, DistributedDataParallel | DataParallel | _wrapper()):
+            inner = network.module
+        if not isinstance(inner, nn.Module):
+            return network
+        network = inner
+
+
+def _wrapper() -> type[nn.Module]:
+    from lightning.fabric.wrappers import _FabricModule  # pyright: ignore[reportPrivateUsage]
+
+    return _FabricModule
+
+
+def unwrap_optimizer(optimizer: Any) -> Optimizer:
+    """The optimizer itself, of one that Fabric or Accelerate has wrapped.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    inner = getattr(optimizer, "optimizer", None)
+    found = inner if isinstance(inner, Optimizer) else optimizer
+    if not isinstance(found, Optimizer):
+        raise ValueError(f"optimizers are torch.optim.Optimizers; got a {type(optimizer).__name__}.")
+    return found
+
+
+def _check_optimizers(network: nn.Module, probes: Sequence[Looker], optimizers: Sequence[Optimizer]) -> None:
+    """Compares what probes need with the optimizers that are given."""
+    training = [probe for probe in probes if any(need.training for need in complete(probe.needs))]
+    if training and not optimizers:
+        raise ValueError(
+            f"{type(training[0]).__name__} looks at the update that an optimizer makes; none was given. "
+            "Give optimizers=optimizer, or leave the probe out."
+        )
+    own = {id(parameter) for parameter in network.parameters()}
+    for optimizer in optimizers:
+        if not any(id(one) in own for group in optimizer.param_groups for one in group["params"]):
+            raise ValueError(
+                f"optimizers hold parameters of the network that is watched; this {type(optimizer).__name__} holds "
+                "none of them. Give the one that trains it, made of the parameters that it has now."
+            )

@@ -1,0 +1,65 @@
+"""What a loop leaves when it has ended: when things emerged, pictures of the whole run, and a line that says where."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
+from matplotlib.figure import Figure
+
+from lightning_emerge.figures.canvas import to_pixels
+from lightning_emerge.sinks.png import encode_png
+from lightning_emerge.sinks.tensorboard import TensorBoardSink
+from lightning_emerge.store.folder import Folder
+from lightning_emerge.store.layout import STORE
+from lightning_emerge.store.read import Run
+
+
+def conclude(folder: str, boards: Sequence[TensorBoardSink]) -> None:
+    """Leaves what a fit leaves, on process zero. What fails is said, and costs nothing else.
+
+    Args:
+        folder: of the run, or an fsspec URL.
+        boards: to which pictures go besides.
+    """
+    try:
+        run = Run(folder)
+    except FileNotFoundError:  # no probe has looked
+        return
+    except Exception as error:
+        rank_zero_warn(f"The records of the run could not be read again. {type(error).__name__}: {error}")
+        return
+    step = max(run.steps, default=0)
+    for name, make in (("emergence", _emergence), ("timeline", _timeline)):
+        try:
+            picture = make(run)
+            if picture is not None:
+                _show(folder, boards, step, name, picture)
+        except Exception as error:  # the run is over, and its records are there
+            rank_zero_warn(f"{name}.png could not be made. {type(error).__name__}: {error}")
+    rank_zero_info(
+        f"Records are in {folder}/{STORE}: open them with lightning_emerge.open_run({folder!r}), "
+        f"`lightning board {folder}` or `lightning report {folder}`."
+    )
+
+
+def _emergence(run: Run) -> Figure | None:
+    from lightning_emerge.analysis.emergence import summarise_run
+
+    return summarise_run(run)[1]
+
+
+def _timeline(run: Run) -> Figure | None:
+    from lightning_emerge.analysis.timeline import draw_timeline, run_timeline, write_timeline
+
+    events = run_timeline(run)
+    if events:
+        write_timeline(run.folder, events)
+    return draw_timeline(run, events)
+
+
+def _show(folder: str, boards: Sequence[TensorBoardSink], step: int, name: str, picture: Figure) -> None:
+    pixels = to_pixels(picture)
+    Folder(folder).put(f"{name}.png", encode_png(pixels))
+    for board in boards:
+        board.write(step, [], {name: pixels})

@@ -1,0 +1,227 @@
+"""Any loop: the same run in Lightning, plain PyTorch, Fabric and Hugging Face's Trainer has the same records.
+
+All four leave weights, optimizer and random streams as they are without probes.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from lightning.fabric import Fabric
+from lightning.pytorch import LightningModule, Trainer
+from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader, TensorDataset
+from transformers import Trainer as HuggingFaceTrainer
+from transformers import TrainingArguments
+from transformers.trainer_callback import PrinterCallback
+
+import lightning_emerge as le
+from lightning_emerge.loops.huggingface import WatchCallback
+
+STEPS, BATCH, TOKENS = 6, 8, 3
+
+
+class Network(nn.Module):
+    """What a first exercise trains: a convolution, a batch norm, dropout, a head."""
+
+    def __init__(self, dropout: float) -> None:
+        super().__init__()
+        self.conv, self.norm, self.relu = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU()
+        self.drop, self.head = nn.Dropout(dropout), nn.Linear(4, TOKENS)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(self.drop(self.relu(self.norm(self.conv(images))).mean((2, 3))))
+
+
+def make_data() -> TensorDataset:
+    generator = torch.Generator().manual_seed(1)
+    labels = torch.arange(STEPS * BATCH) % TOKENS
+    return TensorDataset(torch.randn(len(labels), 1, 8, 8, generator=generator) + labels[:, None, None, None], labels)
+
+
+def make_stimuli() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(2)
+    labels = torch.arange(12) % TOKENS
+    return torch.randn(12, 1, 8, 8, generator=generator) + labels[:, None, None, None], labels
+
+
+def make_probes() -> list[le.Probe]:
+    kinds = (le.CategoryProbe, le.SimilarityProbe, le.GradientProbe, le.FilterProbe, le.TokenGradientProbe)
+    return [kind(le.EverySteps(2), on_error="raise") for kind in kinds]
+
+
+Probes = Sequence[le.Probe]
+State = dict[str, Any]
+
+
+def prepare(dropout: float) -> tuple[Network, torch.optim.Optimizer, DataLoader]:
+    torch.manual_seed(0)
+    np.random.seed(0)  # noqa: NPY002
+    random.seed(0)
+    network = Network(dropout)
+    return network, torch.optim.Adam(network.parameters(), 0.01), DataLoader(make_data(), BATCH)
+
+
+def state_of(network: nn.Module, optimizer: torch.optim.Optimizer) -> State:
+    assert not any(part._forward_hooks or part._forward_pre_hooks for part in network.modules()), "a hook was left"
+    assert not optimizer._optimizer_step_pre_hooks, "a hook was left"
+    assert not optimizer._optimizer_step_post_hooks, "a hook was left"
+    moments = {
+        f"{key}/{name}": one for key, own in optimizer.state_dict()["state"].items() for name, one in own.items()
+    }
+    streams = {
+        "torch": torch.get_rng_state(),
+        "numpy": torch.from_numpy(np.random.get_state()[1].astype(np.int64)),  # noqa: NPY002
+        "python": torch.tensor(random.getstate()[1]),
+    }
+    weights = {name: value.detach().clone() for name, value in network.state_dict().items()}
+    return {**weights, **moments, **streams}
+
+
+def run_plain(folder: Path, probes: Probes, dropout: float) -> State:
+    network, optimizer, batches = prepare(dropout)
+
+    def train(seen: Callable[[], object]) -> None:
+        for images, labels in batches:
+            optimizer.zero_grad()
+            cross_entropy(network(images), labels).backward()
+            optimizer.step()
+            seen()
+
+    if probes:
+        with le.watch(network, probes, make_stimuli(), folder, optimizer) as watch:
+            train(watch.step)
+    else:
+        train(lambda: None)
+    return state_of(network, optimizer)
+
+
+def run_fabric(folder: Path, probes: Probes, dropout: float) -> State:
+    fabric = Fabric(accelerator="cpu", devices=1)
+    network, optimizer, batches = prepare(dropout)
+    own, inner = network, optimizer
+    network, optimizer = fabric.setup(network, optimizer)
+    batches = fabric.setup_dataloaders(batches)
+
+    def train(seen: Callable[[], object]) -> None:
+        for images, labels in batches:
+            optimizer.zero_grad()
+            fabric.backward(cross_entropy(network(images), labels))
+            optimizer.step()
+            seen()
+
+    if probes:
+        with le.watch(network, probes, make_stimuli(), folder, optimizer) as watch:
+            train(watch.step)
+    else:
+        train(lambda: None)
+    return state_of(own, inner)
+
+
+class Learner(LightningModule):
+    def __init__(self, network: Network, optimizer: torch.optim.Optimizer) -> None:
+        super().__init__()
+        self.network, self._optimizer = network, optimizer
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.network(images)
+
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        return cross_entropy(self(batch[0]), batch[1])
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return self._optimizer
+
+
+def run_lightning(folder: Path, probes: Probes, dropout: float) -> State:
+    network, optimizer, batches = prepare(dropout)
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
+    trainer = Trainer(
+        accelerator="cpu",
+        devices=1,
+        max_epochs=1,
+        logger=False,
+        default_root_dir=folder,
+        callbacks=[*probes, le.Stimuli(*make_stimuli())],
+        **quiet,
+    )
+    trainer.fit(Learner(network, optimizer), batches)
+    return state_of(network, optimizer)
+
+
+class OfImages(HuggingFaceTrainer):
+    """Gets its batches in their order, as the other loops do."""
+
+    def get_train_dataloader(self) -> DataLoader:
+        return DataLoader(self.train_dataset, BATCH)
+
+    def compute_loss(self, model: nn.Module, inputs: Any, *_: Any, **__: Any) -> torch.Tensor:
+        return cross_entropy(model(inputs[0]), inputs[1])
+
+    def _prepare_inputs(self, inputs: Any) -> Any:
+        return inputs
+
+
+def hugging_face(folder: Path, callbacks: Sequence[Any], dropout: float, **changes: Any) -> OfImages:
+    network, optimizer, _ = prepare(dropout)
+    settings = {"max_steps": STEPS, "save_strategy": "no", "max_grad_norm": 0.0, **changes}
+    arguments = TrainingArguments(
+        str(folder),
+        lr_scheduler_type="constant",
+        report_to="none",
+        disable_tqdm=True,
+        logging_strategy="no",
+        use_cpu=True,
+        **settings,
+    )
+    trainer = OfImages(network, arguments, train_dataset=make_data(), optimizers=(optimizer, None), callbacks=callbacks)
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def run_hugging_face(folder: Path, probes: Probes, dropout: float) -> State:
+    callbacks = [WatchCallback(probes, make_stimuli(), folder)] if probes else []
+    trainer = hugging_face(folder, callbacks, dropout)
+    trainer.train()
+    return state_of(trainer.model, trainer.optimizer.optimizer)
+
+
+LOOPS = {"lightning": run_lightning, "plain": run_plain, "fabric": run_fabric, "hugging face": run_hugging_face}
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory: pytest.TempPathFactory) -> dict[str, xr.Dataset]:
+    """The records of each loop, of a network whose training draws no random numbers."""
+    found: dict[str, xr.Dataset] = {}
+    for name, run in LOOPS.items():
+        folder = tmp_path_factory.mktemp(name.replace(" ", "_"))
+        run(folder, make_probes(), 0.0)
+        found[name] = le.open_run(folder).load()
+    return found
+
+
+@pytest.mark.parametrize("loop", list(LOOPS))
+def test_a_loop_with_probes_is_the_loop_without_bit_by_bit(loop, tmp_path):
+    bare, watched = LOOPS[loop](tmp_path, [], 0.5), LOOPS[loop](tmp_path, make_probes(), 0.5)
+    assert bare.keys() == watched.keys()
+    differing = [name for name, value in bare.items() if not torch.equal(value, watched[name])]
+    assert not differing
+
+
+@pytest.mark.parametrize("loop", [name for name in LOOPS if name != "lightning"])
+def test_the_same_run_has_the_same_records_whatever_trains(loop, records):
+    ours, lightnings = records[loop], records["lightning"]
+    assert ours.step.values.tolist() == [0, 2, 4, 6]
+    xr.testing.assert_allclose(ours, lightnings, rtol=1e-5, atol=1e-6)
+    for name in lightnings.data_vars:
+        assert ours[name].attrs == lightnings[name].attrs
+    assert np.isfinite(ours.update_ratio.sel(step=[0, 2, 4])).all()
+    assert float(ours.update_ratio.sel(step=2).max()) > 0
