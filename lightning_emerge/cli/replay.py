@@ -21,9 +21,10 @@ from lightning_emerge.cli.parser import ANY_PARTS
 from lightning_emerge.cli.quiet import hold_messages, silence_warnings
 from lightning_emerge.cli.trust import HELP, trusting
 from lightning_emerge.engine.bank import find_bank
-from lightning_emerge.engine.replay import list_checkpoints, load_weights, replay
+from lightning_emerge.engine.replay import load_weights, replay
 from lightning_emerge.engine.reporting import Sinks
 from lightning_emerge.engine.thumbnails import keep_thumbnails
+from lightning_emerge.engine.weight_files import list_checkpoints
 from lightning_emerge.probe import Probe, probes_of
 from lightning_emerge.sinks.tensorboard import TensorBoardSink
 from lightning_emerge.store.layout import STORE
@@ -58,12 +59,15 @@ def run_replay(arguments: Sequence[str]) -> None:
         raise UserError(
             f"--checkpoints is a folder of checkpoints, such as runs/vgg5/version_0/checkpoints; {folder} is none."
         )
-    checkpoints = forgive(lambda: list_checkpoints(folder))
+    said: list[str] = []
+    checkpoints = forgive(lambda: list_checkpoints(folder, said.append))
+    prefix = cli.config["prefix"]
     probes, left_out = _choose(probes_of(cli.trainer))
     out = _choose_out(cli.config["out"], folder)
     forgive(cli.prepare)
     bank = forgive(lambda: find_bank(cli.trainer, probes))
-    forgive(lambda: load_weights(cli.model, next(iter(checkpoints.values()))))  # before anything is written
+    first, whose = next(iter(checkpoints.values())), "that the configuration makes"
+    forgive(lambda: load_weights(cli.model, first, prefix, whose=whose))  # before anything is written
     for probe in probes:
         forgive(lambda probe=probe: probe.check(cli.model))
     sinks = forgive(lambda: Sinks([ArraySink(f"{out}/{STORE}", None)], [TensorBoardSink(SummaryWriter(str(out)))]))
@@ -74,9 +78,9 @@ def run_replay(arguments: Sequence[str]) -> None:
     held.release()
     quiet = cli.trainer.progress_bar_callback is None
     with tqdm(total=len(checkpoints), unit="checkpoint", dynamic_ncols=True, disable=quiet) as bar:
-        conductor = forgive(lambda: replay(cli.model, probes, bank, checkpoints, sinks, bar.update))
-    for name in left_out:
-        print(f"Left out  {name}, which needs the training batch")
+        conductor = forgive(lambda: replay(cli.model, probes, bank, checkpoints, sinks, bar.update, prefix))
+    for sentence in (*said, *(f"{name}, which needs the training batch" for name in left_out)):
+        print(f"Left out  {sentence}")
     for probe in probes:
         if probe.failed_at is not None:
             print(f"Failed    {type(probe).__name__} is off since step {probe.failed_at}")
@@ -89,7 +93,10 @@ class _ReplayCLI(LightningCLI):
     """Makes model, data and probes of a configuration as for a fit, and nothing else."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.add_argument("--checkpoints", type=str, required=True, help="folder of checkpoints (.ckpt)")
+        parser.add_argument("--checkpoints", type=str, required=True, help="folder of checkpoints")
+        parser.add_argument(
+            "--prefix", type=str, default="", help="what names of weights begin with in checkpoints alone"
+        )
         parser.add_argument(
             "--out",
             type=str,

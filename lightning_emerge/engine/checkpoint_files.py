@@ -41,6 +41,27 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return checkpoint
 
 
+def read_tensors(path: str | Path) -> Any:
+    """Reads what anyone has saved with torch onto the CPU: tensors and plain values. Nothing that could run is read.
+
+    Raises:
+        ValueError: if it is damaged, or holds other things.
+        OSError: if it cannot be opened.
+    """
+    return _load(path, "cpu", anyones=True)
+
+
+def check_plain(path: str | Path) -> None:
+    """Refuses what is no plain file; a pipe would be waited for without end.
+
+    Raises:
+        ValueError: if it is none.
+        OSError: if it is not there.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise ValueError(f"A checkpoint is a file of Lightning's; {path} is none.")
+
+
 class LiteralCheckpointIO(TorchCheckpointIO):
     """Lightning's checkpoint files, to the letter of a path without `://`, and read only if no bit of them has changed.
 
@@ -101,13 +122,14 @@ def find_mismatch(module: nn.Module, weights: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _load(path: str | Path, map_location: Any) -> Any:
+def _load(path: str | Path, map_location: Any, *, anyones: bool = False) -> Any:
     files, place = open_place(path)
-    if not is_url(path) and not stat.S_ISREG(os.stat(place).st_mode):  # a pipe is waited for without end
-        raise ValueError(f"A checkpoint is a file of Lightning's; {path} is none.")
+    if not is_url(path):
+        check_plain(place)
     with files.open(place, "rb") as file:
         try:
-            _check_bits(file)
+            if not anyones or file.read(2) == b"PK":  # what torch saved before 1.6 has no sums
+                _check_bits(file)
             file.seek(0)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # torch warns of some files before it refuses them
@@ -115,10 +137,17 @@ def _load(path: str | Path, map_location: Any) -> Any:
         except Exception as error:  # what a damaged file raises is not known; torch advises to read it unsafely
             if isinstance(error, OSError) and error.errno != EINVAL:  # of a place that the file has not
                 raise
+            whose = "file" if anyones else "file of Lightning's"
             raise ValueError(
-                f"A checkpoint is a file of Lightning's that holds tensors and plain values alone; {path} is damaged "
-                f"or holds other things, and was not loaded ({type(error).__name__})."
+                f"A checkpoint is a {whose} that holds tensors and plain values alone; {path} is damaged "
+                f"or holds other things, and was not loaded ({_what(error)})."
             ) from None
+
+
+def _what(error: Exception) -> str:
+    """The kind of an error, and the first name that a file asks for which is none of tensors' and plain values'."""
+    named = re.search(r"GLOBAL ([\w.]+)", str(error))
+    return f"{type(error).__name__}{f': it asks for {named[1]}' if named else ''}"
 
 
 def _check_bits(file: Any) -> None:

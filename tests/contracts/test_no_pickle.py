@@ -16,7 +16,7 @@ import yaml
 import lightning_emerge as le
 from lightning_emerge.cli import main
 from lightning_emerge.engine.checkpoint_files import read_checkpoint
-from lightning_emerge.engine.replay import list_checkpoints
+from lightning_emerge.engine.weight_files import list_checkpoints
 
 PACKAGE = Path(le.__file__).parent
 SMOKE = str(Path(__file__).parents[2] / "configs" / "smoke.yaml")
@@ -119,6 +119,17 @@ def test_a_malicious_checkpoint_is_refused_by_a_replay(checkpoint, trap):
         list_checkpoints(checkpoint.parent)
     with pytest.raises(ValueError, match="was not loaded"):
         read_checkpoint(checkpoint)
+    assert not trap.exists()
+
+
+@pytest.mark.parametrize("name", ["model_1.pt", "model_1.pth", "checkpoint-1/pytorch_model.bin"])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_nobodys_weights_do_harm(name, zipped, tmp_path, trap):
+    path = tmp_path / "others" / name
+    path.parent.mkdir(parents=True)
+    torch.save({"weight": torch.ones(2), "x": _Payload(trap)}, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(ValueError, match=r"holds other things, and was not loaded .* asks for \w+\.mkdir"):
+        list_checkpoints(tmp_path / "others")
     assert not trap.exists()
 
 

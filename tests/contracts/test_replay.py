@@ -151,8 +151,9 @@ def test_a_probe_written_later_looks_at_a_run_that_is_over(live, tmp_path, monke
 
 
 def test_steps_are_those_of_the_files_and_schedules_do_not_matter(tmp_path, make_data):
-    from lightning_emerge.engine.replay import list_checkpoints, replay
+    from lightning_emerge.engine.replay import replay
     from lightning_emerge.engine.reporting import Sinks
+    from lightning_emerge.engine.weight_files import list_checkpoints
     from lightning_emerge.store.write import ArraySink
 
     data = make_data()
@@ -176,7 +177,7 @@ def test_steps_are_those_of_the_files_and_schedules_do_not_matter(tmp_path, make
         ([], ["--checkpoints names a folder"]),
         (["--checkpoints", "empty"], ["a folder of .ckpt files", "empty has none"]),
         (["--checkpoints", "torn"], ["is damaged or holds other things"]),
-        (["--checkpoints", "other"], ["has no global_step and state_dict"]),
+        (["--checkpoints", "other"], ["a state dict, or has one under state_dict", "a.ckpt has neither"]),
         (["--checkpoints", "wider"], ["of the network that the configuration makes", "has shape"]),
         (["--checkpoints", "good", "--trainer.callbacks", "null"], ["there is none"]),
         (["--checkpoints", "good", "--trainer.callbacks", "lightning_emerge.GradientProbe"], ["only GradientProbe"]),
