@@ -5,7 +5,8 @@
 Modules that are named are all that is imported. FILENO is a socket. A message on it is the words of a command line
 without the interpreter, a folder and an environment, as JSON, together with a socket for answers and the three streams
 of the program. The answers are its number and its status. A program whose asker is gone is killed with its group; at
-the end of the messages this process ends.
+the end of the messages this process ends. With READY_SPARE in its environment, a program has a fork at hand that
+becomes the first Python program that it starts itself.
 """
 
 from __future__ import annotations
@@ -18,14 +19,16 @@ import runpy
 import select
 import signal
 import socket
+import subprocess
 import sys
+import threading
 import types
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from pkgutil import walk_packages
-from typing import Any
+from typing import Any, ClassVar
 
 _LONGEST = 1 << 20  # bytes of a message
 
@@ -111,8 +114,47 @@ class Leave:
             raise
 
 
+class Popen(subprocess.Popen):
+    """Starts programs; the first of this Python that is given no streams is the spare, which was forked before."""
+
+    spares: ClassVar[list[tuple[int, socket.socket]]] = []
+
+    def __init__(self, args: Any, **settings: Any) -> None:
+        if not self.spares or args[0] != sys.executable or settings.keys() - {"env", "cwd"}:
+            super().__init__(args, **settings)
+            return
+        number, messages = self.spares.pop()
+        folder, environment = settings.get("cwd") or os.getcwd(), dict(settings.get("env") or os.environ)
+        with messages:
+            messages.send(json.dumps({"words": args[1:], "folder": folder, "environment": environment}).encode())
+        self.args, self.pid, self.returncode = args, number, None
+        self.stdin = self.stdout = self.stderr = None
+        self._waitpid_lock = threading.Lock()
+        self._child_created, self._communication_started = True, False
+
+
+def keep_spare() -> dict[str, Any] | None:
+    """Forks the spare, which comes back with what it is to become."""
+    kept, messages = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    number = os.fork()
+    if number:
+        messages.close()
+        Popen.spares.append((number, kept))
+        subprocess.Popen = Popen
+        return None
+    kept.close()
+    with messages:
+        told = messages.recv(_LONGEST)
+    if not told:  # the program has started none
+        os._exit(0)
+    return json.loads(told)
+
+
 def become(words: list[str], folder: str, environment: dict[str, str]) -> None:
     """Runs a program as a fresh interpreter would run it."""
+    if environment.pop("READY_SPARE", "") and (told := keep_spare()):
+        become(**told)
+        return
     own = {os.path.abspath(path) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep)}
     installed = [path for path in sys.path[1:] if path not in own]
     signal.signal(signal.SIGINT, signal.default_int_handler)

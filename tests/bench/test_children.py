@@ -195,6 +195,21 @@ def test_modules_that_are_named_are_all_that_a_forked_program_begins_with():
     assert run_group([sys.executable, "-c", code], ready=("wave",), check=True).stdout == "True False\n"
 
 
+_STARTS = """
+import subprocess, sys
+child = "import os, sys; print('torch' in sys.modules, os.getppid() == int(sys.argv[1]), flush=True); sys.exit(3)"
+import os
+for _ in range(2):
+    print(subprocess.Popen([sys.executable, "-c", child, str(os.getpid())]).wait(), flush=True)
+"""
+
+
+@pytest.mark.parametrize("spare", [{}, {"READY_SPARE": "1"}], ids=["none", "one"])
+def test_a_spare_becomes_the_first_program_that_a_forked_one_starts(spare):
+    ended = run_group([sys.executable, "-c", _STARTS], env={**os.environ, **spare}, ready=True, check=True)
+    assert ended.stdout.splitlines() == [f"{bool(spare)} True", "3", "False True", "3"]
+
+
 _JOB = """
 import os, sys, torch, torch.distributed as dist
 dist.init_process_group("gloo")

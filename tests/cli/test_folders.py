@@ -93,9 +93,7 @@ def test_a_folder_in_which_another_fit_writes_is_left_as_it_is(arguments, tmp_pa
     assert contents(tmp_path / "runs") == before
 
 
-def test_a_test_in_the_folder_of_a_fit_leaves_the_fits_configuration(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    command("fit")
+def test_a_test_in_the_folder_of_a_fit_leaves_the_fits_configuration(fitted):
     before = Path("runs/smoke/version_0/config.yaml").read_text()
     command("test", "--ckpt_path", "last", "--trainer.logger.init_args.version", "0", "--data.batch_size", "10")
     assert Path("runs/smoke/version_0/config.yaml").read_text() == before

@@ -63,10 +63,7 @@ def test_a_mistake_is_one_line(arguments, words, tmp_path, monkeypatch, capfd):
     assert words in said
 
 
-def test_weights_alone_are_not_gone_on_from(tmp_path, monkeypatch, capfd):
-    monkeypatch.chdir(tmp_path)
-    fit(1)
-    capfd.readouterr()
+def test_weights_alone_are_not_gone_on_from(fitted, capfd):
     with pytest.raises(SystemExit):
         fit(2, "--ckpt_path", "runs/smoke/version_0/checkpoints/step=000003.ckpt")
     assert "holds weights alone" in capfd.readouterr().err
@@ -77,9 +74,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("alive", [False, True])
-def test_a_second_run_in_a_folder_is_refused_and_leaves_the_first_as_it_was(alive, tmp_path, monkeypatch, capfd):
-    monkeypatch.chdir(tmp_path)
-    fit(1)
+def test_a_second_run_in_a_folder_is_refused_and_leaves_the_first_as_it_was(alive, fitted, tmp_path, capfd):
     first = tmp_path / "runs/smoke/version_0"
     writer = ArraySink(first / "records.zarr", 3) if alive else None
     before = contents(first)
@@ -104,11 +99,8 @@ def test_a_run_behind_a_url_leaves_its_pictures_there(tmp_path, monkeypatch, cap
     assert not list((tmp_path / "here").iterdir())
 
 
-def test_another_network_is_named_before_anything_is_written(tmp_path, monkeypatch, capfd):
-    monkeypatch.chdir(tmp_path)
-    fit(1)
+def test_another_network_is_named_before_anything_is_written(fitted, tmp_path, capfd):
     before = contents(tmp_path)
-    capfd.readouterr()
     for arguments, words in (
         (["--model.network.init_args.width", "8"], "its network."),
         (["--model.network.init_args.batch_norm", "true"], "which the network has"),
@@ -124,15 +116,12 @@ def test_another_network_is_named_before_anything_is_written(tmp_path, monkeypat
     assert contents(tmp_path) == before
 
 
-def test_what_lightning_saved_for_another_job_is_refused(tmp_path, monkeypatch, capfd):
-    monkeypatch.chdir(tmp_path)
-    fit(1)
+def test_what_lightning_saved_for_another_job_is_refused(fitted, tmp_path, monkeypatch, capfd):
     Path("hpc_ckpt_1.ckpt").write_bytes(Path("runs/smoke/version_0/checkpoints/last.ckpt").read_bytes())
     job = {"JOB_ID": "1", "JOB_NAME": "mine", "NTASKS": "1", "PROCID": "0", "LOCALID": "0", "NODEID": "0"}
     for name, value in {**job, "NTASKS_PER_NODE": "1", "NNODES": "1", "NODELIST": "localhost"}.items():
         monkeypatch.setenv(f"SLURM_{name}", value)
     before = contents(tmp_path)
-    capfd.readouterr()
     for arguments in ((), ("--ckpt_path", "last", "--trainer.logger.init_args.version", "job_1")):
         with pytest.raises(SystemExit) as ended:
             fit(1, *arguments)

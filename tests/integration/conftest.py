@@ -98,7 +98,13 @@ CONFIGURATION: dict[str, Any] = {
 }
 
 
+@pytest.fixture(scope="session")
+def configuration() -> dict[str, Any]:
+    """That of a small run with most probes, and with `pace.Pace`, which the test writes; not to change."""
+    return CONFIGURATION
+
+
 @pytest.fixture
-def small_run() -> dict[str, Any]:
-    """The configuration of a small run with most probes, and with `pace.Pace`, which the test writes, to follow it."""
-    return copy.deepcopy(CONFIGURATION)
+def small_run(configuration: dict[str, Any]) -> dict[str, Any]:
+    """The same, to change."""
+    return copy.deepcopy(configuration)

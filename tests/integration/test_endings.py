@@ -31,6 +31,7 @@ PACE = '''
 import os, time
 from pathlib import Path
 from lightning.pytorch import Callback
+from lightning_emerge.engine import watch
 
 def tell(what):
     if os.environ.get("LOCAL_RANK", "0") == "0":
@@ -39,8 +40,8 @@ def tell(what):
 class Pace(Callback):
     """Tells where a run is, and stays at one place for as long as it is told."""
 
-    def __init__(self, at="", seconds=0.0):
-        self.at, self.seconds = at, seconds
+    def __init__(self, at="", seconds=0.0, limit=watch.LIMIT):
+        self.at, self.seconds, watch.LIMIT = at, seconds, limit
 
     def _be(self, place):
         tell(place)
@@ -79,10 +80,11 @@ closing.close_fit = close
 class Run:
     """A command that was started in a group of its own."""
 
-    def __init__(self, folder: Path, *arguments: str, ready: bool = True) -> None:
+    def __init__(self, folder: Path, *arguments: str, ready: bool = True, spare: bool = False) -> None:
         self.folder, self.err = folder, folder / "err"
         (folder / "place").unlink(missing_ok=True)
         environment = {**ENVIRONMENT, "PYTHONPATH": f"{folder}:{os.environ.get('PYTHONPATH', '')}"}
+        environment |= {"READY_SPARE": "1"} if spare else {}
         self._ends = ExitStack()
         with (folder / "out").open("w") as out, self.err.open("w") as err:
             streams = {"cwd": folder, "stdout": out, "stderr": err}
@@ -128,28 +130,50 @@ class Run:
         self._ends.close()
 
 
-@pytest.fixture
-def start(tmp_path: Path, small_run: dict[str, Any]) -> Iterator[Callable[..., Run]]:
-    """Starts commands of a small run that looks at every step; what is left of them ends with the test."""
+@pytest.fixture(scope="module")
+def begin(configuration: dict[str, Any]) -> Iterator[Callable[..., Run]]:
+    """Starts commands of a small run that looks at every step; what is left of them ends with the tests."""
     runs: list[Run] = []
 
-    def run(*arguments: str, folder: str = "run", pace: dict[str, Any] | None = None, **trainer: Any) -> Run:
-        home = tmp_path / folder
+    def run(home: Path, *arguments: str, pace: dict[str, Any] | None = None, **trainer: Any) -> Run:
         home.mkdir(exist_ok=True)
-        configuration = copy.deepcopy(small_run)
-        configuration["trainer"] |= {"limit_train_batches": STEPS, "max_epochs": EPOCHS, **trainer}
-        for callback in configuration["trainer"]["callbacks"]:
+        own = copy.deepcopy(configuration)
+        own["trainer"] |= {"limit_train_batches": STEPS, "max_epochs": EPOCHS, **trainer}
+        for callback in own["trainer"]["callbacks"]:
             if "schedule" in callback.get("init_args", {}):
                 callback["init_args"]["schedule"]["init_args"]["n"] = 1
-        configuration["trainer"]["callbacks"][0]["init_args"] = pace or {}
-        (home / "run.yaml").write_text(yaml.safe_dump(configuration))
+        own["trainer"]["callbacks"][0]["init_args"] = pace or {}
+        (home / "run.yaml").write_text(yaml.safe_dump(own))
         (home / "pace.py").write_text(PACE)
-        runs.append(Run(home, "-m", "lightning_emerge", *arguments, "--config", "run.yaml"))
+        command = ("-m", "lightning_emerge", *arguments, "--config", "run.yaml")
+        runs.append(Run(home, *command, spare=trainer.get("devices") == 2))
         return runs[-1]
 
     yield run
     for one in runs:
         one.kill()
+
+
+@pytest.fixture
+def start(tmp_path: Path, begin: Callable[..., Run]) -> Iterator[Callable[..., Run]]:
+    """The same in a folder of the test, with which they end."""
+    runs: list[Run] = []
+
+    def run(*arguments: str, folder: str = "run", **settings: Any) -> Run:
+        runs.append(begin(tmp_path / folder, *arguments, **settings))
+        return runs[-1]
+
+    yield run
+    for one in runs:
+        one.kill()
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory, begin: Callable[..., Run]) -> Path:
+    """A run that was left alone."""
+    home = tmp_path_factory.mktemp("alone")
+    assert begin(home, "fit").process.wait(120) == 0
+    return newest(home)
 
 
 def newest(home: Path) -> Path:
@@ -173,7 +197,7 @@ def same(alone: Path, survivor: Path, steps: int = STEPS * EPOCHS) -> None:
 @pytest.mark.parametrize(
     ("number", "status", "name"), [(signal.SIGTERM, 143, "SIGTERM"), (signal.SIGINT, 130, "Ctrl-C")]
 )
-def test_a_signal_ends_a_run_between_two_batches_and_it_resumes(number, status, name, start, tmp_path):
+def test_a_signal_ends_a_run_between_two_batches_and_it_resumes(number, status, name, start, alone, tmp_path):
     run = start("fit", pace={"at": "step 9", "seconds": 1})
     run.wait_for("step 9")
     assert run.end(number) == status
@@ -184,9 +208,8 @@ def test_a_signal_ends_a_run_between_two_batches_and_it_resumes(number, status, 
     ]
     assert "Traceback" not in run.err.read_text()
     assert read_checkpoint(tmp_path / "run" / last)["global_step"] == 9
-    for folder in ("run", "alone"):
-        assert start("fit", "--ckpt_path", "last", folder=folder).process.wait(120) == 0
-    same(newest(tmp_path / "alone"), newest(tmp_path / "run"))
+    assert start("fit", "--ckpt_path", "last").process.wait(120) == 0
+    same(alone, newest(tmp_path / "run"))
 
 
 @pytest.mark.slow
@@ -194,8 +217,8 @@ def test_a_signal_ends_a_run_between_two_batches_and_it_resumes(number, status, 
 @pytest.mark.timeout(900)
 def test_two_processes_end_at_random_moments_and_resume_as_if_they_had_gone_on(start, tmp_path):
     moments, count = random.Random(0), int(os.environ.get("EMERGE_SIGNALS", "2"))
-    two = {**TWO, "max_epochs": 2 * count + 1}  # no start gets to the end
-    steps = STEPS * two["max_epochs"]
+    two = {**TWO, "limit_train_batches": 5, "max_epochs": 2 * count + 1}  # no start gets to the end
+    steps = two["limit_train_batches"] * two["max_epochs"]
     assert start("fit", folder="alone", **two).process.wait(300) == 0
     status, begins = [], [0]
     for _ in range(count):
@@ -216,7 +239,8 @@ def test_two_processes_end_at_random_moments_and_resume_as_if_they_had_gone_on(s
 @pytest.mark.distributed
 @pytest.mark.parametrize("place", ["setup", "validation", "end", "over"])
 def test_at_other_moments_all_processes_are_gone_as_well(place, start):
-    run = start("fit", pace={"at": place, "seconds": 40}, **TWO)
+    pace = {"at": place, "seconds": 40, "limit": 3}
+    run = start("fit", pace=pace, **TWO, limit_train_batches=1, max_epochs=1)
     run.wait_for(place)
     assert run.end(signal.SIGTERM) == 143
     assert len(run.said()) == 1
@@ -226,7 +250,7 @@ def test_at_other_moments_all_processes_are_gone_as_well(place, start):
 @pytest.mark.slow
 @pytest.mark.parametrize(("signals", "status"), [(["SIGTERM"], 143), (["SIGINT", "SIGINT"], 130)])
 def test_a_step_that_never_ends_is_not_waited_for(signals, status, start):
-    run = start("fit", pace={"at": "step 3", "seconds": 1000})
+    run = start("fit", pace={"at": "step 3", "seconds": 1000, "limit": 3 if len(signals) == 1 else LIMIT})
     run.wait_for("step 3")
     began = time.monotonic()
     assert run.end(*(signal.Signals[name] for name in signals)) == status

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,9 +19,11 @@ ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "configs"
 
 
-def lightning(*arguments: str | Path, folder: Path, limit: float = 240) -> subprocess.CompletedProcess[str]:
+def lightning(
+    *arguments: str | Path, folder: Path, limit: float = 240, **variables: str
+) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "lightning_emerge", *map(str, arguments)]
-    return run_group(command, limit, cwd=folder, ready=True)
+    return run_group(command, limit, cwd=folder, ready=True, env={**os.environ, **variables})
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +129,7 @@ def test_fast_dev_run_writes_nothing(tmp_path):
 @pytest.mark.distributed
 def test_two_processes_take_the_same_steps_and_measure_the_same_as_one(smoke, tmp_path):
     arguments = ("--config", CONFIGS / "smoke.yaml", "--config", CONFIGS / "ddp.yaml", "--trainer.max_steps", "3")
-    ended = lightning("fit", *arguments, folder=tmp_path)
+    ended = lightning("fit", *arguments, folder=tmp_path, READY_SPARE="1")
     assert ended.returncode == 0, ended.stderr
     one = xr.open_zarr(smoke[0] / "records.zarr").isel(step=slice(0, 4)).load()
     two = xr.open_zarr(tmp_path / "runs/smoke/version_0/records.zarr").load()
@@ -148,7 +151,7 @@ def test_a_probe_that_fails_in_one_process_is_off_in_all_and_nothing_hangs(tmp_p
     text = (CONFIGS / "smoke.yaml").read_text()
     (tmp_path / "own.yaml").write_text(text.replace("lightning_emerge.ConfusionPicture", "own_probe.Fails"))
     arguments = ("--config", "own.yaml", "--config", CONFIGS / "ddp.yaml", "--trainer.max_steps", "3")
-    ended = lightning("fit", *arguments, folder=tmp_path, limit=120)
+    ended = lightning("fit", *arguments, folder=tmp_path, limit=120, READY_SPARE="1")
     assert ended.returncode == 0, ended.stderr
     assert "Fails failed at step 0 and is switched off; training goes on. RuntimeError: planted" in ended.stderr
     records = xr.open_zarr(tmp_path / "runs/smoke/version_0/records.zarr")
