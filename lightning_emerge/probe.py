@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from lightning_emerge.capture import match_layers
+from lightning_emerge.capture.layers import evenly
 from lightning_emerge.capture.needs import Need
 from lightning_emerge.capture.needs.base import check_needs, complete
 from lightning_emerge.engine.bank import bank_of_fit
@@ -38,8 +39,9 @@ class Probe(Callback, ABC):
 
     Args:
         schedule: when to look; `LogSpaced()` if none is given. The last step is always looked at.
-        layers: names or patterns of layers (see `lightning_emerge.capture.match_layers`); if none is given, all that
-            hold a weight and give what the probe needs when stimuli pass the network.
+        layers: names or patterns of layers (see `lightning_emerge.capture.match_layers`). If none is given, those that
+            hold one weight and give what the probe needs when stimuli pass the network. Where there are more than 20,
+            a probe of weights looks at 20 of them, evenly over depth, and all others at the network's blocks.
         on_error: "report" says what went wrong, switches this probe off and lets training go on; "raise" stops
             training.
     """
@@ -109,8 +111,8 @@ class Probe(Callback, ABC):
         return layers
 
     def choose(self, module: nn.Module, layers: tuple[str, ...]) -> tuple[str, ...]:
-        """Chooses among the layers that `check` has found and that give what is needed: here all of them."""
-        return layers
+        """Chooses among the layers that give what is needed: here all that were named, else 20 at most, evenly."""
+        return evenly(layers) if self.layers is None else layers
 
     def note(self, record: str, text: str) -> None:
         """Says, once a fit for each record, of what it cannot be measured, and why."""

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from lightning_emerge.capture.layers import device_of
+from lightning_emerge.capture.layouts import Layouts
 from lightning_emerge.capture.needs.base import Collector, Need
 from lightning_emerge.capture.processes import place
 from lightning_emerge.capture.troubles import Key, Troubles
@@ -40,7 +41,12 @@ class Pass:
 
 
 def run_bank(
-    module: nn.Module, bank: StimulusBank, asked: Mapping[Need, Sequence[str]], *, shared: bool = True
+    module: nn.Module,
+    bank: StimulusBank,
+    asked: Mapping[Need, Sequence[str]],
+    *,
+    shared: bool = True,
+    layouts: Layouts | None = None,
 ) -> Pass:
     """Sends this process' share of the bank through the network once.
 
@@ -57,10 +63,11 @@ def run_bank(
         bank: the stimuli.
         asked: need -> names of layers from `find_layers`; [""] for a need of the whole network.
         shared: whether processes share the bank, or each passes all of it.
+        layouts: how what layers give lies, where a dry pass has told.
     """
     rank, world_size = place() if shared else (0, 1)
     inputs, labels = take(bank.inputs, slice(rank, None, world_size)), bank.labels[rank::world_size]
-    view, device = View(module, bank), device_of(module)
+    view, device = View(module, bank, layouts), device_of(module)
     seen = Pass(troubles=(troubles := Troubles()))
     collectors = _collect(view, asked, troubles)
     room: dict[Key, torch.Tensor] | None = None

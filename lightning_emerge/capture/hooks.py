@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy as copy_of
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import nn
@@ -30,24 +31,65 @@ def hooked(layers: Mapping[str, nn.Module], hook: Callable[[str, nn.Module, Any,
             handle.remove()
 
 
+def first_tensor(output: Any) -> torch.Tensor | None:
+    """The first tensor in what a module gives or gets: itself, or one in a tuple, list or mapping; None without any."""
+    if isinstance(output, torch.Tensor):
+        return output
+    found = (first_tensor(part) for part in _values(output))
+    return next((tensor for tensor in found if tensor is not None), None)
+
+
+def with_first(output: Any, tensor: torch.Tensor) -> Any:
+    """What a module gives with another tensor in the place of the first."""
+    if isinstance(output, torch.Tensor):
+        return tensor
+    if isinstance(output, Mapping):
+        changed: Any = copy_of(cast("Mapping[Any, Any]", output))
+        key = next(key for key, part in changed.items() if first_tensor(part) is not None)
+        changed[key] = with_first(changed[key], tensor)
+        return changed
+    rows = list(cast("Sequence[Any]", output))
+    number = next(number for number, part in enumerate(rows) if first_tensor(part) is not None)
+    rows[number] = with_first(rows[number], tensor)
+    return type(output)(*rows) if hasattr(output, "_fields") else type(output)(rows)
+
+
+def _values(output: Any) -> Sequence[Any]:
+    if isinstance(output, Mapping):
+        return list(cast("Mapping[Any, Any]", output).values())
+    return cast("Sequence[Any]", output) if isinstance(output, tuple | list) else ()
+
+
 @dataclass
 class Seen:
-    """What a layer gave or got when it was called last, how often that had been written to, and the calls so far."""
+    """What a layer gave or got, how often that had been written to, and how often the layer was called so far."""
 
     tensor: Any
     version: int
     calls: int
 
 
+class Output(NamedTuple):
+    """Which call of a module is looked at, from 1."""
+
+    part: nn.Module
+    call: int
+
+
 @contextmanager
-def watch_outputs(layers: Mapping[str, nn.Module], *, copy: bool) -> Iterator[dict[str, Seen]]:
-    """Keeps each layer's output; a copy where a module works in place."""
+def watch_outputs(layers: Mapping[str, Output], *, copy: bool) -> Iterator[dict[str, Seen]]:
+    """Keeps what each layer gives at its call, the first tensor of several; a copy where a module works in place."""
     seen: dict[str, Seen] = {}
 
     def keep(name: str, _module: nn.Module, _given: Any, output: Any) -> None:
-        _keep(seen, name, output, copy=copy)
+        calls = seen[name].calls + 1 if name in seen else 1
+        if calls == layers[name].call:
+            tensor = first_tensor(output)
+            _keep(seen, name, output if tensor is None else tensor, copy=copy)
+        else:
+            seen[name] = Seen(seen[name].tensor, seen[name].version, calls) if name in seen else Seen(None, 0, calls)
 
-    with hooked(layers, keep):
+    with hooked({name: own.part for name, own in layers.items()}, keep):
         yield seen
 
 
@@ -150,13 +192,29 @@ def rows_of(whose: str, output: Any, count: int) -> torch.Tensor:
     return rows
 
 
+def reached_call(layer: str, seen: Mapping[str, Seen], call: int) -> Any:
+    """What a layer gave at a call."""
+    if layer in seen and seen[layer].calls < call:
+        raise ValueError(
+            f"A probe looks at calls of layers that there are in each pass; {layer!r} is not among the "
+            f"{seen[layer].calls} of its layer. Name others."
+        )
+    return _unchanged(layer, seen)
+
+
 def reached(layer: str, seen: Mapping[str, Seen]) -> Any:
-    """What was seen of a layer."""
+    """What was seen of a layer that is called once."""
+    if layer in seen and seen[layer].calls > 1:
+        raise ValueError(
+            f"A probe looks at layers that are called once a pass; {layer!r} is called {seen[layer].calls} times."
+        )
+    return _unchanged(layer, seen)
+
+
+def _unchanged(layer: str, seen: Mapping[str, Seen]) -> Any:
     if layer not in seen:
         raise ValueError(UNREACHED.format(layer))
     own = seen[layer]
-    if own.calls > 1:
-        raise ValueError(f"A probe looks at layers that are called once a pass; {layer!r} is called {own.calls} times.")
     if getattr(own.tensor, "_version", own.version) != own.version:
         raise ValueError(f"A probe looks at outputs that are not overwritten; {layer!r}'s is, in place.")
     return own.tensor

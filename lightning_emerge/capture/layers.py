@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from typing import TypeVar
 
 import torch
 from torch import nn
+from torch.nn.modules.conv import _ConvNd  # pyright: ignore[reportPrivateUsage]
 from torch.nn.modules.loss import _Loss  # pyright: ignore[reportPrivateUsage]
 from torchmetrics import Metric, MetricCollection
 
 from lightning_emerge.capture.weights import Weight, all_weights, own_weights, parts
+
+_Any = TypeVar("_Any")
+
+MOST = 20
+"""Layers that probes look at by default."""
 
 
 def find_layers(module: nn.Module) -> dict[str, nn.Module]:
@@ -48,20 +55,43 @@ def default_layers(module: nn.Module) -> tuple[str, ...]:
     return tuple(chosen)
 
 
+def name_call(layer: str, call: int) -> str:
+    """The name of a call of a layer: the layer's own for the first, `rec#2` for the second of `rec`."""
+    return layer if call == 1 else f"{layer}#{call}"
+
+
+def split_call(name: str, modules: Container[str]) -> tuple[str, int]:
+    """The layer of a name, and which call of it is meant, from 1."""
+    layer, mark, call = name.rpartition("#")
+    if name in modules or not (mark and call.isdecimal() and int(call) and layer in modules):
+        return name, 1
+    return layer, int(call)
+
+
+def evenly(layers: Sequence[_Any], most: int = MOST) -> tuple[_Any, ...]:
+    """So many of some things at most, evenly over their order; the first and the last are among them."""
+    if len(layers) <= most:
+        return tuple(layers)
+    return tuple(layers[round(number * (len(layers) - 1) / (most - 1))] for number in range(most))
+
+
 def spaced_convolutions(module: nn.Module, layers: Sequence[str], every: int, count: int) -> tuple[str, ...]:
     """Some of a network's convolutions, in its order: the last and every so many before it.
 
-    In a network without convolutions they are chosen among its layers but the last. In a VGG-16, every third are the
-    last of each of its last three stages.
+    A block that holds a convolution is one too. In a network with hardly any, they are chosen among its layers but the
+    last. In a VGG-16, every third are the last of each of its last three stages.
 
     Args:
         module: the network.
-        layers: among which to choose; each holds one weight.
+        layers: among which to choose.
         every: how many to go back.
         count: how many layers, at most.
     """
-    weights = find_weights(module, layers)
-    convolutions = [layer for layer in layers if weights[layer].dim > 2] or list(layers[:-1])
+    modules = find_layers(module)
+    owners = {layer: modules[split_call(layer, modules)[0]] for layer in layers}
+    convolutions = [layer for layer, part in owners.items() if any(isinstance(one, _ConvNd) for one in parts(part))]
+    if 4 * len(convolutions) < len(layers) - 1 or not convolutions:  # as where a convolution only embeds patches
+        convolutions = list(layers[:-1])
     return tuple(reversed(convolutions[::-1][::every][:count]))
 
 
@@ -71,7 +101,8 @@ def match_layers(module: nn.Module, patterns: Sequence[str] | None) -> tuple[str
     Args:
         module: the network, or a LightningModule around it.
         patterns: names with `*`, `?` and `[...]`, none of which crosses a dot: `conv*` finds `conv3_2`, not
-            `conv3_2.relu`. What is a layer's whole name finds that layer alone. None stands for `default_layers`.
+            `conv3_2.relu`. What is a layer's whole name finds that layer alone. `rec#2` is the second call of `rec` in
+            a pass, `rec` stands for all of them. None stands for `default_layers`.
 
     Raises:
         ValueError: if a pattern finds nothing; the error lists the names and the nearest.
@@ -79,9 +110,9 @@ def match_layers(module: nn.Module, patterns: Sequence[str] | None) -> tuple[str
     if patterns is None:
         return default_layers(module)
     names = list(find_layers(module))
-    chosen: set[str] = set()
+    chosen: dict[str, set[str]] = {}
     for pattern in patterns:
-        found = {pattern} & set(names) or {name for name in names if _matches(name, pattern)}
+        found, call = _find(pattern, names)
         if not found:
             near = get_close_matches(pattern, names, 1, cutoff=0)
             raise ValueError(
@@ -90,8 +121,18 @@ def match_layers(module: nn.Module, patterns: Sequence[str] | None) -> tuple[str
                 if near
                 else f"A probe looks at layers; {type(module).__name__} has none."
             )
-        chosen |= found
-    return tuple(name for name in names if name in chosen)
+        for name in found:
+            chosen.setdefault(name, set()).add(f"{name}#{call}" if call else name)
+    return tuple(own for name in names for own in sorted(chosen.get(name, ()), key=lambda own: (len(own), own)))
+
+
+def _find(pattern: str, names: Sequence[str]) -> tuple[set[str], int]:
+    """The layers that a pattern names, and of which call it says so; 0 if it says nothing of calls."""
+    found = {pattern} & {*names} or {name for name in names if _matches(name, pattern)}
+    layer, mark, call = pattern.rpartition("#")
+    if found or not (mark and call.isdecimal() and int(call)):
+        return found, 0
+    return _find(layer, names)[0], int(call)
 
 
 def find_weights(module: nn.Module, layers: Sequence[str]) -> dict[str, Weight]:
@@ -105,6 +146,9 @@ def find_weights(module: nn.Module, layers: Sequence[str]) -> dict[str, Weight]:
 
 def weights_of(module: nn.Module, modules: Mapping[str, nn.Module], layers: Sequence[str]) -> dict[str, Weight]:
     """What `find_weights` finds, among modules by name."""
+    calls = [layer for layer in layers if layer not in modules]
+    if calls:
+        raise ValueError(f"A probe of weights looks at layers, and not at single calls of them; got {calls[0]!r}.")
     weights = {layer: all_weights(modules[layer]) for layer in layers}
     for layer, found in weights.items():
         if len(found) != 1:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import count
 from typing import Any
 
 import torch
 from torch import nn
 
-from lightning_emerge.capture.hooks import UNREACHED, hooked
-from lightning_emerge.capture.layers import WHOLE, device_of, dtype_of, find_layers
+from lightning_emerge.capture.hooks import UNREACHED, first_tensor, hooked, with_first
+from lightning_emerge.capture.layers import WHOLE, device_of, dtype_of, find_layers, name_call, split_call
+from lightning_emerge.capture.layouts import PLAIN, Layout, Layouts
 from lightning_emerge.capture.state import looking_at
 from lightning_emerge.capture.weights import all_weights
 from lightning_emerge.records import ReceptiveField
@@ -25,6 +27,7 @@ class LiveNetwork:
         modules: layer -> module, what `find_layers` finds.
         weights: layer -> what it computes with.
         refused: layer -> why its outputs cannot be looked at.
+        layouts: name of a call of a layer -> how what it gives lies.
     """
 
     def __init__(
@@ -33,8 +36,10 @@ class LiveNetwork:
         modules: Mapping[str, nn.Module],
         weights: Mapping[str, torch.Tensor],
         refused: Mapping[str, str] | None = None,
+        layouts: Layouts | None = None,
     ) -> None:
         self._module, self._modules, self._weights, self._refused = module, modules, weights, refused or {}
+        self._layouts = layouts or {}
 
     def __call__(self, inputs: Structure) -> torch.Tensor:
         return call(self._module, move(inputs, device_of(self._module), dtype_of(self._module)))
@@ -42,48 +47,54 @@ class LiveNetwork:
     def respond(self, layer: str, inputs: Structure) -> torch.Tensor:
         if not layer:
             return self(inputs)
-        self._check(layer)
+        name, which = self._call(layer)
         found: list[torch.Tensor] = []
+        calls = count(1)
 
         def stop(_name: str, _module: nn.Module, _given: Any, output: Any) -> None:
-            if not isinstance(output, torch.Tensor):
-                raise ValueError(f"A probe looks at outputs that are one tensor; layer {layer!r} gives another thing.")
-            found.append(output)
-            raise _DeepEnough
+            if next(calls) == which:
+                found.append(self._layout(layer).take(_tensor_of(layer, output)))
+                raise _DeepEnough
 
-        with suppress(_DeepEnough), hooked({layer: self._modules[layer]}, stop):
+        with suppress(_DeepEnough), hooked({layer: self._modules[name]}, stop):
             self(inputs)
         if found:
             return found[0]
         raise ValueError(UNREACHED.format(layer))
 
     def intervene(self, layer: str, change: Callable[[torch.Tensor], torch.Tensor], inputs: Structure) -> torch.Tensor:
-        self._check(layer)
+        name, which = self._call(layer)
+        layout, calls = self._layout(layer), count(1)
         reached: list[bool] = []
 
-        def put(_name: str, _module: nn.Module, _given: Any, output: Any) -> torch.Tensor:
-            if not isinstance(output, torch.Tensor):
-                raise ValueError(f"A probe changes outputs that are one tensor; layer {layer!r} gives another thing.")
-            if reached:
-                raise ValueError(f"A probe looks at layers that are called once a pass; {layer!r} is called again.")
-            changed = change(output)
-            if changed.shape != output.shape:
+        def put(_name: str, _module: nn.Module, _given: Any, output: Any) -> Any:
+            if next(calls) != which:
+                return None
+            tensor = _tensor_of(layer, output)
+            before = layout.take(tensor)
+            changed = change(before)
+            if changed.shape != before.shape:
                 raise ValueError(
-                    f"What is put in place of a layer's output has its shape; {layer!r} gives {tuple(output.shape)}, "
+                    f"What is put in place of a layer's output has its shape; {layer!r} gives {tuple(before.shape)}, "
                     f"got {tuple(changed.shape)}."
                 )
             reached.append(True)
-            return changed.to(output.dtype)
+            return with_first(output, layout.put(tensor, changed).to(tensor.dtype))
 
-        with hooked({layer: self._modules[layer]}, put):
+        with hooked({layer: self._modules[name]}, put):
             outputs = self(inputs)
         if not reached:
             raise ValueError(UNREACHED.format(layer))
         return outputs
 
-    def _check(self, layer: str) -> None:
+    def _call(self, layer: str) -> tuple[str, int]:
+        """The module of a layer's name, and which call of it is meant."""
         if layer in self._refused:
             raise ValueError(self._refused[layer])
+        return split_call(layer, self._modules)
+
+    def _layout(self, layer: str) -> Layout:
+        return self._layouts.get(layer, PLAIN)
 
     def parameters(self, layers: Sequence[str]) -> dict[str, torch.Tensor]:
         for layer in layers:
@@ -94,7 +105,7 @@ class LiveNetwork:
     def receptive_fields(self, layers: Sequence[str], image: torch.Tensor) -> dict[str, ReceptiveField | None]:
         fields: dict[int, ReceptiveField] = {}
         found: dict[str, ReceptiveField | None] = dict.fromkeys(layers)
-        called: set[str] = set()
+        calls: dict[str, int] = {}
         kept: list[Any] = []  # so that no other tensor gets the identity of one that was seen
 
         def follow(name: str, module: nn.Module, given: Any, output: Any) -> None:
@@ -104,9 +115,10 @@ class LiveNetwork:
                     fields[id(given[0])] = whole  # the images as they are, or in another layout of memory
                     kept.append(given[0])
                 _follow(module, given[0], output, fields)
-            if name in found:
-                found[name] = fields.get(id(output)) if name not in called else None
-                called.add(name)
+            calls[name] = calls.get(name, 0) + 1
+            named = name_call(name, calls[name])
+            if named in found:
+                found[named] = fields.get(id(output))
             kept.append(output)
 
         images = image[None].to(device_of(self._module), dtype_of(self._module))
@@ -115,6 +127,13 @@ class LiveNetwork:
             self._module(images)
         side = min(image.shape[-2:])
         return {name: one if one and one.size < side else None for name, one in found.items()}
+
+
+def _tensor_of(layer: str, output: Any) -> torch.Tensor:
+    tensor = first_tensor(output)
+    if tensor is None:
+        raise ValueError(f"A probe looks at outputs that are tensors; layer {layer!r} gives another thing.")
+    return tensor
 
 
 class _DeepEnough(Exception):  # noqa: N818 - no error: it ends a pass
@@ -148,7 +167,10 @@ def _square(value: Any) -> int | None:
 
 @contextmanager
 def open_network(
-    module: nn.Module, layers: Sequence[str], refused: Mapping[str, str] | None = None
+    module: nn.Module,
+    layers: Sequence[str],
+    refused: Mapping[str, str] | None = None,
+    layouts: Layouts | None = None,
 ) -> Iterator[LiveNetwork]:
     """Makes a network ready for a probe to run and to differentiate, and puts everything back.
 
@@ -157,9 +179,10 @@ def open_network(
         layers: those with respect to whose weights it may be differentiated, where they hold one, of floating-point
             numbers.
         refused: layer -> why its outputs cannot be looked at.
+        layouts: name of a call of a layer -> how what it gives lies.
     """
     modules = find_layers(module)
-    found = {layer: all_weights(modules[layer]) for layer in layers}
+    found = {layer: all_weights(modules[split_call(layer, modules)[0]]) for layer in layers}
     weights = {layer: own[0] for layer, own in found.items() if len(own) == 1 and own[0].differentiable}
     with looking_at(module, list(weights.values())) as tensors, torch.enable_grad():
-        yield LiveNetwork(module, modules, dict(zip(weights, tensors, strict=True)), refused)
+        yield LiveNetwork(module, modules, dict(zip(weights, tensors, strict=True)), refused, layouts)

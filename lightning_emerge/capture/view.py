@@ -14,17 +14,20 @@ from torch.nn.functional import cross_entropy
 from lightning_emerge.capture.hooks import (
     Call,
     Map,
+    Output,
     Seen,
     find_last,
     hooked,
     reached,
+    reached_call,
     rows_of,
     watch_calls,
     watch_inputs,
     watch_maps,
     watch_outputs,
 )
-from lightning_emerge.capture.layers import WHOLE, device_of, dtype_of, find_layers, weights_of
+from lightning_emerge.capture.layers import WHOLE, device_of, dtype_of, find_layers, split_call, weights_of
+from lightning_emerge.capture.layouts import PLAIN, Layouts
 from lightning_emerge.capture.leaves import Leaf, leaves_of, users_of
 from lightning_emerge.capture.state import looking_at
 from lightning_emerge.capture.weights import Weight, parts
@@ -38,6 +41,7 @@ class View:
     Args:
         module: the network.
         bank: the stimuli of all processes.
+        layouts: name of a call of a layer -> how what it gives lies; what is not among them is taken as it is.
 
     Attributes:
         modules: name -> module, what `find_layers` finds.
@@ -49,15 +53,16 @@ class View:
         failed: need -> the error of a hook of its own.
     """
 
-    def __init__(self, module: nn.Module, bank: StimulusBank) -> None:
+    def __init__(self, module: nn.Module, bank: StimulusBank, layouts: Layouts | None = None) -> None:
         self.module, self.bank, self.modules = module, bank, find_layers(module)
+        self.layouts = layouts or {}
         self.weights: dict[str, Weight] = {}
         self.tensors: dict[str, torch.Tensor] = {}
         self.sizes: list[int] = torch.bincount(bank.labels, minlength=len(bank.tokens)).tolist()
         self.last: Chunk | None = None
         self.unlearnable: Exception | None = None
         self.leaves: dict[str, list[Leaf]] = {}
-        self._watched: dict[str, nn.Module] = {}
+        self.watched: dict[str, Output] = {}
         self._fed: dict[str, nn.Module] = {}
         self._maps: dict[str, nn.Module] = {}
         self.failed: dict[Any, Exception] = {}
@@ -66,8 +71,9 @@ class View:
         self._seen: _Kept | None = None
 
     def output(self, layer: str) -> None:
-        """Keeps what a layer gives."""
-        self._watched[layer] = self.modules[layer]
+        """Keeps what a layer gives, or a call of it."""
+        name, call = split_call(layer, self.modules)
+        self.watched[layer] = Output(self.modules[name], call)
 
     def input(self, layer: str, part: nn.Module | None = None) -> None:
         """Keeps what a layer gets, or what a part of it does."""
@@ -121,7 +127,7 @@ class View:
         ends = {str(id(leaf)): leaf for each in self.leaves.values() for leaf in each}
         with (
             looking_at(self.module, list(self.weights.values())) as tensors,
-            watch_outputs(self._watched, copy=copy) as outputs,
+            watch_outputs(self.watched, copy=copy) as outputs,
             watch_inputs(self._fed, copy=copy) as given,
             watch_calls(ends, copy=copy) as calls,
             watch_maps(self._maps) as mapped,
@@ -208,12 +214,15 @@ class Chunk:
         return rows_of("the network", self.result, self.count)
 
     def output(self, layer: str) -> torch.Tensor:
-        """What a layer gave, as float32 (stimulus, ...).
+        """What a layer gave, as float32 (stimulus, channel, ...) where it is known how it lies, else (stimulus, ...).
 
         Raises:
-            ValueError: if it is anything else, or the layer was not called once.
+            ValueError: if it is anything else, or there was no such call.
         """
-        return rows_of(f"layer {layer!r}", reached(layer, self._kept.outputs), self.count)
+        output = reached_call(layer, self._kept.outputs, self._view.watched[layer].call)
+        if isinstance(output, torch.Tensor):
+            output = self._view.layouts.get(layer, PLAIN).take(output)
+        return rows_of(f"layer {layer!r}", output, self.count)
 
     def given(self, layer: str) -> torch.Tensor:
         """What a layer got, as float32 (stimulus, ...).

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from lightning_emerge.capture import find_weights, first_stimuli, run_bank
+from lightning_emerge.capture.layouts import Layouts
 from lightning_emerge.capture.needs import Need
 from lightning_emerge.capture.needs.base import Memory, Size, complete
 from lightning_emerge.records import Measurement, StimulusBank
@@ -64,7 +65,13 @@ class Budget:
         return sum(self.memory.values())
 
 
-def plan_look(module: nn.Module, asked: Sequence[Asked], bank: StimulusBank, processes: int = 1) -> Budget:
+def plan_look(
+    module: nn.Module,
+    asked: Sequence[Asked],
+    bank: StimulusBank,
+    processes: int = 1,
+    layouts: Layouts | None = None,
+) -> Budget:
     """Works out what a look needs. One stimulus passes the network, to see how much its layers give.
 
     Args:
@@ -72,6 +79,7 @@ def plan_look(module: nn.Module, asked: Sequence[Asked], bank: StimulusBank, pro
         asked: what each probe asks for.
         bank: what they look at.
         processes: that share the bank.
+        layouts: name of a call of a layer -> how what it gives lies, if that is known.
     """
     wanted = dict[Need, dict[str, None]]()
     for one in asked:
@@ -79,7 +87,7 @@ def plan_look(module: nn.Module, asked: Sequence[Asked], bank: StimulusBank, pro
             wanted.setdefault(need, {}).update(dict.fromkeys(one.layers))
     # Looked at as a bank of one: each process passes its share of it, and those without one know the shapes too.
     sized = {need: ("",) if need.whole else tuple(layers) for need, layers in wanted.items() if need.sized}
-    seen = run_bank(module, first_stimuli(bank, 1), sized).found
+    seen = run_bank(module, first_stimuli(bank, 1), sized, layouts=layouts).found
     stimuli, tokens = len(bank), len(bank.tokens)
     weight, memories = partial(_weight, module), list[Memory]()
     for need, layers in wanted.items():

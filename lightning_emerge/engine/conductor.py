@@ -13,11 +13,11 @@ from torch.optim import Optimizer
 
 from lightning_emerge.capture import agree, find_layers, find_weights
 from lightning_emerge.capture.layers import device_of
-from lightning_emerge.capture.needs.base import Look, complete
+from lightning_emerge.capture.needs.base import Look
 from lightning_emerge.engine.batches import Batches
 from lightning_emerge.engine.costs import Costs
 from lightning_emerge.engine.device import full_precision
-from lightning_emerge.engine.left_out import leave_out
+from lightning_emerge.engine.left_out import leave_out, order_of, settle_layers
 from lightning_emerge.engine.looks import Found, find, find_in_bank
 from lightning_emerge.engine.members import Looker, Member, enlist, unite
 from lightning_emerge.engine.reporting import Reporter, Sinks
@@ -62,10 +62,12 @@ class Conductor:
         self.members = [enlist(probe, probes, module, steps_per_epoch) for probe in probes]
         for probe in probes:
             probe.failed_at = None
-        self.order = tuple(find_layers(module))
-        weighing = [member for member in self.members if any(need.weighs for need in complete(member.probe.needs))]
-        weights, past = find_weights(module, unite(weighing, self.order)), past or {}
-        self.refused = leave_out(module, self.members, bank, weights, past.get(LAYERS, {}), self.order, self.device)
+        past = past or {}
+        had = past.get(LAYERS, {})
+        sketch = settle_layers(module, self.members, bank, had, self.device)
+        self.layouts, self.order = sketch.layouts, order_of(find_layers(module), sketch, self.members)
+        weights = find_weights(module, unite([member for member in self.members if member.weighs], self.order))
+        self.refused = leave_out(module, self.members, bank, weights, had, self.order, sketch, self.device)
         self._recall(past)
         self.began, self.step = step, step - 1
         self.recorded = {done for sink in sinks.records for done in sink.steps}
@@ -107,7 +109,7 @@ class Conductor:
             self.reporter.report(step, due, partial(self._find, step), more=more)
 
     def _find(self, step: int, due: Sequence[Member]) -> Found:
-        look = Look(self.module, self._batches.read)
+        look = Look(self.module, self._batches.read, layouts=self.layouts)
         return find_in_bank(step, due, look, self.bank, self.order, self.device)
 
     def _training(self, step: int) -> list[Member]:

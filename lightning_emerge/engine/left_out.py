@@ -2,20 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from lightning_emerge.capture import default_layers, find_layers
+from lightning_emerge.capture.layers import split_call
 from lightning_emerge.capture.needs import Need
 from lightning_emerge.capture.needs.base import complete
+from lightning_emerge.capture.sketch import Sketch, reached_layers, unreached_layers
 from lightning_emerge.capture.troubles import Key
 from lightning_emerge.capture.weights import Weight
 from lightning_emerge.engine.members import Member
-from lightning_emerge.engine.passes import Kinds, try_layers
+from lightning_emerge.engine.passes import Kinds, sketch_network, try_layers
 from lightning_emerge.records import StimulusBank
+
+
+def settle_layers(
+    module: nn.Module,
+    members: Sequence[Member],
+    bank: StimulusBank | None,
+    before: Mapping[str, Sequence[str]],
+    device: torch.device,
+) -> Sketch:
+    """Passes some stimuli, and gives the members that name no layers those that are reached, and each its calls.
+
+    Probes of weights keep the layers with one weight, of which a few more have been found to be looked at.
+
+    Args:
+        module: the network.
+        members: whose layers are settled.
+        bank: whose first stimuli pass; without any, layers stay what they are.
+        before: name of a member -> the layers that it had, in a run that resumes.
+        device: of the network.
+    """
+    tried = any(_trials(member) for member in members)
+    passes = tried and bank is not None and len(bank) and not any(map(is_lazy, module.parameters()))
+    sketch = sketch_network(module, bank, device) if passes and bank is not None else Sketch()
+    for member in [member for member in members if not member.weighs]:
+        had = _known(module, before.get(member.name, ())) if member.probe.layers is None else ()
+        if had:
+            member.layers = had
+        elif sketch.calls and member.probe.layers is None and member.layers == default_layers(module):
+            reached = reached_layers(module, sketch)
+            chosen = {*reached, *unreached_layers(module, sketch, reached)}  # the trial says why of these
+            member.layers = tuple(layer for layer in sketch.order(find_layers(module)) if layer in chosen)
+        else:
+            member.layers = sketch.all_calls(member.layers)
+    return sketch
+
+
+def _known(module: nn.Module, layers: Sequence[str]) -> tuple[str, ...]:
+    """Layers that a member had, if the network still has them all."""
+    modules = find_layers(module)
+    return tuple(layers) if all(split_call(layer, modules)[0] in modules for layer in layers) else ()
+
+
+def order_of(layers: Collection[str], sketch: Sketch, members: Iterable[Member]) -> tuple[str, ...]:
+    """The network's layers in its order, each with its calls, of which members may name some that there are not."""
+    known, named = [*layers], [layer for member in members for layer in member.layers]
+    found = sketch.order(known)
+    order = {layer: number for number, layer in enumerate(known)}
+    more = {layer for layer in named if layer not in found}
+    return tuple(sorted((*found, *more), key=lambda name: (order[(one := split_call(name, order))[0]], one[1])))
 
 
 def leave_out(
@@ -25,6 +77,7 @@ def leave_out(
     weights: Mapping[str, Weight],
     before: Mapping[str, Sequence[str]],
     order: Sequence[str],
+    sketch: Sketch,
     device: torch.device,
 ) -> dict[Key, str]:
     """Tries the layers on some stimuli: what a probe cannot measure is left out, or refused if it was named.
@@ -39,6 +92,7 @@ def leave_out(
         weights: layer -> its weight, of layers that have to hold one.
         before: name of a member -> the layers that it had, in a run that resumes.
         order: of the network's layers.
+        sketch: of the network.
         device: of the network.
 
     Returns:
@@ -46,7 +100,7 @@ def leave_out(
     """
     refused, trials = dict[Key, str](), [_trials(member) for member in members]
     if bank is not None and len(bank) and not any(map(is_lazy, module.parameters())):
-        refused = try_layers(module, bank, _all_trials(members, trials, order), device)
+        refused = try_layers(module, bank, _all_trials(members, trials, order), device, sketch.layouts)
     left = dict(refused)
     for member, tried in zip(members, trials, strict=True):
         out = [need for need, leaves in tried.items() if leaves]

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from lightning_emerge.capture.layouts import Layout, Layouts
 from lightning_emerge.capture.needs import Need
 from lightning_emerge.capture.needs.base import Loan, Look, complete
 from lightning_emerge.capture.troubles import Key
@@ -31,6 +32,7 @@ class Found:
         needs: need -> what it finds, by name.
         troubles: what kept probes from what they asked for, by their position among those that are due.
         made: what probes have made of activations, for each other.
+        layouts: name of a call of a layer -> how what it gives lies.
     """
 
     step: int
@@ -38,6 +40,7 @@ class Found:
     needs: dict[Need, Mapping[str, Any]] = field(default_factory=dict[Need, Mapping[str, Any]])
     troubles: dict[int, Exception] = field(default_factory=dict[int, Exception])
     made: MadeOnce = field(default_factory=MadeOnce)
+    layouts: Layouts = field(default_factory=dict[str, Layout])
 
     def finite(self) -> bool:
         """Whether all is finite that is so while a network learns."""
@@ -47,7 +50,7 @@ class Found:
 
 def find(step: int, due: Sequence[Member], look: Look, order: Sequence[str]) -> Found:
     """Finds what takes no pass. What a need cannot have is the trouble of those that asked for it."""
-    found, errors = Found(step), dict[Need, Exception]()
+    found, errors = Found(step, layouts=look.layouts), dict[Need, Exception]()
     wanted = dict[Need, list[Member]]()
     for member in due:
         for need in complete(member.probe.needs):
@@ -86,7 +89,7 @@ def find_in_bank(
         return found
     assert bank is not None
     wanted = ask_all(asked, order)
-    seen, troubles = pass_bank(look.module, bank, wanted, device)
+    seen, troubles = pass_bank(look.module, bank, wanted, device, layouts=look.layouts)
     for number, one in enumerate(asked):
         error = trouble_of(one, troubles)
         if error is not None:
@@ -150,7 +153,7 @@ def open_capture(
     """
     probe, own = member.probe, dict[str, Any]()
     foreign = is_foreign(probe.measure)
-    loan = Loan(module, member.layers, probe.layers, found.step, member.history, refused, foreign)
+    loan = Loan(module, member.layers, probe.layers, found.step, member.history, refused, foreign, found.layouts)
     with ExitStack() as stack:
         for need in complete(probe.needs):
             had = found.needs.get(need, {}).items()

@@ -80,6 +80,11 @@ class Member:
         """Whether it looks at training batches."""
         return any(need.training for need in complete(self.probe.needs))
 
+    @property
+    def weighs(self) -> bool:
+        """Whether each of its layers has to hold a weight."""
+        return any(need.weighs for need in complete(self.probe.needs))
+
     def asks(self, steps: Iterable[int]) -> bool:
         """Whether it is to look at one of these steps; a schedule that fails is reported by the look."""
         try:

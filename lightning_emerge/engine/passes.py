@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 
 import torch
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import nn
 
 from lightning_emerge.capture import Pass, agree, first_stimuli, run_bank
+from lightning_emerge.capture.layouts import Layouts
 from lightning_emerge.capture.needs import Need, Outputs
 from lightning_emerge.capture.needs.base import complete
+from lightning_emerge.capture.sketch import Sketch, sketching
 from lightning_emerge.capture.troubles import Key
 from lightning_emerge.engine.device import full_precision
 from lightning_emerge.records import StimulusBank
@@ -49,7 +52,13 @@ def trouble_of(asked: Kinds, troubles: Mapping[Key, Exception]) -> Exception | N
 
 
 def pass_bank(
-    module: nn.Module, bank: StimulusBank, asked: Kinds, device: torch.device, *, shared: bool = True
+    module: nn.Module,
+    bank: StimulusBank,
+    asked: Kinds,
+    device: torch.device,
+    *,
+    shared: bool = True,
+    layouts: Layouts | None = None,
 ) -> tuple[Pass, Troubles]:
     """Runs stimuli through the network once; or twice if it runs, but not so that it can be differentiated.
 
@@ -61,15 +70,17 @@ def pass_bank(
         asked: what `ask_all` gives.
         device: of the network.
         shared: whether processes share the bank, or each passes all of it.
+        layouts: name of a call of a layer -> how what it gives lies.
 
     Returns:
         What could be had in all processes; the errors of the rest.
     """
-    seen, troubles = _try_pass(module, bank, asked, device, shared=shared)
+    run = partial(run_bank, module, bank, shared=shared, layouts=layouts)
+    seen, troubles = _try_pass(run, asked, device)
     plain = {need: layers for need, layers in asked.items() if not need.differentiates}
     if _ALL in troubles and plain != asked:
         error = troubles[_ALL]
-        seen, troubles = _try_pass(module, bank, plain, device, shared=shared)
+        seen, troubles = _try_pass(run, plain, device)
         troubles |= {(need, ""): error for need in asked if need.differentiates}
     troubles = _share(asked, troubles, seen.unmoved, device)
     given = seen.unmoved | {(need, layer): own for need, found in seen.found.items() for layer, own in found.items()}
@@ -85,12 +96,10 @@ def _only(key: Key) -> Kinds:
     return {need: (layer,)}
 
 
-def _try_pass(
-    module: nn.Module, bank: StimulusBank, asked: Kinds, device: torch.device, *, shared: bool
-) -> tuple[Pass, Troubles]:
+def _try_pass(run: Callable[[Kinds], Pass], asked: Kinds, device: torch.device) -> tuple[Pass, Troubles]:
     seen, troubles = Pass(), Troubles()
     try:
-        seen = run_bank(module, bank, asked, shared=shared)
+        seen = run(asked)
         troubles |= seen.troubles
     except Exception as error:
         troubles[_ALL] = error
@@ -112,7 +121,26 @@ def _keys(asked: Kinds) -> list[Key]:
     return [(need, layer) for need, layers in asked.items() for layer in dict.fromkeys(("", *layers))]
 
 
-def try_layers(module: nn.Module, bank: StimulusBank, asked: Kinds, device: torch.device) -> dict[Key, str]:
+def sketch_network(module: nn.Module, bank: StimulusBank, device: torch.device) -> Sketch:
+    """Passes a few stimuli, to see what of the network they reach. Every process calls it, and passes the same ones.
+
+    Returns:
+        The same in all processes: nothing where the network fails in any, as the trial of its layers will say.
+    """
+    few, sketch = first_stimuli(bank, _FEW), Sketch()
+    with isolate_rng(), full_precision():
+        try:
+            with sketching(module, len(few)) as sketch:
+                run_bank(module, few, {}, shared=False)
+            failed = False
+        except Exception:
+            failed = True
+    return Sketch() if agree([failed], device)[0] else sketch
+
+
+def try_layers(
+    module: nn.Module, bank: StimulusBank, asked: Kinds, device: torch.device, layouts: Layouts | None = None
+) -> dict[Key, str]:
     """Passes a few stimuli, to see what single layers cannot give. Every process calls it, and passes the same ones.
 
     Where the network itself fails, needs say which layers are untried. Of all else the look will say so, as of the
@@ -123,6 +151,7 @@ def try_layers(module: nn.Module, bank: StimulusBank, asked: Kinds, device: torc
         bank: whose first stimuli pass.
         asked: need -> layers to be tried.
         device: of the network.
+        layouts: name of a call of a layer -> how what it gives lies.
 
     Returns:
         (need, layer) -> why not, the same in all processes.
@@ -133,7 +162,7 @@ def try_layers(module: nn.Module, bank: StimulusBank, asked: Kinds, device: torc
     refused = dict[Key, str]()
     with isolate_rng(), full_precision(), ExitStack() as stack:
         watching = {need: stack.enter_context(need.try_out(module, layers)) for need, layers in asked.items()}
-        _, troubles = pass_bank(module, first_stimuli(bank, _FEW), passing, device, shared=False)
+        _, troubles = pass_bank(module, first_stimuli(bank, _FEW), passing, device, shared=False, layouts=layouts)
         for need, found in watching.items():
             refused |= {(need, layer): why for layer, why in found.items()}
     keys: list[Key] = [(need, layer) for need, layers in asked.items() for layer in layers]

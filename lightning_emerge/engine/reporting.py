@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from lightning_emerge.capture import agree, is_process_zero
+from lightning_emerge.capture.layouts import Layouts
 from lightning_emerge.capture.needs import Rows
 from lightning_emerge.capture.needs.base import complete
 from lightning_emerge.capture.troubles import Key
@@ -23,7 +24,7 @@ from lightning_emerge.engine.lent import Backup, ChangedError, is_foreign, same_
 from lightning_emerge.engine.looks import Found, open_capture, refused_layers
 from lightning_emerge.engine.members import FAILURES, Member
 from lightning_emerge.engine.writer import Findings, Writer
-from lightning_emerge.records import Capture, Measurement, check_declared
+from lightning_emerge.records import Axis, Capture, Measurement, check_declared
 from lightning_emerge.sinks.loggers import LoggerSink
 from lightning_emerge.sinks.tensorboard import TensorBoardSink
 from lightning_emerge.store.checks import Known
@@ -164,7 +165,7 @@ class Reporter:
             open_capture(found, member, self.module, partial(refused_layers, self._refused)) as capture,
             unchanged(self.module, capture, guard, rows=rows, buffers=buffers),
         ):
-            measurements = [_stamp(member, one, found.step) for one in probe.measure(capture)]
+            measurements = [_stamp(member, one, found) for one in probe.measure(capture)]
         for need in needs:
             need.remember(member.history, capture)
         suffix = member.suffix
@@ -259,11 +260,24 @@ class Reporter:
             rank_zero_warn(report)
 
 
-def _stamp(member: Member, found: Measurement, step: int) -> Measurement:
+def _stamp(member: Member, measured: Measurement, found: Found) -> Measurement:
     """What a probe has measured, with when and by whom, if it has declared it."""
     source = type(member.probe).__name__
-    check_declared(found, member.probe.records, source)
-    return replace(found, step=step, source=source, probe=member.settings)
+    check_declared(measured, member.probe.records, source)
+    rows = any(need.passes or need.runs for need in complete(member.probe.needs)) and not member.weighs
+    axes = tuple(_note(axis, found.layouts) for axis in measured.axes) if rows else measured.axes
+    return replace(measured, axes=axes, step=found.step, source=source, probe=member.settings)
+
+
+def _note(axis: Axis, layouts: Layouts) -> Axis:
+    """An axis of layers with which axes of their outputs their channels are, if they are others than the second."""
+    known = [layouts.get(str(layer)) for layer in axis.labels] if axis.name == "layer" else []
+    if all(layout is None or layout.plain for layout in known):
+        return axis
+    notes = {**axis.notes, "channels": [-1 if one is None or one.channels is None else one.channels for one in known]}
+    if any(one is not None and one.positions != "all" for one in known):
+        notes["positions"] = ["" if one is None or one.axes != 3 else one.positions for one in known]
+    return replace(axis, notes=notes)
 
 
 def _switch_off(

@@ -15,6 +15,7 @@ from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from lightning_emerge.capture import agree, is_process_zero
+from lightning_emerge.capture.layouts import Layouts
 from lightning_emerge.engine import budget
 from lightning_emerge.engine.bank import find_bank
 from lightning_emerge.engine.conductor import PAST, Conductor
@@ -129,6 +130,7 @@ def find_budget(
     bank: StimulusBank | None,
     processes: int,
     layers: Sequence[tuple[str, ...]] | None = None,
+    layouts: Layouts | None = None,
 ) -> budget.Budget | None:
     """Works out what a look needs; None if no probe needs the bank, or if that cannot be told before the first look.
 
@@ -138,6 +140,7 @@ def find_budget(
         bank: what they look at.
         processes: that share the bank.
         layers: of each probe, if it is known which of them are left out.
+        layouts: name of a call of a layer -> how what it gives lies, if that is known.
     """
     if bank is None or any(is_lazy(parameter) for parameter in module.parameters()):
         return None
@@ -145,7 +148,7 @@ def find_budget(
     asked = [budget.Asked(type(probe).__name__, probe.needs, own) for probe, own in zip(probes, found, strict=True)]
     try:
         with isolate_rng():
-            return budget.plan_look(module, asked, bank, processes)
+            return budget.plan_look(module, asked, bank, processes, layouts)
     except Exception:  # the look will say what is wrong, and with which probe
         return None
 
@@ -180,7 +183,8 @@ def check_budget(conductor: Conductor, processes: int) -> None:
     """
     looking_on = [member for member in conductor.members if member.broken is None]
     probes, layers = [member.probe for member in looking_on], [member.layers for member in looking_on]
-    found, failure = find_budget(conductor.module, probes, conductor.bank, processes, layers), None
+    found = find_budget(conductor.module, probes, conductor.bank, processes, layers, conductor.layouts)
+    failure = None
     if found is not None and is_process_zero():
         room = budget.memory_of(conductor.device)
         try:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from lightning_emerge.capture import find_convolution, find_weights, is_convolution
+from lightning_emerge.capture.layers import MOST, evenly
 from lightning_emerge.capture.needs import Filters, Followers, Inputs, Pooled, Weights
 from lightning_emerge.figures.coupling import Graph, draw_graph
 from lightning_emerge.measures.coupling import KINDS, count_edges, coupling_strengths, spread_stimuli
@@ -86,7 +87,7 @@ class CouplingProbe(Probe):
         schedule: as for any probe; `LogSpaced(5)` if none is given.
         layers: as for any probe. Those that are no convolutions are left out, and if none are given,
             those with groups and those that cannot be described; two that lie on both sides of such a layer are no
-            pair.
+            pair. If none are given and there are more than 20, ten pairs are chosen, evenly over depth.
         stimuli: of how many stimuli of the bank, spread evenly over it, at least 2; one of each token in any case. The
             orders of the weights make strengths uncertain, not the stimuli, so that more of them change little.
         seed: of the orders, the same at every look.
@@ -121,6 +122,14 @@ class CouplingProbe(Probe):
         if not _fitting(pairwise(named), {layer: weight.read().shape for layer, weight in weights.items()}):
             raise ValueError(_NONE.format(", ".join(named)))
         return layers
+
+    def choose(self, module: nn.Module, layers: tuple[str, ...]) -> tuple[str, ...]:
+        if self.layers is not None or len(layers) <= MOST:
+            return layers
+        shapes = {layer: weight.read().shape for layer, weight in find_weights(module, layers).items()}
+        pairs = _fitting(pairwise(self.find_layers(module)), shapes)
+        kept = {layer for number in evenly(range(len(pairs)), MOST // 2) for layer in pairs[number]}
+        return tuple(layer for layer in layers if layer in kept)
 
     def measure(self, capture: Capture) -> Iterable[Measurement]:
         bank = capture.bank

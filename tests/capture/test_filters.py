@@ -1,4 +1,4 @@
-"""Filters that are elsewhere than on the second axis are refused by name."""
+"""Filters are taken from the axis that a layer's kind says, and refused where it says none."""
 
 from __future__ import annotations
 
@@ -6,13 +6,20 @@ import pytest
 import torch
 from small import make_doubles, unfiltered
 from torch import nn
-from torchvision.models import convnext_tiny, resnet18
+from torchvision.models import resnet18
 from torchvision.ops import Permute
 
 import lightning_emerge as le
-from lightning_emerge.capture import (
-    default_layers,
-)
+from lightning_emerge.capture import default_layers, first_stimuli, run_bank
+from lightning_emerge.capture.layouts import Layout
+from lightning_emerge.capture.sketch import Sketch, sketching
+
+
+def sketch_of(network: nn.Module, bank: le.StimulusBank, positions: str = "all") -> Sketch:
+    few = first_stimuli(bank, 3)
+    with sketching(network, len(few), positions) as sketch:
+        run_bank(network, few, {}, shared=False)
+    return sketch
 
 
 class Sequence(nn.Module):
@@ -28,10 +35,54 @@ class Sequence(nn.Module):
         return self.fc(self.act(self.mix(rows)).mean(dim=1))
 
 
-def test_filters_of_maps_of_positions_are_refused_by_name():
-    refused = unfiltered(Sequence().double(), make_doubles(3, 8, 8), ["patches", "norm", "mix", "act", "fc"])
-    assert set(refused) == {"norm", "mix", "act"}
-    assert "'mix' has them elsewhere: it gives ('stimulus', 16, 6)" in refused["mix"]
+def test_filters_of_maps_of_positions_are_their_last_axis():
+    network, bank, layers = Sequence().double(), make_doubles(3, 8, 8), ["patches", "norm", "mix", "act", "fc"]
+    assert unfiltered(network, bank, layers) == {}
+    layouts = sketch_of(network, bank).layouts
+    assert [layouts[layer].channels for layer in layers] == [1, 2, 2, 2, 1]
+    mixed: list[torch.Tensor] = []
+    with torch.no_grad():
+        hook = network.mix.register_forward_hook(lambda *call: mixed.append(call[2]))
+        network(bank.images)
+        hook.remove()
+    (whole,) = mixed
+    taken = {
+        "all": whole.transpose(1, 2),
+        "mean": whole.mean(dim=1),
+        "first": whole[:, 0],
+        "last": whole[:, -1],
+    }
+    for positions, expected in taken.items():
+        layouts = sketch_of(network, bank, positions).layouts
+        found = run_bank(network, bank, {le.Activations(): ["mix", "patches"]}, layouts=layouts).found[le.Activations()]
+        torch.testing.assert_close(found["mix"], expected.float())
+        assert found["patches"].shape[1:] == (6, 4, 4)
+
+
+@pytest.mark.parametrize("positions", ["all", "mean", "first", "last"])
+def test_what_is_put_in_the_place_of_an_output_lies_as_it_did(positions):
+    torch.manual_seed(0)
+    output = torch.randn(5, 7, 4, requires_grad=True)
+    layout = Layout(3, 2, 0, positions)
+    taken = layout.take(output)
+    torch.testing.assert_close(layout.put(output, taken), output)
+    silent = taken.clone()
+    silent[:, 1] = 2.0
+    changed = layout.put(output, silent)
+    torch.testing.assert_close(layout.take(changed), silent)
+    others = [0, 2, 3]
+    assert torch.equal(changed[..., others], output[..., others])
+    one, before = changed[:, :, 1], output[:, :, 1]
+    expected = {
+        "all": torch.full_like(before, 2),
+        "mean": before - before.mean(dim=1, keepdim=True) + 2,
+        "first": torch.cat([torch.full_like(before[:, :1], 2), before[:, 1:]], dim=1),
+        "last": torch.cat([before[:, :-1], torch.full_like(before[:, -1:], 2)], dim=1),
+    }
+    torch.testing.assert_close(one, expected[positions])
+    sequence = Layout(3, 2, 1)
+    assert torch.equal(sequence.take(output.transpose(0, 1)), output.transpose(1, 2))
+    assert torch.equal(sequence.put(output.transpose(0, 1), output.transpose(1, 2)), output.transpose(0, 1))
 
 
 def make_last() -> nn.Sequential:
@@ -46,9 +97,25 @@ def make_last() -> nn.Sequential:
     )
 
 
-def test_filters_of_channels_last_networks_are_refused_by_name():
-    refused = unfiltered(make_last().double(), make_doubles(3, 10, 10), ["0", "1", "2", "3", "4", "5"])
-    assert set(refused) == {"0", "1", "2", "3"}
+def test_filters_of_channels_last_networks_are_found():
+    network, bank = make_last().double(), make_doubles(3, 10, 10)
+    assert unfiltered(network, bank, ["0", "1", "2", "3", "4", "5"]) == {}
+    layouts = sketch_of(network, bank).layouts
+    assert [layouts[str(number)].channels for number in range(6)] == [3, 3, 3, 1, 1, 1]
+
+
+class Mute(nn.Module):
+    """Turns axes of one length, which its shape does not tell."""
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        return rows.transpose(1, 2)
+
+
+def test_filters_that_nothing_tells_are_refused_by_name():
+    network = nn.Sequential(nn.Linear(6, 6), Mute(), nn.Sequential(nn.Linear(6, 6), Mute()), nn.Flatten())
+    refused = unfiltered(network.double(), make_doubles(6, 6), ["0", "1", "2", "2.0", "3"])
+    assert set(refused) == {"1"} or set(refused) == {"1", "2"}
+    assert "'1' does not: it gives ('stimulus', 6, 6)" in refused["1"]
 
 
 @pytest.mark.parametrize(
@@ -60,15 +127,7 @@ def test_filters_of_channels_last_networks_are_refused_by_name():
     ids=["resnet18", "vgg"],
 )
 def test_filters_of_convolutional_networks_are_their_second_axis(network, layers):
-    assert unfiltered(network.double(), make_doubles(3, 64, 64, size=3), layers) == {}
-
-
-def test_a_convnext_has_those_of_its_convolutions_alone():
-    network = convnext_tiny().double()
-    layers = [layer for layer in default_layers(network) if layer.startswith(("features.0", "features.1.0", "classif"))]
-    refused = unfiltered(network, make_doubles(3, 32, 32, size=2), layers)
-    assert {layer for layer in layers if layer not in refused} == {
-        "features.0",
-        "features.1.0.block.0",
-        "classifier",
-    }
+    bank = make_doubles(3, 64, 64, size=3)
+    assert unfiltered(network.double(), bank, layers) == {}
+    assert all(layout.plain for layout in sketch_of(network, bank).layouts.values())
+    assert {layout.channels for layout in sketch_of(network, bank).layouts.values()} == {1}

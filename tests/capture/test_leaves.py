@@ -97,22 +97,32 @@ def test_rounding_does_not_look_like_another_use():
         assert all(float(square.sum()) > 0 for square in seen.squares.values())
 
 
-def test_what_a_layer_gives_or_gets_in_several_calls_is_refused_by_name():
-    network, bank = Twice().double(), make_doubles(3, 5, 5)
-    for asked in ({"layers": ["conv"]}, {"layers": [], "pooled": ["conv"]}, {"layers": [], "inputs": ["conv"]}):
-        (error,) = run_bank(network, bank, **asked).troubles.values()
-        assert "called once a pass; 'conv' is called 2 times" in str(error)
-    refused = refuse(network, bank, ["conv", "relu", "fc"])
-    assert set(refused) == {"conv", "relu"}
+def test_what_a_layer_gets_in_several_calls_is_refused_by_name():
+    (error,) = run_bank(Twice().double(), make_doubles(3, 5, 5), [], inputs=["conv"]).troubles.values()
+    assert "called once a pass; 'conv' is called 2 times" in str(error)
+
+
+def test_each_call_of_a_layer_is_looked_at_by_its_name():
+    network, bank = Twice().double(), make_doubles(3, 9, 9)
+    refused = refuse(network, bank, ["conv", "conv#2", "relu", "relu#2", "relu#3", "fc"])
+    assert set(refused) == {"relu#3"}
+    assert "'relu#3' is not among the 2 of its layer" in refused["relu#3"]
+    network.eval()
+    with torch.no_grad():
+        first = network.conv(bank.images)
+        second = network.conv(network.relu(first))
+        end = network.fc(network.relu(torch.zeros_like(second)).mean(dim=(2, 3)))
+    seen = run_bank(network, bank, ["conv", "conv#2", "relu", "relu#2"], pooled=["conv#2"])
+    for layer, rows in {"conv": first, "conv#2": second, "relu": first.relu(), "relu#2": second.relu()}.items():
+        torch.testing.assert_close(seen.activations[layer], rows.float())
+    torch.testing.assert_close(seen.pooled["conv#2"], second.float().mean(dim=(2, 3)))
     with open_network(network, [], refused) as live:
-        with pytest.raises(ValueError, match="'conv' is called 2 times"):
-            live.respond("conv", bank.images)
-        with pytest.raises(ValueError, match="'relu' is called 2 times"):
-            live.intervene("relu", torch.zeros_like, bank.images)
-        assert live.respond("fc", bank.images).shape == (23, 2)
-        with open_network(network, []) as other, pytest.raises(ValueError, match="'relu' is called again"):
-            other.intervene("relu", torch.zeros_like, bank.images)
-        assert live.receptive_fields(["relu"], bank.images[0]) == {"relu": None}
+        torch.testing.assert_close(live.respond("conv#2", bank.images), second)
+        torch.testing.assert_close(live.intervene("relu#2", torch.zeros_like, bank.images), end)
+        with pytest.raises(ValueError, match="'relu#3' is not among the 2"):
+            live.respond("relu#3", bank.images)
+        fields = live.receptive_fields(["relu", "relu#2"], bank.images[0])
+    assert fields == {"relu": le.ReceptiveField(3, 1, -1), "relu#2": le.ReceptiveField(5, 1, -2)}
 
 
 def test_rows_that_are_no_stimuli_are_refused_by_name():

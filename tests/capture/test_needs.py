@@ -63,7 +63,6 @@ class Branch(nn.Module):
     ("pair", "layer", "message"),
     [
         (False, "unused", "'unused' was not reached"),
-        (False, "used", "outputs that are one tensor; layer 'used' gives a tuple"),
         (True, "used", "outputs that are one tensor; the network gives a tuple"),
     ],
 )
@@ -72,6 +71,13 @@ def test_layers_that_give_no_tensor_are_refused(pair, layer, message):
     with pytest.raises(ValueError, match=message):
         raise next(iter(run_bank(network, make_bank(3, 2, 4), [layer]).troubles.values()))
     assert count_hooks(network) == 0
+
+
+def test_the_first_tensor_of_a_tuple_is_what_a_layer_gives():
+    network, bank = Branch(), make_bank(3, 2, 4)
+    with torch.no_grad():
+        every, _ = network.used(bank.images)
+    assert torch.equal(run_bank(network, bank, ["used"]).activations["used"], every)
 
 
 def test_pooled_outputs_are_means_over_places():

@@ -27,9 +27,9 @@ def test_probes_that_are_due_share_one_pass(copies, make_data, make_model, make_
     ]
     trainer = make_trainer(probes[:copies], max_steps=3, logger=False, default_root_dir=tmp_path)
     trainer.fit(model, datamodule=make_data())
-    # Three stimuli, to see what can be measured of layers; one, to see how large they are. Then three of each of five
-    # tokens, at steps 0 and 2 and the last.
-    assert seen == [3, 1] + [3] * 15
+    # Three stimuli, to see what they reach; three, to see what can be measured of it; one, to see how large that is.
+    # Then three of each of five tokens, at steps 0 and 2 and the last.
+    assert seen == [3, 3, 1] + [3] * 15
 
 
 def test_probes_of_weights_need_no_pass(make_data, make_model, make_trainer, tmp_path):

@@ -50,7 +50,7 @@ class Gives(nn.Module):
         (lambda rows: rows.repeat(1, len(rows)), r"one shape for all stimuli; layer 'odd' gives \(128,\) and \(12,\)"),
         (lambda rows: rows.to(torch.complex64), "dense and real; layer 'odd' gives others"),
         (lambda rows: rows.to_sparse(), "dense and real"),
-        (lambda rows: {"rows": rows}, "one tensor; layer 'odd' gives a dict"),
+        (lambda rows: {"rows": None}, "one tensor; layer 'odd' gives a dict"),
         (lambda rows: None, "one tensor; layer 'odd' gives a NoneType"),
     ],
 )

@@ -6,12 +6,14 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, NoReturn
 
 import torch
 from torch import nn
 
 from lightning_emerge.capture.layers import find_weights
+from lightning_emerge.capture.layouts import Layouts
 from lightning_emerge.capture.troubles import Key, Troubles
 from lightning_emerge.capture.view import Chunk, View
 from lightning_emerge.records import Capture, History, name_finder
@@ -165,11 +167,13 @@ class Look(NamedTuple):
         module: the network.
         read: gives a copy of a layer's weight as it is used, its filters first: at a training batch, before the update.
         batch: the training batch that is looked at, as `lightning_emerge.capture.needs.training` keeps it; or None.
+        layouts: name of a call of a layer -> how what it gives lies.
     """
 
     module: nn.Module
     read: Callable[[str], torch.Tensor]
     batch: Any = None
+    layouts: Layouts = MappingProxyType({})
 
 
 class Loan(NamedTuple):
@@ -183,6 +187,7 @@ class Loan(NamedTuple):
         history: what its earlier looks left.
         refused: gives the layers that a trial has shown not to give a need, each with why.
         foreign: whether the probe is somebody's own, and not tested to change nothing.
+        layouts: name of a call of a layer -> how what it gives lies.
     """
 
     module: nn.Module
@@ -192,6 +197,7 @@ class Loan(NamedTuple):
     history: History
     refused: Callable[[Need], Mapping[str, str]]
     foreign: bool
+    layouts: Layouts = MappingProxyType({})
 
 
 class Memory(NamedTuple):

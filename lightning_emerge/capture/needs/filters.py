@@ -14,14 +14,16 @@ from lightning_emerge.capture.needs.activations import Activations
 from lightning_emerge.capture.needs.base import Loan, Need
 
 _UNTRIED = (
-    "Filters are looked at where they are the second axis of a layer's output; where {!r} has them is not known, as "
-    "the network failed: {}"
+    "Filters are looked at where what a layer is says on which axis of its output they are; where {!r} has them is not "
+    "known, as the network failed: {}"
 )
 
 
 @dataclass(frozen=True)
 class Filters(Need):
-    """That the second axis of the layers' outputs are their filters, as the probe looks at these one by one.
+    """That it is known which axis of the layers' outputs are their filters, as the probe looks at these one by one.
+
+    They are the second axis of what a capture then has of these layers.
 
     Finds `unfiltered`: layer -> why that cannot be said of a layer that the probe has nevertheless.
 

@@ -32,5 +32,5 @@ class Network(Need):
 
     @contextmanager
     def lend(self, loan: Loan) -> Iterator[Mapping[str, Any]]:
-        with open_network(loan.module, loan.layers, loan.refused(Activations())) as network:
+        with open_network(loan.module, loan.layers, loan.refused(Activations()), loan.layouts) as network:
             yield {"network": network}
