@@ -52,6 +52,7 @@ from .data.stimuli import Stimuli as Stimuli
 from .data.synthetic import TokenDataModule as TokenDataModule
 from .data.vision import VisionDataModule as VisionDataModule
 from .loops.look import look as look
+from .loops.replay import replay as replay
 from .loops.watch import watch as watch
 from .models.classifier import TokenClassifier as TokenClassifier
 from .models.vgg import VGG as VGG

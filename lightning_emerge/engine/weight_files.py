@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from lightning_emerge.engine.checkpoint_files import check_plain, read_tensors
 from lightning_emerge.engine.conductor import PAST
+from lightning_emerge.engine.loop import STEP
 from lightning_emerge.store.regular import parse_json, read_regular
 
 Checkpoints = str | Path | Sequence[str | Path] | Mapping[int, str | Path]
@@ -26,7 +27,7 @@ _WHOLE = ("model.safetensors", "pytorch_model.bin")
 """What a folder of Hugging Face's has its weights in, or in parts that a further file lists."""
 _LISTS = tuple(f"{name}.index.json" for name in _WHOLE)
 _STATE, _WATCHED = "trainer_state.json", "watch.pt"
-_KEYS = ("state_dict", "model_state_dict", "model", "net")
+_KEYS = ("state_dict", "model_state_dict", "model", "net", "network")
 _COPY = re.compile(r"(last|latest|best|final)(-v\d+)?", re.IGNORECASE)
 """What is called so is a copy of another checkpoint, if there is one of its step."""
 _MOST = 1 << 28  # bytes of a list or of a Trainer's state
@@ -55,8 +56,8 @@ def warn(sentence: str) -> None:
 def list_checkpoints(given: Checkpoints, say: Callable[[str], object] = warn) -> dict[int, Path]:
     """Finds checkpoints by their steps, in that order. Every file is read to see that it can be.
 
-    A step is the `global_step` that a file has, or the `trainer_state.json` of a folder; otherwise the last number of
-    the name. What has none is left out of a folder.
+    A step is the `global_step` that a file has, that of a loop that was watched, or that of a Trainer in a folder;
+    otherwise the last number of the name. What has none is left out of a folder.
 
     Args:
         given: a folder of checkpoints, or one of them; several; or those of steps that are said.
@@ -97,7 +98,7 @@ def read_weights(path: str | Path) -> Weights:
     """
     path = Path(path)
     if _is_folder(path):
-        return Weights(_read_folder(path), _step_of_folder(path), _find_past(_read_watched(path)))
+        return Weights(_read_folder(path), _step_of_folder(path), _find_watched(_read_watched(path)).get(PAST, {}))
     content = _read_file(path)
     tensors = _find_tensors(content)
     if tensors is None:
@@ -105,9 +106,9 @@ def read_weights(path: str | Path) -> Weights:
             f"A checkpoint is a state dict, or has one under {', '.join(_KEYS)}; {path} has neither. Save "
             "network.state_dict()."
         )
-    step = content.get("global_step")
-    told = step if type(step) is int else _last_number(path.stem)
-    return Weights(tensors, told, _find_past(content))
+    watched = _find_watched(content)
+    told = (step for step in (content.get("global_step"), watched.get(STEP)) if type(step) is int)
+    return Weights(tensors, next(told, _last_number(path.stem)), watched.get(PAST, {}))
 
 
 def _look_into(folder: Path) -> Iterator[Path]:
@@ -206,12 +207,11 @@ def _find_tensors(content: Mapping[str, Any]) -> dict[str, torch.Tensor] | None:
     return None
 
 
-def _find_past(content: Mapping[str, Any]) -> Mapping[str, Any]:
+def _find_watched(content: Mapping[str, Any]) -> Mapping[str, Any]:
     """What probes have left among what was read, or in a part of it that a loop has saved."""
     for found in (content, *content.values()):
-        past = found.get(PAST) if isinstance(found, Mapping) else None
-        if isinstance(past, Mapping):
-            return past
+        if isinstance(found, Mapping) and isinstance(found.get(PAST), Mapping):
+            return found
     return {}
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from safetensors.torch import save_file
 
 import lightning_emerge as le
 from lightning_emerge.cli import main
@@ -125,6 +126,30 @@ def test_a_fit_leaves_its_points_in_the_projector_and_embed_makes_more_of_its_re
     assert embedding.umap.shape == (4, 4, 100, 2)
     assert np.isfinite(embedding.umap.isel(step=-1).sel(layer="fc1")).all()
     assert 'tensor_name: "fc1:' in (run / "projector_config.pbtxt").read_text()
+
+
+def test_others_files_of_the_same_weights_replay_to_the_same_arrays(live, tmp_path, capfd):
+    run = live(["CategoryProbe", "SimilarityProbe"])
+    for path in (run / "checkpoints").glob("step=*.ckpt"):
+        weights = torch.load(path, weights_only=True)["state_dict"]
+        bare = {f"module.{name.removeprefix('network.')}": value.contiguous() for name, value in weights.items()}
+        step = int(path.stem.partition("=")[2])
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        save_file(bare, tmp_path / f"checkpoint-{step}" / "model.safetensors")
+        torch.save({"model": {**bare, "loss.scale": torch.ones(1)}}, tmp_path / f"weights_{step}.pt")
+    config = ["--config", str(run / "config.yaml")]
+    (tmp_path / "parts").mkdir()
+    for path in tmp_path.glob("weights_*"):
+        path.rename(tmp_path / "parts" / path.name)
+    main(["replay", *config, "--checkpoints", str(tmp_path), "--out", "of_folders"])
+    main(["replay", *config, "--checkpoints", "parts", "--out", "of_files", "--prefix", "module."])
+    assert capfd.readouterr().out.count("4 checkpoints, steps 0 to 3") == 2
+    recorded = le.open_run(run).load()
+    for out in ("of_folders", "of_files"):
+        replayed = le.open_run(out).load()
+        assert {*replayed.data_vars} == {*recorded.data_vars}
+        for name in replayed.data_vars:
+            assert replayed[name].equals(recorded[name]), (out, name)
 
 
 def test_a_probe_written_later_looks_at_a_run_that_is_over(live, tmp_path, monkeypatch, capfd):
