@@ -45,6 +45,7 @@ def wired(seed: int, tap: float) -> le.Capture:
         inputs={"layer": inputs},
         convolutions={"layer": made},
         weights={"before": random(FILTERS, 3, 3, 3, seed=1), "layer": weight},
+        followers=(LAYERS,),
     )
 
 

@@ -66,21 +66,34 @@ def compare_order(runs: Sequence[Mapping[str, Sequence[float | None]]], order: S
             f"An order is one of things in two groups or more; no run has things in two of {', '.join(order)}."
         )
     rng = np.random.default_rng(seed)
-    found = sum(table.agreeing(table.groups) for table in tables) / pairs
-    agreements = torch.tensor([found, *(_shuffled(tables, rng) / pairs for _ in range(_SHUFFLES))], dtype=torch.float64)
+    agreements = torch.from_numpy(_agreements(tables, rng) / pairs)
     low, high = middle_range(agreements[1:])
     times = [time for run in runs for name in order for time in run.get(name, ())]
     seen = sum(time is not None for time in times)
-    return Order(found, float(low), float(high), float(p_value(agreements[0], agreements)), pairs, seen, len(times))
+    return Order(
+        float(agreements[0]),
+        float(low),
+        float(high),
+        float(p_value(agreements[0], agreements)),
+        pairs,
+        seen,
+        len(times),
+    )
 
 
-def _shuffled(tables: Sequence[_Table], rng: np.random.Generator) -> float:
-    """How many pairs agree if groups are shuffled, alike in runs of the same things."""
-    orders: dict[bytes, npt.NDArray[np.integer]] = {}
-    agreeing = 0.0
-    for table in tables:
-        agreeing += table.agreeing(orders.setdefault(table.groups.tobytes(), rng.permutation(table.groups)))
-    return agreeing
+def _agreements(tables: Sequence[_Table], rng: np.random.Generator) -> npt.NDArray[np.floating]:
+    """How many pairs agree: at first as groups are, then if they are shuffled, alike in runs of the same things."""
+    shuffles = [[rng.permutation(table.groups) for table in tables] for _ in range(_SHUFFLES)]
+    alike: dict[bytes, list[int]] = {}
+    for number, table in enumerate(tables):
+        alike.setdefault(table.groups.tobytes(), []).append(number)
+    total = np.zeros(1 + _SHUFFLES)
+    for same in alike.values():
+        groups, before = tables[same[0]].groups, sum(tables[number].before for number in same)
+        among = np.stack([groups, *(orders[same[0]] for orders in shuffles)])
+        for late in range(1, int(groups.max()) + 1):  # sums of halves, which are exact in any order
+            total += np.einsum("si,ij,sj->s", among < late, before, among == late, optimize=True)
+    return total
 
 
 @dataclass(frozen=True)
@@ -98,6 +111,3 @@ class _Table:
         groups = np.array([number for number, _ in named], np.int64)
         before = (times[:, None] < times[None, :]) + 0.5 * (times[:, None] == times[None, :])
         return _Table(before, groups, int((groups[:, None] < groups[None, :]).sum()))
-
-    def agreeing(self, groups: npt.NDArray[np.integer]) -> float:
-        return float(self.before[groups[:, None] < groups[None, :]].sum())

@@ -132,7 +132,7 @@ def fit(folder: Path, case: dict[str, Any], **trainer: Any) -> dict[str, Any]:
     model = kind(network, lambda parameters: torch.optim.Adam(parameters, lr=1e-3, eps=1e-3))
     data = le.TokenDataModule(val_exemplars=4, test_exemplars=4, bank_exemplars=7, image_size=16, batch_size=12)
     witness = Witness()
-    probes = make_probes(case["probes"], le.EverySteps(max(7, case["steps"] // 3)))
+    probes = make_probes(case["probes"], le.EverySteps(case.get("every", 7)))
     settings = {
         "accelerator": "cpu",
         "max_steps": case["steps"],

@@ -182,7 +182,12 @@ def _probes(all_probes) -> list[le.Probe]:
     looks = le.EverySteps(1)
     similar = [le.SimilarityProbe(looks, None, *pair, on_error="raise") for pair in (*pairs, ("cosine", "bures"))]
     unit = le.MaximisationProbe(looks, target="unit", filters=2, iterations=2, on_error="raise")
-    return [*all_probes(looks), *similar, unit]
+    quick = {
+        le.CurvatureProbe: {"eigenvalues": 2, "iterations": 3, "vectors": 2},
+        le.PartProbe: {"attributed": 1},
+    }
+    shipped = [probe for probe in all_probes(looks) if type(probe) not in quick]
+    return [*shipped, *(kind(schedule=looks, on_error="raise", **few) for kind, few in quick.items()), *similar, unit]
 
 
 @pytest.mark.slow

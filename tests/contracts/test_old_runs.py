@@ -19,6 +19,8 @@ import xarray as xr
 
 import lightning_emerge as le
 from lightning_emerge.cli import main
+from lightning_emerge.cli import report as command
+from lightning_emerge.report.content import Report
 
 HOME = Path(__file__).parent
 STEPS = [0, 1, 2, 3, 6, 8]
@@ -67,10 +69,11 @@ def test_it_is_read_bit_by_bit(reader, run):
         assert records.attrs == then["attrs"]
 
 
-def test_it_is_reported_with_all_its_sections(run, capfd):
+def test_it_is_reported_with_all_its_sections(run, capfd, monkeypatch):
+    made: list[Report] = []
+    monkeypatch.setattr(command, "make_report", lambda runs: made.append(le.make_report(runs)) or made[0])
     main(["report", str(run)])
-    page = (run / "report/report.html").read_text()
-    report = le.make_report([run])
+    page, (report,) = (run / "report/report.html").read_text(), made
     assert all(name in page for name in ("TokenClassifier", *TOKENS, "looks"))
     assert not [sentence for sentence in report.missing if "could not be made" in sentence or "read" in sentence]
     for chapter in ("trained", "learning", "geometry", "embeddings", "filters", "gradients", "construction", "costs"):

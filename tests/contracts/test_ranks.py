@@ -24,7 +24,7 @@ ENVIRONMENT = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
 CASES: list[dict[str, Any]] = [
     *({"name": f"world_{world}", "world": world, "steps": 9, "probes": ["all"]} for world in (1, 2, 3)),
     *(
-        {"name": f"{name}_{world}", "world": world, "steps": 50, "random": True, "probes": probes}
+        {"name": f"{name}_{world}", "world": world, "steps": 50, "every": 25, "random": True, "probes": probes}
         for world in (1, 2)
         for name, probes in (("none", []), ("all", ["all"]), ("draws", ["DrawsOneNumber"]))
     ),
@@ -132,7 +132,7 @@ def test_two_agents_of_torchrun_give_the_records_of_one_process(folder, tmp_path
     commands = [[*agent, *meet, host, str(SCRIPT), str(tmp_path), "nodes"] for host in hosts]
     settings: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     with ExitStack() as both:
-        agents = [both.enter_context(started(command, env=ENVIRONMENT, **settings)) for command in commands]
+        agents = [both.enter_context(started(command, env=ENVIRONMENT, ready=True, **settings)) for command in commands]
         said = [agent.communicate(timeout=180)[0] for agent in agents]
     assert [agent.returncode for agent in agents] == [0, 0], said
     alone, shared = le.open_run(folder / "world_1").load(), le.open_run(tmp_path / "nodes").load()

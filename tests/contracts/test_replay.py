@@ -38,7 +38,7 @@ CHEAP = {
 EVERY_STEP = {"class_path": "lightning_emerge.EverySteps", "init_args": {"n": 1}}
 
 
-def _configuration(probes: list[str], **trainer: object) -> dict[str, object]:
+def _configuration(probes: list[str], each: int = 7, **trainer: object) -> dict[str, object]:
     network = {"plan": [1, 1], "width": 4, "head": [8], "image_size": 16, "batch_norm": True, "dropout": 0.5}
     return {
         "seed_everything": 0,
@@ -48,7 +48,7 @@ def _configuration(probes: list[str], **trainer: object) -> dict[str, object]:
         },
         "data": {
             "class_path": "lightning_emerge.TokenDataModule",
-            "init_args": {"val_exemplars": 4, "test_exemplars": 4, "bank_exemplars": 20, "image_size": 16},
+            "init_args": {"val_exemplars": 4, "test_exemplars": 4, "bank_exemplars": each, "image_size": 16},
         },
         "trainer": {
             "max_steps": 3,
@@ -82,8 +82,8 @@ def live(tmp_path, monkeypatch):
     """Fits in a folder of its own, and gives the run's folder."""
     monkeypatch.chdir(tmp_path)
 
-    def run(probes: Sequence[str] = PROBES, **trainer: object) -> Path:
-        (tmp_path / "fit.yaml").write_text(yaml.safe_dump(_configuration([*probes], **trainer)))
+    def run(probes: Sequence[str] = PROBES, **changes: object) -> Path:
+        (tmp_path / "fit.yaml").write_text(yaml.safe_dump(_configuration([*probes], **changes)))
         main(["fit", "--config", "fit.yaml"])
         return Path("runs/live/version_0")
 
@@ -115,7 +115,7 @@ def test_replayed_arrays_equal_those_recorded_live(trainer, live, capfd):
 
 
 def test_a_fit_leaves_its_points_in_the_projector_and_embed_makes_more_of_its_records(live, capfd):
-    run = live(["EmbeddingProbe"])
+    run = live(["EmbeddingProbe"], each=20)
     out = capfd.readouterr().out
     assert "Failed" not in out
     assert f"lightning embed {run}" in out

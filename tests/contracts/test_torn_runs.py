@@ -10,6 +10,7 @@ import shutil
 import tarfile
 import warnings
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from lightning_emerge.analysis.embedding import last_scores
 from lightning_emerge.analysis.emergence import summarise_run
 from lightning_emerge.analysis.geometry import draw_run_fits
 from lightning_emerge.analysis.timeline import run_series
+from lightning_emerge.report.content import Report
 
 OLD = Path(__file__).with_name("old_run.tar.xz")
 TORN, LAST = 3, 8
@@ -64,6 +66,17 @@ def torn(request, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def expected(whole) -> Callable[[str], Any]:
+    """What an analysis says of the whole run, asked once."""
+    return cache(lambda name: ANALYSES[name](whole))
+
+
+@pytest.fixture(scope="module")
+def intact(whole) -> Report:
+    return le.make_report([whole])
+
+
 def _steps(found: Any) -> list[int]:
     return [one.step for one in found]
 
@@ -88,13 +101,13 @@ ANALYSES: dict[str, Callable[[Any], Any]] = {
 
 
 @pytest.mark.parametrize("name", ANALYSES)
-def test_an_analysis_goes_round_what_is_torn(name, whole, torn):
+def test_an_analysis_goes_round_what_is_torn(name, expected, torn):
     run = le.Run(torn, forgiving=True)
-    expected, found = ANALYSES[name](whole), ANALYSES[name](run)
-    if hasattr(expected, "equals"):
-        assert expected.equals(found)
+    wanted, found = expected(name), ANALYSES[name](run)
+    if hasattr(wanted, "equals"):
+        assert wanted.equals(found)
     else:
-        assert json.dumps(expected, default=repr) == json.dumps(found, default=repr)
+        assert json.dumps(wanted, default=repr) == json.dumps(found, default=repr)
     read_all_steps = name not in ("coupling_graph", "draw_run_graph", "last_scores")
     assert any("is torn at step 3, which is left out" in sentence for sentence in run.trouble) or not read_all_steps
     assert len(set(run.trouble)) == len(run.trouble)
@@ -131,8 +144,8 @@ def test_a_folder_is_as_good_as_a_run_and_warns_of_what_is_torn_once(torn):
     assert len(again) == 1
 
 
-def test_the_report_says_what_is_torn_and_has_all_its_sections(torn, whole):
-    report, intact = le.make_report([torn]), le.make_report([whole])
+def test_the_report_says_what_is_torn_and_has_all_its_sections(torn, intact):
+    report = le.make_report([torn])
     torn_ones = [sentence for sentence in report.missing if "is torn at step 3" in sentence]
     assert len(set(torn_ones)) == len(torn_ones) > 10
     assert not [sentence for sentence in report.missing if "could not be made" in sentence]
