@@ -185,7 +185,7 @@ class Trail:
             return alike.pop()
         if alike:
             return None  # there are as many channels as places, and modules on both sides of a turn of the axes
-        if before is not None and before.shape == output.shape and not inside and _is_placewise(part):
+        if before is not None and before.shape == output.shape and not inside and is_placewise(part):
             return before.layout.channels
         return _by_size(inside[-1] if inside else before, output, stimuli)
 
@@ -233,10 +233,10 @@ def _is_last_norm(part: nn.Module) -> bool:
     return type(part).forward in (nn.LayerNorm.forward, nn.RMSNorm.forward)
 
 
-def _is_placewise(part: nn.Module) -> bool:
+def is_placewise(part: nn.Module) -> bool:
     """Whether a module works place by place, or normalises."""
     ends = [end for end in parts(part) if not list(end.children())]
-    return all(isinstance(end, _PLACEWISE) for end in ends)
+    return all(isinstance(end, (*_PLACEWISE, *_NORMS)) for end in ends)
 
 
 _LAST = (nn.Linear, nn.Bilinear, nn.Embedding, nn.EmbeddingBag, nn.MultiheadAttention, nn.RNNBase)
@@ -248,10 +248,12 @@ _SECOND = (
 )
 
 
+_NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm, nn.LocalResponseNorm)
+
+
 _PLACEWISE = (
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish),
     *(nn.Hardtanh, nn.Hardsigmoid, nn.Sigmoid, nn.Tanh, nn.Softplus, _DropoutNd, nn.Identity),
-    *(nn.LayerNorm, nn.RMSNorm),
 )
 
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from lightning_emerge.capture.hooks import UNREACHED, first_tensor, hooked, with_first
 from lightning_emerge.capture.layers import WHOLE, device_of, dtype_of, find_layers, name_call, split_call
-from lightning_emerge.capture.layouts import PLAIN, Layout, Layouts
+from lightning_emerge.capture.layouts import PLAIN, Layout, Layouts, is_placewise
 from lightning_emerge.capture.state import looking_at
 from lightning_emerge.capture.weights import all_weights
 from lightning_emerge.records import ReceptiveField
@@ -151,7 +151,7 @@ def _follow(module: nn.Module, given: torch.Tensor, output: torch.Tensor, fields
             size, stride, padding, dilation = (setting or 0 for setting in settings)
             seen = before.size + (size - 1) * dilation * before.stride
             fields[id(output)] = ReceptiveField(seen, before.stride * stride, before.start - padding * before.stride)
-    elif output.shape == given.shape:
+    elif output.shape == given.shape and is_placewise(module):
         fields[id(output)] = before
 
 

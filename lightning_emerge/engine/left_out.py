@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from lightning_emerge.capture import default_layers, find_layers
-from lightning_emerge.capture.layers import split_call
+from lightning_emerge.capture.layers import MOST, split_call
 from lightning_emerge.capture.needs import Need
 from lightning_emerge.capture.needs.base import complete
 from lightning_emerge.capture.sketch import Sketch, reached_layers, unreached_layers
@@ -144,14 +144,31 @@ def _twins(member: Member, weights: Mapping[str, Weight], out: Collection[str]) 
     return found
 
 
+def _reasons(why: Mapping[str, str]) -> str:
+    """Why layers are left out: what is true of many is said of the first of them."""
+    told = dict[str, list[str]]()
+    for layer, text in why.items():
+        told.setdefault(text.replace(repr(layer), ""), []).append(text)
+    few = (
+        " ".join(same) if len(same) <= _FEW else f"{same[0]} So it is with {len(same) - 1} more."
+        for same in told.values()
+    )
+    return " ".join(few)
+
+
+_FEW = 3
+"""Layers that are left out for the same reason, of each of which it is said."""
+
+
 def _leave(module: nn.Module, member: Member, why: Mapping[str, str], kept: tuple[str, ...]) -> None:
     probe, found = member.probe, member.layers
     left = kept or probe.choose(module, tuple(layer for layer in found if layer not in why))
-    out = [layer for layer in probe.choose(module, found) if layer in why]
+    chosen = found if len(found) > MOST else probe.choose(module, found)
+    out = [layer for layer in chosen if layer in why]
     member.layers = left
     if not out:
         return
-    names, reasons = ", ".join(out), " ".join(dict.fromkeys(why[layer] for layer in out))
+    names, reasons = ", ".join(out), _reasons({layer: why[layer] for layer in out})
     error = ValueError(
         f"{member.name} looks at layers that give what it needs when images pass; none of {names} does. {reasons}"
     )

@@ -144,7 +144,9 @@ def seen_by(network: nn.Module, layers: list[str], images: torch.Tensor) -> dict
     """What layers give, by hooks of our own."""
     kept: dict[str, torch.Tensor] = {}
     hooks = [
-        network.get_submodule(layer).register_forward_hook(lambda _m, _g, output, at=layer: kept.update({at: output}))
+        network.get_submodule(layer).register_forward_hook(
+            lambda _m, _g, output, at=layer: kept.update({at: output[0] if isinstance(output, tuple) else output})
+        )
         for layer in layers
     ]
     with torch.no_grad():
@@ -165,8 +167,8 @@ def test_defaults_are_what_a_dry_pass_reaches_and_the_rest_is_named_once(fit, re
     network, records = fit(Attention, probes)
     assert off(probes) == set()
     images, labels = (part[:STIMULI] for part in make_stimuli(1, 8, 8))
-    assert list(records.rdm[records.rdm.dims[1]].values) == ["embed", "head"]
-    assert_means(records.own, network, ["embed", "head"], images)
+    assert list(records.rdm[records.rdm.dims[1]].values) == ["embed", "attn", "head"]
+    assert_means(records.own, network, ["embed", "attn", "head"], images)
     logits = network(images)
     shares = [(logits.argmax(dim=1) == labels)[labels == token].float().mean().item() for token in range(TOKENS)]
     np.testing.assert_allclose(records.bank_accuracy.sel(step=0).values, shares, rtol=1e-6)
@@ -184,7 +186,7 @@ def test_defaults_are_what_a_dry_pass_reaches_and_the_rest_is_named_once(fit, re
     lines = [str(one.message) for one in recwarn]
     notes = dict(line.split(" leaves out ") for line in lines if " leaves out " in line and "'aux'" in line)
     assert not {"FilterProbe", "GradientProbe"} & set(notes)
-    assert notes["CategoryProbe"].startswith("attn.out_proj, aux. A probe looks at layers that the images pass; 'attn.")
+    assert notes["CategoryProbe"].startswith("aux. A probe looks at layers that the images pass; 'aux' was not reached")
     assert notes["TokenGradientProbe"].startswith("aux. ")
     assert all(line.count("'aux'") == 1 and "\n" not in line for line in notes.values())
 
