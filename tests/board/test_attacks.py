@@ -510,8 +510,8 @@ def test_hung_runs_take_no_threads_from_others_and_every_answer_has_a_limit(ask,
         Runs, "open", lambda runs, name: over.wait(120) and None if name in slow else opened(runs, name)
     )
     monkeypatch.setattr("lightning_emerge.board.plugin._PATIENCE", 0.5)
-    monkeypatch.setattr("lightning_emerge.board.plugin._QUICK_LIMIT", 8.0)
-    monkeypatch.setattr("lightning_emerge.board.plugin._SLOW_LIMIT", 9.0)
+    monkeypatch.setattr("lightning_emerge.board.plugin._QUICK_LIMIT", 4.0)
+    monkeypatch.setattr("lightning_emerge.board.plugin._SLOW_LIMIT", 5.0)
     said: list[str] = []
 
     def hang(route: str, name: str) -> None:
@@ -523,11 +523,11 @@ def test_hung_runs_take_no_threads_from_others_and_every_answer_has_a_limit(ask,
             asked = [browsers.submit(hang, route, name) for name in slow for route in ("run", "stamp") * 2]
             time.sleep(0.2)
             answers = [browsers.submit(ask, route, run=RUN) for route in ("run", "stamp")]
-            assert [answer.result(7).status_code for answer in answers] == [200, 200]
+            assert [answer.result(3.5).status_code for answer in answers] == [200, 200]
             for one in asked:
                 one.result(60)
             limits = {sentence.split(";")[0] for sentence in said}
-            assert limits == {"An answer is given within 8 s", "An answer is given within 9 s"}
+            assert limits == {"An answer is given within 4 s", "An answer is given within 5 s"}
             assert all(sentence.endswith("Reload to ask again.") for sentence in said)
             others = [thread for thread in threading.enumerate() if not thread.name.startswith("browser")]
             assert len(others) - before <= 2 * len(slow) + 2  # the runs that hang have got no third thread

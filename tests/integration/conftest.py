@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import copy
+import fcntl
+import os
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from browser import open_browser
+from children import run_group
 
 # The contrast of two colours (WCAG 2.2), of each text against what lies behind it; the least of all, with its words.
 _LEAST_CONTRAST = """selectors => {
@@ -32,6 +37,24 @@ def browser() -> Iterator[Any]:
     """Headless Chromium, for the tests of a module."""
     with open_browser() as browser:
         yield browser
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A finished run of configs/smoke.yaml and what it printed, for all tests of all workers; not to be written to."""
+    own = tmp_path_factory.getbasetemp()
+    home = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "smoke"
+    home.mkdir(exist_ok=True)
+    said = home / "said"
+    with (home / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not said.exists():
+            config = Path(__file__).parents[2] / "configs" / "smoke.yaml"
+            command = [sys.executable, "-m", "lightning_emerge", "fit", "--config", config]
+            ended = run_group(command, cwd=home, ready=True)
+            assert ended.returncode == 0, ended.stderr
+            said.write_text(ended.stdout)
+    return home / "runs" / "smoke" / "version_0", said.read_text()
 
 
 @pytest.fixture

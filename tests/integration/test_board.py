@@ -12,9 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from children import run_group, started
-
-ROOT = Path(__file__).parents[2]
+from children import started
 
 
 def _free_port() -> int:
@@ -42,11 +40,9 @@ def board(folder: Path) -> Iterator[str]:
 
 
 @pytest.mark.browser
-def test_the_board_shows_the_pictures_and_curves_of_a_run(tmp_path, browser):
-    command = [sys.executable, "-m", "lightning_emerge", "fit", "--config", str(ROOT / "configs/smoke.yaml")]
-    run_group(command, cwd=tmp_path, check=True, ready=True)
+def test_the_board_shows_the_pictures_and_curves_of_a_run(smoke, browser):
     errors: list[str] = []
-    with board(tmp_path / "runs") as address:
+    with board(smoke[0].parents[1]) as address:
         page = browser.new_page(viewport={"width": 1400, "height": 1000})
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(f"{address}/?tagFilter=^(rdm|bank_accuracy_mean)$#timeseries")

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from children import run_group
+from children import LIBRARIES, run_group
 
 ROOT = Path(__file__).parents[2]
 MAKE = "echo made $1 with CI=$CI"
@@ -75,6 +75,7 @@ def test_tests_in_a_browser_are_skipped_only_where_no_change_is_judged(judged, w
     (tmp_path / "node").symlink_to(shutil.which("true") or "true")  # a path without Chromium
     test = ROOT / "tests" / "integration" / "test_board.py"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--rootdir={ROOT}", test]
-    ended = run_group(command, cwd=ROOT, env={**os.environ, "PATH": str(tmp_path), "CI": judged})
+    environment = {**os.environ, "PATH": str(tmp_path), "CI": judged}
+    ended = run_group(command, cwd=ROOT, env=environment, ready=LIBRARIES)
     assert wanted in ended.stdout, ended.stdout
     assert "chromium" in ended.stdout.lower()

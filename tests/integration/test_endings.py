@@ -311,7 +311,7 @@ trainer.fit(le.TokenClassifier(network), datamodule=data)
 def test_a_plain_trainer_with_probes_ends_too(arguments, tmp_path):
     (tmp_path / "plain.py").write_text(PLAIN)
     (tmp_path / "pace.py").write_text(PACE)
-    run = Run(tmp_path, "plain.py", *arguments)
+    run = Run(tmp_path, "plain.py", *arguments, spare=arguments == ["2"])  # else started as ever
     try:
         run.wait_for("step 3")
         assert run.end(signal.SIGTERM) == 143

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -24,15 +25,6 @@ def lightning(
 ) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "lightning_emerge", *map(str, arguments)]
     return run_group(command, limit, cwd=folder, ready=True, env={**os.environ, **variables})
-
-
-@pytest.fixture(scope="module")
-def smoke(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A finished run of configs/smoke.yaml and what it printed."""
-    folder = tmp_path_factory.mktemp("smoke")
-    ended = lightning("fit", "--config", CONFIGS / "smoke.yaml", folder=folder)
-    assert ended.returncode == 0, ended.stderr
-    return folder / "runs" / "smoke" / "version_0", ended.stdout
 
 
 def test_fit_says_where_the_run_is_and_how_to_look_at_it(smoke):
@@ -83,9 +75,10 @@ def test_tensorboard_gets_every_look_at_its_optimizer_step(smoke):
     assert "val/confusion" in tags["images"]
 
 
-def test_the_run_can_be_tested_and_predicted_with_its_own_configuration(smoke):
-    run, _ = smoke
-    folder = run.parents[2]
+def test_the_run_can_be_tested_and_predicted_with_its_own_configuration(smoke, tmp_path):
+    folder = tmp_path
+    shutil.copytree(smoke[0].parents[1], folder / "runs")
+    run = folder / "runs" / "smoke" / "version_0"
     checkpoint = next((run / "checkpoints").glob("*.ckpt"))
     tested = lightning("test", "--config", run / "config.yaml", "--ckpt_path", checkpoint, folder=folder)
     assert "test/accuracy/dax" in tested.stdout, tested.stderr
