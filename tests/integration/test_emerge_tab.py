@@ -382,6 +382,8 @@ def test_a_view_is_saved_as_png_and_svg(bare_page, address, tmp_path):
     tab = show(bare_page, address)
     settled(tab)
     for view in VIEWS:
+        if view == "filters":
+            bare_page.wait_for_timeout(1200)  # Chromium gives ten files at most without a pause of a second
         for kind in ("PNG", "SVG"):
             with bare_page.expect_download() as waiting:
                 tab.locator(f"[data-view={view}] button", has_text=kind).click()
