@@ -18,6 +18,7 @@ from .analysis.order import compare_order as compare_order
 from .analysis.recovery import grammar_recovery as grammar_recovery
 from .analysis.timeline import draw_timeline as draw_timeline
 from .analysis.timeline import run_timeline as run_timeline
+from .callbacks.artifact import RecordsArtifact as RecordsArtifact
 from .callbacks.checkpoints import Checkpoints as Checkpoints
 from .callbacks.confusion import ConfusionPicture as ConfusionPicture
 from .callbacks.contact import ContactSheet as ContactSheet
