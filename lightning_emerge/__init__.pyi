@@ -80,6 +80,7 @@ from .records import PastLook as PastLook
 from .records import ReceptiveField as ReceptiveField
 from .records import Record as Record
 from .records import StimulusBank as StimulusBank
+from .records import Task as Task
 from .report.make import make_report as make_report
 from .report.write import write_report as write_report
 from .schedules import AnyOf as AnyOf

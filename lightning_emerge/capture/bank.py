@@ -66,21 +66,21 @@ def run_bank(
         layouts: how what layers give lies, where a dry pass has told.
     """
     rank, world_size = place() if shared else (0, 1)
-    inputs, labels = take(bank.inputs, slice(rank, None, world_size)), bank.labels[rank::world_size]
+    share = torch.arange(rank, len(bank), world_size)
     view, device = View(module, bank, layouts), device_of(module)
     seen = Pass(troubles=(troubles := Troubles()))
     collectors = _collect(view, asked, troubles)
     room: dict[Key, torch.Tensor] | None = None
     with view.open():
         _each(collectors, troubles, lambda _, one: one.begin())
-        for token, positions in _chunks(labels):
-            chunk = view.forward(take(inputs, positions), token, len(positions))
+        for token, positions in _chunks(bank.labels[rank::world_size]):
+            chunk = view.forward(share[positions.cpu()], token)
             for need, error in view.failed.items():
                 troubles.setdefault((need, ""), error)
             given = _each(collectors, troubles, lambda _, one, chunk=chunk: one.rows(chunk))
             rows = {(need, layer): own for need, found in given.items() for layer, own in found.items()}
             if room is None:
-                room = _make_room(rows, len(labels), device)
+                room = _make_room(rows, len(share), device)
             room = {key: place for key, place in room.items() if key in rows}
             for key, stored in room.items():
                 with troubles.of(key):
@@ -120,8 +120,9 @@ def _rows_of(need: Need, room: Mapping[Key, torch.Tensor], troubles: Troubles) -
 
 def first_stimuli(bank: StimulusBank, count: int) -> StimulusBank:
     """The first stimuli of a bank, as of one token: they pass at once."""
-    inputs = take(bank.inputs, slice(count))
-    return StimulusBank(inputs, bank.labels[:count] * 0, bank.ids[:count], bank.tokens[:1])
+    few = slice(count)  # and two tokens, of which one logit tells
+    labels, task = bank.labels[few] * 0, bank.task.of(few)
+    return StimulusBank(take(bank.inputs, few), labels, bank.ids[few], bank.tokens[:2], task=task)
 
 
 def _chunks(labels: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from copy import copy as copy_of
 from dataclasses import dataclass
 from functools import partial
@@ -20,10 +21,35 @@ UNREACHED = (
 )
 
 
+_ASIDE = ContextVar("_ASIDE", default=False)
+
+
 @contextmanager
-def hooked(layers: Mapping[str, nn.Module], hook: Callable[[str, nn.Module, Any, Any], Any]) -> Iterator[None]:
-    """Calls a hook with each layer's name after the layer, and removes it whatever happens."""
-    handles = [layer.register_forward_hook(partial(hook, name)) for name, layer in layers.items()]
+def passing_aside() -> Iterator[None]:
+    """Has hooks pass over what passes meanwhile, but for those that watch it too."""
+    token = _ASIDE.set(True)
+    try:
+        yield
+    finally:
+        _ASIDE.reset(token)
+
+
+@contextmanager
+def hooked(
+    layers: Mapping[str, nn.Module], hook: Callable[[str, nn.Module, Any, Any], Any], *, aside: bool = False
+) -> Iterator[None]:
+    """Calls a hook with each layer's name after the layer, and removes it whatever happens.
+
+    Args:
+        layers: to be hooked.
+        hook: gets the name, the layer, what it got and what it gave.
+        aside: whether it is called of what passes aside too.
+    """
+
+    def watch(name: str, *call: Any) -> Any:
+        return hook(name, *call) if aside or not _ASIDE.get() else None
+
+    handles = [layer.register_forward_hook(partial(watch, name)) for name, layer in layers.items()]
     try:
         yield
     finally:
@@ -128,7 +154,7 @@ def watch_calls(leaves: Mapping[str, nn.Module], *, copy: bool) -> Iterator[dict
         seen.setdefault(name, []).append(Call(leaf, given[0] if given else None, output))
         return output.clone() if copy else output
 
-    with hooked(leaves, keep):
+    with hooked(leaves, keep, aside=True):
         yield seen
 
 

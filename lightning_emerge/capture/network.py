@@ -13,10 +13,11 @@ from torch import nn
 from lightning_emerge.capture.hooks import UNREACHED, first_tensor, hooked, with_first
 from lightning_emerge.capture.layers import WHOLE, device_of, dtype_of, find_layers, name_call, split_call
 from lightning_emerge.capture.layouts import PLAIN, Layout, Layouts, is_placewise
+from lightning_emerge.capture.losses import sum_losses
 from lightning_emerge.capture.state import looking_at
 from lightning_emerge.capture.weights import all_weights
-from lightning_emerge.records import ReceptiveField
-from lightning_emerge.records.structures import Structure, call, move
+from lightning_emerge.records import ReceptiveField, StimulusBank, Task
+from lightning_emerge.records.structures import Structure, call, leaves, move, take
 
 
 class LiveNetwork:
@@ -28,6 +29,7 @@ class LiveNetwork:
         weights: layer -> what it computes with.
         refused: layer -> why its outputs cannot be looked at.
         layouts: name of a call of a layer -> how what it gives lies.
+        bank: the stimuli, which say how the network takes images and what its outputs are.
     """
 
     def __init__(
@@ -37,12 +39,31 @@ class LiveNetwork:
         weights: Mapping[str, torch.Tensor],
         refused: Mapping[str, str] | None = None,
         layouts: Layouts | None = None,
+        bank: StimulusBank | None = None,
     ) -> None:
         self._module, self._modules, self._weights, self._refused = module, modules, weights, refused or {}
-        self._layouts = layouts or {}
+        self._layouts, self._bank = layouts or {}, bank
 
     def __call__(self, inputs: Structure) -> torch.Tensor:
-        return call(self._module, move(inputs, device_of(self._module), dtype_of(self._module)))
+        result = self._run(self._place(inputs))
+        return Task().read(result) if self._bank is None else self._bank.read(result)
+
+    def loss(self, rows: torch.Tensor) -> torch.Tensor:
+        if self._bank is None:
+            raise ValueError("The loss is that of stimuli of the bank. Add lightning_emerge.Images() to the needs.")
+        inputs = self._place(take(self._bank.inputs, rows))
+        result = None if isinstance(self._bank.task.loss, str) else self._run(inputs)
+        return sum_losses(self._module, self._bank, rows, inputs, result)
+
+    def _place(self, inputs: Structure) -> Structure:
+        """Inputs where the network lies, and as it takes them: a tensor alone may have a name in the bank."""
+        bank = self._bank
+        if isinstance(inputs, torch.Tensor) and bank is not None and len(leaves(bank.inputs)) == 1:
+            inputs = bank.like(inputs)
+        return move(inputs, device_of(self._module), dtype_of(self._module))
+
+    def _run(self, inputs: Structure) -> Any:
+        return call(self._module, inputs)
 
     def respond(self, layer: str, inputs: Structure) -> torch.Tensor:
         if not layer:
@@ -57,7 +78,7 @@ class LiveNetwork:
                 raise _DeepEnough
 
         with suppress(_DeepEnough), hooked({layer: self._modules[name]}, stop):
-            self(inputs)
+            self._run(self._place(inputs))
         if found:
             return found[0]
         raise ValueError(UNREACHED.format(layer))
@@ -121,10 +142,11 @@ class LiveNetwork:
                 found[named] = fields.get(id(output))
             kept.append(output)
 
-        images = image[None].to(device_of(self._module), dtype_of(self._module))
+        inputs = self._place(image[None])
+        images = next(iter(leaves(inputs).values()))
         whole = ReceptiveField(1, 1, 0)
         with torch.no_grad(), hooked(self._modules, follow):
-            self._module(images)
+            self._run(inputs)
         side = min(image.shape[-2:])
         return {name: one if one and one.size < side else None for name, one in found.items()}
 
@@ -171,6 +193,7 @@ def open_network(
     layers: Sequence[str],
     refused: Mapping[str, str] | None = None,
     layouts: Layouts | None = None,
+    bank: StimulusBank | None = None,
 ) -> Iterator[LiveNetwork]:
     """Makes a network ready for a probe to run and to differentiate, and puts everything back.
 
@@ -180,9 +203,10 @@ def open_network(
             numbers.
         refused: layer -> why its outputs cannot be looked at.
         layouts: name of a call of a layer -> how what it gives lies.
+        bank: the stimuli, if there are any.
     """
     modules = find_layers(module)
     found = {layer: all_weights(modules[split_call(layer, modules)[0]]) for layer in layers}
     weights = {layer: own[0] for layer, own in found.items() if len(own) == 1 and own[0].differentiable}
     with looking_at(module, list(weights.values())) as tensors, torch.enable_grad():
-        yield LiveNetwork(module, modules, dict(zip(weights, tensors, strict=True)), refused, layouts)
+        yield LiveNetwork(module, modules, dict(zip(weights, tensors, strict=True)), refused, layouts, bank)

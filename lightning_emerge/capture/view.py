@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
 
 from lightning_emerge.capture.hooks import (
     Call,
@@ -18,6 +17,7 @@ from lightning_emerge.capture.hooks import (
     Seen,
     find_last,
     hooked,
+    passing_aside,
     reached,
     reached_call,
     rows_of,
@@ -29,10 +29,11 @@ from lightning_emerge.capture.hooks import (
 from lightning_emerge.capture.layers import WHOLE, device_of, dtype_of, find_layers, split_call, weights_of
 from lightning_emerge.capture.layouts import PLAIN, Layouts
 from lightning_emerge.capture.leaves import Leaf, leaves_of, users_of
+from lightning_emerge.capture.losses import sum_losses
 from lightning_emerge.capture.state import looking_at
 from lightning_emerge.capture.weights import Weight, parts
 from lightning_emerge.records import StimulusBank, check_outputs
-from lightning_emerge.records.structures import Structure, call, move
+from lightning_emerge.records.structures import Structure, call, move, take
 
 
 class View:
@@ -146,12 +147,12 @@ class View:
         except Exception as error:
             self.failed[need] = error
 
-    def forward(self, inputs: Structure, token: int, count: int) -> Chunk:
-        """Passes so many stimuli of one token."""
+    def forward(self, rows: torch.Tensor, token: int) -> Chunk:
+        """Passes some stimuli of one token, by their positions in the bank."""
         assert self._seen is not None
         self._seen.clear()
-        result = call(self.module, move(inputs, device_of(self.module), dtype_of(self.module)))
-        self.last = Chunk(self, self._seen, token, count, result)
+        inputs = move(take(self.bank.inputs, rows), device_of(self.module), dtype_of(self.module))
+        self.last = Chunk(self, self._seen, token, rows, inputs, call(self.module, inputs))
         return self.last
 
     def map_of(self, name: str) -> nn.Module:
@@ -184,12 +185,13 @@ class Chunk:
         count: how many they are; 0 in a process without stimuli, which has to know the shapes too.
         result: what the network returned.
         differentiated: whether their loss was differentiated.
-        gradients: layer -> gradient of the sum of their cross-entropies with respect to its weight; None if it has no
-            part in it.
+        gradients: layer -> gradient of the sum of their losses with respect to its weight; None if it has no part in
+            it.
     """
 
-    def __init__(self, view: View, kept: _Kept, token: int, count: int, result: Any) -> None:
-        self.token, self.count, self.result = token, count, result
+    def __init__(self, view: View, kept: _Kept, token: int, rows: torch.Tensor, inputs: Structure, result: Any) -> None:
+        self.token, self.count, self.result = token, len(rows), result
+        self._rows, self._inputs = rows, inputs
         self.differentiated = False
         self.gradients: Mapping[str, torch.Tensor | None] = {}
         self._view, self._kept = view, kept
@@ -206,12 +208,22 @@ class Chunk:
         return len(self._view.bank)
 
     def outputs(self) -> torch.Tensor:
-        """What the network returned, as float32 (stimulus, ...).
+        """The network's outputs, as float32 (stimulus, ...); those of one logit for two tokens as (stimulus, token).
 
         Raises:
-            ValueError: if it is anything else.
+            ValueError: if it cannot be said which they are.
         """
-        return rows_of("the network", self.result, self.count)
+        return rows_of("the network", self._view.bank.read(self.result), self.count)
+
+    def answers(self) -> torch.Tensor:
+        """The network's outputs, as float32 (stimulus, token).
+
+        Raises:
+            ValueError: if they are anything else.
+        """
+        outputs = self.outputs()
+        check_outputs(outputs, self._view.bank)
+        return outputs
 
     def output(self, layer: str) -> torch.Tensor:
         """What a layer gave, as float32 (stimulus, channel, ...) where it is known how it lies, else (stimulus, ...).
@@ -242,7 +254,11 @@ class Chunk:
 
     def last_map(self) -> tuple[str, torch.Tensor] | None:
         """The linear map whose output the network returned, and what it got (stimulus, feature); None if it ends so."""
-        last = find_last(self._kept.mapped, self.result) if isinstance(self.result, torch.Tensor) else None
+        try:
+            outputs = self._view.bank.task.read(self.result)
+        except ValueError:
+            return None
+        last = find_last(self._kept.mapped, outputs)
         return None if last is None else (last, self._kept.mapped[last].given.detach().float())
 
     def differentiate(self) -> None:
@@ -251,9 +267,10 @@ class Chunk:
         if not view.weights or view.unlearnable is not None:
             return
         try:
-            check_outputs(self.result, view.bank.labels)
             if self.count:
-                self._differentiate(self.result, view.tensors)
+                self._differentiate(self._sum_losses(), view.tensors)
+            elif view.bank.task.loss is None:  # a process without stimuli has to know whether the loss fits
+                self.answers()
         except Exception as error:
             view.unlearnable = error
 
@@ -261,9 +278,15 @@ class Chunk:
         """Lets go of what was differentiated, before others pass."""
         self.gradients, self._ends = {}, []
 
-    def _differentiate(self, outputs: torch.Tensor, weights: Mapping[str, torch.Tensor]) -> None:
-        labels = torch.full((len(outputs),), self.token, device=outputs.device)
-        loss = cross_entropy(outputs.float() if outputs.dtype.itemsize < 4 else outputs, labels, reduction="sum")
+    def _sum_losses(self) -> torch.Tensor:
+        view = self._view
+        if not isinstance(view.bank.task.loss, str):
+            return sum_losses(view.module, view.bank, self._rows, self._inputs, self.result)
+        self._kept.calls.clear()  # what is differentiated are those of the loss's own pass, which nobody else sees
+        with passing_aside():
+            return sum_losses(view.module, view.bank, self._rows, self._inputs, self.result)
+
+    def _differentiate(self, loss: torch.Tensor, weights: Mapping[str, torch.Tensor]) -> None:
         made = [call for each in self._kept.calls.values() for call in each if call.output.requires_grad]
         # Not backward(): that would write into the gradients that training uses, and wake DDP's reducer.
         found = torch.autograd.grad(loss, [*weights.values(), *(call.output for call in made)], allow_unused=True)

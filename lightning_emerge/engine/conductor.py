@@ -44,7 +44,8 @@ class Conductor:
         past: what `remember` gave when the run that resumes was saved.
 
     Raises:
-        ValueError: if a probe's layers or schedule do not fit the run.
+        ValueError: if a probe's layers or schedule do not fit the run, or the module has not the method that gives the
+            loss.
     """
 
     def __init__(
@@ -59,6 +60,8 @@ class Conductor:
         past: Mapping[str, Any] | None = None,
     ) -> None:
         self.module, self.bank, self.device = module, bank, device_of(module)
+        if bank is not None:
+            bank.task.check(module)
         self.members = [enlist(probe, probes, module, steps_per_epoch) for probe in probes]
         for probe in probes:
             probe.failed_at = None

@@ -133,6 +133,8 @@ def _tensors(capture: Capture, rows: Collection[str]) -> Iterator[tuple[str, tor
         what = "the bank's images" if capture.bank.pictured else "the bank's inputs"
         yield from ((what, tensor) for tensor in leaves(capture.bank.inputs).values())
         yield "the bank's labels", capture.bank.labels
+        targets = capture.bank.task.given
+        yield from (("the bank's targets", one) for one in ([] if targets is None else leaves(targets).values()))
     for name, value in capture.found.items():
         yield from _inside(_SEEN if name in rows else name, value)
 

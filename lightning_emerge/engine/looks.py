@@ -122,16 +122,17 @@ def _blame(found: Found, due: Sequence[Member], errors: Mapping[Need, Exception]
             found.troubles.setdefault(number, error)
 
 
-def _lend_bank(found: Found, loan: Loan) -> StimulusBank | None:
+def _lend_bank(bank: StimulusBank | None, *, foreign: bool) -> StimulusBank | None:
     """The stimuli, or a copy of them for somebody's own probe, whose changes nobody else is to see.
 
     All others share one bank, and with it what was made of it before.
     """
-    bank = found.bank
-    if bank is None or not loan.foreign:
+    if bank is None or not foreign:
         return bank
+    inputs, targets = (None if of is None else change_all(of, torch.clone) for of in (bank.inputs, bank.task.given))
+    task = bank.task if targets is None else replace(bank.task, targets=targets)
     latents = None if bank.latents is None else bank.latents.copy()
-    return replace(bank, inputs=change_all(bank.inputs, torch.clone), labels=bank.labels.clone(), latents=latents)
+    return replace(bank, inputs=inputs, labels=bank.labels.clone(), latents=latents, task=task)
 
 
 def has_bank(needs: Sequence[Need]) -> bool:
@@ -153,13 +154,13 @@ def open_capture(
     """
     probe, own = member.probe, dict[str, Any]()
     foreign = is_foreign(probe.measure)
-    loan = Loan(module, member.layers, probe.layers, found.step, member.history, refused, foreign, found.layouts)
+    bank = _lend_bank(found.bank, foreign=foreign) if has_bank(probe.needs) else None
+    loan = Loan(module, member.layers, probe.layers, found.step, member.history, refused, foreign, found.layouts, bank)
     with ExitStack() as stack:
         for need in complete(probe.needs):
             had = found.needs.get(need, {}).items()
             own |= {name: values if need.whole else _of_layers(values, member.layers) for name, values in had}
             own |= _as_told(need, stack.enter_context(need.lend(loan)))
-        bank = _lend_bank(found, loan) if has_bank(probe.needs) else None
         yield Capture(found.step, member.layers, bank, _made=found.made, **own)
 
 

@@ -12,8 +12,9 @@ from torch import nn
 
 from lightning_emerge.capture import Pass, agree, first_stimuli, run_bank
 from lightning_emerge.capture.layouts import Layouts
-from lightning_emerge.capture.needs import Need, Outputs
+from lightning_emerge.capture.needs import Need
 from lightning_emerge.capture.needs.base import complete
+from lightning_emerge.capture.needs.sound import Sound
 from lightning_emerge.capture.sketch import Sketch, sketching
 from lightning_emerge.capture.troubles import Key
 from lightning_emerge.engine.device import full_precision
@@ -37,8 +38,8 @@ def ask(needs: Iterable[Need], layers: Sequence[str]) -> Kinds:
 
 
 def ask_all(asked: Sequence[Kinds], order: Sequence[str]) -> Kinds:
-    """Joins what several ask for, with the outputs, the layers of each need in an order that all processes share."""
-    wanted: dict[Need, set[str]] = {Outputs(): {""}}
+    """Joins what several ask for, and whether outputs are finite; layers in an order that all processes share."""
+    wanted: dict[Need, set[str]] = {Sound(): {""}}
     for one in asked:
         for need, layers in one.items():
             wanted.setdefault(need, set()).update(layers)

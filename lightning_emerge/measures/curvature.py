@@ -7,46 +7,36 @@ from collections.abc import Callable, Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from lightning_emerge.measures.linear import wide
-from lightning_emerge.records import check_outputs
 
 _CHUNK = 32
 
 
 def hessian_products(
-    network: Callable[[Tensor], Tensor],
+    loss: Callable[[Tensor], Tensor],
     weights: Sequence[Tensor],
-    images: Tensor,
-    labels: Tensor,
+    count: int,
     vectors: Float[Tensor, "vector weight"],
 ) -> Float[Tensor, "vector weight"]:
-    """Multiplies vectors by the Hessian of the mean cross-entropy, in one pass of the images.
+    """Multiplies vectors by the Hessian of a mean loss, in one pass of the stimuli.
 
     Each product is the gradient of (gradient . vector) (Pearlmutter, Fast Exact Multiplication by the Hessian, Neural
     Computation 1994). A ReLU's second derivative counts as zero everywhere, its corner included.
 
     Args:
-        network: images to logits (stimulus, token), each stimulus by itself.
+        loss: gives the sum of the losses of some stimuli, by their positions, each stimulus by itself.
         weights: with respect to which to differentiate, jointly; each requires a gradient.
-        images: (stimulus, channel, y, x).
-        labels: (stimulus,) int64.
+        count: how many stimuli there are.
         vectors: one a row, the entries of all weights flattened one after the other.
 
     Returns:
         One product a row, in the type and on the device of the vectors.
-
-    Raises:
-        ValueError: if the network gives something else.
     """
     sizes = [weight.numel() for weight in weights]
     products = torch.zeros_like(vectors)
-    for chunk in torch.split(torch.arange(len(images)), _CHUNK):
-        logits = network(images[chunk])
-        check_outputs(logits, labels[chunk])
-        loss = cross_entropy(_whole(logits), labels[chunk].to(logits.device), reduction="sum") / len(images)
-        pulls = torch.autograd.grad(loss, weights, create_graph=True, materialize_grads=True)
+    for chunk in torch.split(torch.arange(count), _CHUNK):
+        pulls = torch.autograd.grad(loss(chunk) / count, weights, create_graph=True, materialize_grads=True)
         for row, vector in enumerate(vectors):  # all of them over one graph
             pieces = zip(weights, torch.split(vector, sizes), strict=True)
             parts = [piece.view_as(weight).to(weight) for weight, piece in pieces]
@@ -144,10 +134,6 @@ def mean_and_error(samples: Float[Tensor, "vector ..."]) -> tuple[Float[Tensor, 
     count = len(samples)
     spread = samples.std(dim=0) if count > 1 else torch.full_like(samples[0], torch.nan)
     return samples.mean(dim=0), spread / count**0.5
-
-
-def _whole(logits: Tensor) -> Tensor:
-    return logits.float() if logits.dtype.itemsize < 4 else logits
 
 
 def _differentiate(pulls: Sequence[Tensor], weights: Sequence[Tensor], parts: Sequence[Tensor]) -> Tensor:

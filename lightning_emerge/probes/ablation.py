@@ -28,6 +28,7 @@ from lightning_emerge.measures.rivals import rival_sets
 from lightning_emerge.probe import Probe
 from lightning_emerge.records import Axis, Capture, Measurement, Record, check_outputs
 from lightning_emerge.records.names import join_tokens
+from lightning_emerge.records.structures import take
 from lightning_emerge.schedules import LogSpaced, Schedule
 
 _CHUNK, _DRAWS = 32, 5
@@ -104,7 +105,7 @@ class AblationProbe(Probe):
         bank, intact = capture.bank, capture.outputs
         assert bank is not None
         assert intact is not None
-        check_outputs(intact, bank.labels)
+        check_outputs(intact, bank)
         parts = bank.once(features_of).of_kind("part")
         held, labels = parts.held.to(intact.device), bank.labels.to(intact.device)
         count = len(parts.names)
@@ -153,5 +154,6 @@ def _lose(capture: Capture, layer: str, values: Tensor, labels: Tensor, filters:
         return torch.full((tokens,), torch.nan, device=intact.device)
     change = partial(silence, filters=filters, values=values)
     with torch.no_grad():
-        outputs = torch.cat([network.intervene(layer, change, images) for images in bank.images.split(_CHUNK)])
+        chunks = [take(bank.inputs, rows) for rows in torch.arange(len(bank)).split(_CHUNK)]
+        outputs = torch.cat([network.intervene(layer, change, chunk) for chunk in chunks])
     return confidence_drop(intact, outputs.float(), labels)

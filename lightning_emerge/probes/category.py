@@ -22,7 +22,7 @@ from lightning_emerge.measures.geometry import Geometry, activation_geometry, de
 from lightning_emerge.measures.readout import nearest_mean_accuracy, participation_ratio, ridge_accuracy, silhouette
 from lightning_emerge.measures.selectivity import class_selectivity, preferred_tokens, selective_share
 from lightning_emerge.probe import Probe
-from lightning_emerge.records import Axis, Capture, Measurement, Record, check_outputs, pool
+from lightning_emerge.records import Axis, Capture, Measurement, Record, pool
 from lightning_emerge.schedules import Schedule
 
 _FOLDS = 5
@@ -122,7 +122,8 @@ class CategoryProbe(Probe):
     `nearest_mean_accuracy` and `ridge_accuracy`; how the tokens lie, `silhouette`, `participation_ratio` and neural
     collapse, `collapse_variability` (NC1), `collapse_norms` and `collapse_angles` (NC2), `collapse_disagreement` (NC4);
     `class_selectivity` and `filter_selective` (layer, filter), and `selective_share` (layer, token). And
-    `collapse_duality` (NC3), of the network's last linear map, whichever layers are looked at.
+    `collapse_duality` (NC3), of the network's last linear map, whichever layers are looked at. Where a network gives no
+    answers, only what is of layers is recorded.
 
     Args:
         schedule: as for any probe.
@@ -130,7 +131,7 @@ class CategoryProbe(Probe):
         on_error: as for any probe.
     """
 
-    needs: ClassVar = (Activations(), Filters(required=False), Outputs(), Features(), Pairs())
+    needs: ClassVar = (Activations(), Filters(required=False), Outputs(required=False), Features(), Pairs())
     records: ClassVar = (
         *(_ACCURACY, _MEAN, _CONFIDENCE, _NEAREST, _RIDGE, _SILHOUETTE, _DIMENSIONS),
         *(_NC1, _NC2_NORMS, _NC2_ANGLES, _NC4, _INDEX, _SELECTIVE, _SELECTIVE_SHARE, _NC3),
@@ -147,17 +148,21 @@ class CategoryProbe(Probe):
     def measure(self, capture: Capture) -> Iterable[Measurement]:
         bank, logits = capture.bank, capture.outputs
         assert bank is not None
-        assert logits is not None
-        labels = bank.labels.to(logits.device)
-        check_outputs(logits, labels)
         counts = bank.labels.bincount(minlength=len(bank.tokens)).tolist()
         token, layer = Axis("token", bank.tokens, notes={"stimuli": counts}), Axis("layer", capture.layers)
-        accuracy = accuracy_by_token(logits, labels)
-        yield _ACCURACY.of(accuracy.float(), token)
-        yield _MEAN.of(accuracy.nanmean().float())
-        yield _CONFIDENCE.of(confidence_by_token(logits, labels).float(), token)
+        if logits is None:
+            self.note("bank_accuracy", f"and nothing else that is of the network's answers. {capture.unread}")
+        else:
+            yield from _answers(logits, bank.labels.to(logits.device), token)
         if not capture.activations:
             return
+        labels = bank.labels.to(next(iter(capture.activations.values())).device)
+        yield from self._layers(capture, labels, logits, layer)
+        yield from self._selectivity(capture, labels, layer, token)
+        if logits is not None:
+            yield _NC3.of(self._duality(capture, labels).float())
+
+    def _layers(self, capture: Capture, labels: Tensor, logits: Tensor | None, layer: Axis) -> Iterable[Measurement]:
         folds = deal_folds(labels, _FOLDS)
         for record, measure in (
             (_NEAREST, lambda g: nearest_mean_accuracy(g, labels, folds)),
@@ -167,11 +172,9 @@ class CategoryProbe(Probe):
             (_NC1, lambda g: variability_ratio(g, labels)),
             (_NC2_NORMS, lambda g: equinorm(g, labels)),
             (_NC2_ANGLES, lambda g: equiangularity(g, labels)),
-            (_NC4, lambda g: disagreement(g, labels, logits)),
+            *(() if logits is None else ((_NC4, lambda g: disagreement(g, labels, logits)),)),
         ):
             yield record.of(_by_layer(capture, measure).float(), layer)
-        yield from self._selectivity(capture, labels, layer, token)
-        yield _NC3.of(self._duality(capture, labels).float())
 
     def _selectivity(self, capture: Capture, labels: Tensor, layer: Axis, token: Axis) -> Iterable[Measurement]:
         index, selective, shares = _selectivity(capture, labels, len(token.labels))
@@ -201,6 +204,13 @@ _FEW = (
     "with so few stimuli of each token chance makes filters that look as if one token alone drove them. Give the bank "
     "more."
 )
+
+
+def _answers(logits: Tensor, labels: Tensor, token: Axis) -> Iterable[Measurement]:
+    accuracy = accuracy_by_token(logits, labels)
+    yield _ACCURACY.of(accuracy.float(), token)
+    yield _MEAN.of(accuracy.nanmean().float())
+    yield _CONFIDENCE.of(confidence_by_token(logits, labels).float(), token)
 
 
 def _by_layer(capture: Capture, measure: Callable[[Geometry], Tensor]) -> Tensor:

@@ -50,7 +50,7 @@ _LAYER_ERROR = Record("hessian_layer_trace_error", ("layer",), _UNIT, (0, None),
 
 @final
 class CurvatureProbe(Probe):
-    """Measures the Hessian of the bank's mean cross-entropy with respect to its layers' weights, jointly.
+    """Measures the Hessian of the bank's mean loss with respect to its layers' weights, jointly.
 
     It passes the bank once an iteration and once more for the trace, on process zero while the others wait, and each
     pass with its two backward passes costs several passes of a look. So it looks seldom: `LogSpaced(3)` if no schedule
@@ -102,7 +102,7 @@ class CurvatureProbe(Probe):
         device, sizes = weights[0].device, [weight.numel() for weight in weights]
 
         def multiply(vectors: torch.Tensor) -> torch.Tensor:
-            return hessian_products(network, weights, bank.images, bank.labels, vectors)
+            return hessian_products(network.loss, weights, len(bank), vectors)
 
         values, residuals = largest_eigenvalues(
             lambda vector: multiply(vector[None])[0],

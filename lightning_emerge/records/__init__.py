@@ -12,6 +12,7 @@ from lightning_emerge.records.capture import (
 )
 from lightning_emerge.records.declared import Record, check_declared
 from lightning_emerge.records.measurement import Axis, FloatArray, Label, Measurement, Pixels, Range
+from lightning_emerge.records.task import Task
 from lightning_emerge.records.tensors import as_stored, pool, to_array, widest
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "ReceptiveField",
     "Record",
     "StimulusBank",
+    "Task",
     "as_stored",
     "check_declared",
     "check_outputs",

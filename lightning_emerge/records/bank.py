@@ -9,7 +9,8 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
 import torch
 
-from lightning_emerge.records.structures import Structure, change_all, describe, is_real, leaves
+from lightning_emerge.records.structures import Structure, change_all, describe, is_real, leaves, take
+from lightning_emerge.records.task import Task, answers, check_targets
 
 Given = ParamSpec("Given")
 Made = TypeVar("Made")
@@ -27,6 +28,7 @@ class StimulusBank:
         ids: one unique name a stimulus, in an order that is the same on every rank and in every run.
         tokens: the names of the tokens.
         latents: what made each stimulus, one row a stimulus, or None if that is not known.
+        task: what of the network's result is its outputs, and which loss of them it learns by.
     """
 
     inputs: Structure
@@ -34,6 +36,7 @@ class StimulusBank:
     ids: tuple[str, ...]
     tokens: tuple[str, ...]
     latents: pd.DataFrame | None = None
+    task: Task = field(default_factory=Task)
     _made: dict[Hashable, Any] = field(default_factory=dict[Hashable, Any], init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -50,6 +53,8 @@ class StimulusBank:
                 f"The latents of a stimulus bank have one row a stimulus; got {len(self.latents)} rows for "
                 f"{len(self.ids)} stimuli."
             )
+        if self.task.given is not None:
+            check_targets(self.task.given, len(self.ids))
         if len(set(self.ids)) != len(self.ids):
             raise ValueError("The ids of a stimulus bank are unique; got the same id twice.")
         for what, names in (("ids", self.ids), ("tokens", self.tokens)):
@@ -95,6 +100,20 @@ class StimulusBank:
             )
         return next(iter(found.values()))
 
+    def targets(self, rows: torch.Tensor) -> Structure:
+        """What the loss of some stimuli compares with."""
+        if isinstance(self.task.targets, str):
+            return take(self.inputs, rows)
+        return self.labels[rows] if self.task.targets is None else take(self.task.targets, rows)
+
+    def read(self, result: Any) -> torch.Tensor:
+        """The outputs in what a network returned for some stimuli, those of one logit as (stimulus, token).
+
+        Raises:
+            ValueError: if it cannot be said which they are.
+        """
+        return answers(self.task.read(result), len(self.tokens))
+
     def like(self, images: torch.Tensor) -> Structure:
         """Other images in the form in which the network gets those of the bank: it may take them by a name."""
         return change_all(self.inputs, lambda _: images)
@@ -121,16 +140,28 @@ def check_pictured(bank: StimulusBank, probe: str) -> None:
         )
 
 
-def check_outputs(outputs: object, labels: torch.Tensor) -> None:
-    """Compares what a network gives with the labels of what it got.
+def check_outputs(outputs: torch.Tensor, bank: StimulusBank) -> None:
+    """Compares what a network gives with the tokens of what it got.
 
     Raises:
         ValueError: if it is not one number for each stimulus and token.
     """
-    tokens = int(labels.max()) + 1 if len(labels) else 0
-    if not isinstance(outputs, torch.Tensor) or outputs.dim() != 2 or outputs.shape[1] < tokens:
-        what = f"{tuple(outputs.shape)}" if isinstance(outputs, torch.Tensor) else f"a {type(outputs).__name__}"
+    tokens, labels = len(bank.tokens), int(bank.labels.max()) + 1 if len(bank) else 0
+    fits = outputs.dim() == 2 and outputs.shape[1] >= labels
+    if not fits:
         raise ValueError(
-            f"Answers and their cross-entropy are taken of outputs (stimulus, token); the network gives {what} where "
-            f"labels go up to {tokens - 1}. Leave out the probes of answers and of gradients on the bank."
+            f"Answers and their cross-entropy are taken of outputs (stimulus, token); the network gives "
+            f"{tuple(outputs.shape)} where labels go up to {labels - 1}. Say which they are with Stimuli(outputs=...), "
+            "give the loss that the network learns by with Stimuli(loss=...), or leave out the probes of answers and "
+            "of gradients on the bank."
+        )
+    if tokens == 1 and outputs.shape[1] > 1:
+        raise ValueError(
+            "Answers and their cross-entropy are of stimuli of two tokens at least; those of this bank are of one, and "
+            f"the network gives {tuple(outputs.shape)}. Give Stimuli labels, or the loss that the network learns by."
+        )
+    if bank.task.loss is not None and outputs.shape[1] != tokens:
+        raise ValueError(
+            f"Outputs of a network with a loss of its own are answers where there is one for each of the {tokens} "
+            f"tokens; the network gives {tuple(outputs.shape)}."
         )

@@ -79,6 +79,10 @@ class OpenNetwork(Protocol):
         """Outputs for inputs, with what a function makes of a layer's output put in its place on the way."""
         ...
 
+    def loss(self, rows: torch.Tensor, /) -> torch.Tensor:
+        """The sum of the losses of some stimuli of the bank, by their positions: what the bank's task says."""
+        ...
+
     def parameters(self, layers: Sequence[str], /) -> dict[str, torch.Tensor]:
         """The weight of each layer, to differentiate with respect to; never to be written to."""
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -228,18 +229,13 @@ def test_a_layer_that_is_named_and_not_reached_switches_off_who_named_it_alone(n
 
 @pytest.mark.parametrize(
     "give",
-    [
-        lambda logits, hidden: {"logits": logits, "hidden": hidden},
-        lambda logits, hidden: (logits, hidden),
-        Answer,
-        lambda logits, hidden: None,
-    ],
-    ids=["dict", "tuple", "dataclass", "nothing"],
+    [lambda logits, hidden: {"answers": logits, "hidden": hidden}, lambda logits, hidden: None],
+    ids=["dict", "nothing"],
 )
-def test_probes_of_layers_look_where_outputs_are_no_tensor(give, fit, recwarn):
+def test_probes_of_layers_look_where_outputs_cannot_be_told(give, fit, recwarn):
     probes = [*probes_of_all_kinds(), le.CouplingProbe(AT, ["conv", "aux"])]
     network, records = fit(lambda: Convolutions(give), probes)
-    lost = {"CategoryProbe", "TokenGradientProbe", "GradientNoiseProbe", "CurvatureProbe", "CouplingProbe"}
+    lost = {"TokenGradientProbe", "GradientNoiseProbe", "CurvatureProbe", "CouplingProbe"}
     assert off(probes) == lost
     told = [str(one.message) for one in recwarn if "switched off" in str(one.message)]
     assert sorted(line.partition(" failed")[0] for line in told) == sorted(lost)
@@ -247,23 +243,59 @@ def test_probes_of_layers_look_where_outputs_are_no_tensor(give, fit, recwarn):
     assert_means(records.own, network, ["conv", "fc"], make_stimuli(1, 8, 8)[0][:STIMULI])
     for name in ("rdm", "distances", "top_activation", "filter_norm", "gradient_norm", "maximising_activation"):
         assert name in records
+    assert_category_of_layers_alone(records, recwarn, "the network gives a (dict with answers, hidden|NoneType)")
+
+
+def assert_category_of_layers_alone(records: Any, recwarn: Any, why: str) -> None:
+    notes = [str(one.message) for one in recwarn if "CategoryProbe has no bank_accuracy" in str(one.message)]
+    assert len(notes) == 1
+    assert re.search(why, notes[0])
+    assert np.isfinite(records.ridge_accuracy.values).all()
+    assert {"silhouette", "collapse_norms", "class_selectivity"} <= set(records)
+    assert not {"bank_accuracy", "bank_confidence", "collapse_disagreement", "collapse_duality"} & set(records)
+
+
+@pytest.mark.parametrize(
+    "give",
+    [
+        lambda logits, hidden: {"hidden": hidden, "logits": logits},
+        lambda logits, hidden: (logits, hidden),
+        lambda logits, hidden: {"anything": logits},
+        Answer,
+    ],
+    ids=["logits", "tuple", "one", "dataclass"],
+)
+def test_outputs_are_found_in_what_networks_give(give, fit, recwarn):
+    probes = probes_of_all_kinds()
+    network, records = fit(lambda: Convolutions(give), probes)
+    assert off(probes) == set()
+    assert not any("has no bank_accuracy" in str(one.message) for one in recwarn)
+    images, labels = (part[:STIMULI] for part in make_stimuli(1, 8, 8))
+    logits = network.fc(network.relu(network.conv(images)).mean(dim=(2, 3)))
+    shares = [(logits.argmax(dim=1) == labels)[labels == token].float().mean().item() for token in range(TOKENS)]
+    np.testing.assert_allclose(records.bank_accuracy.sel(step=0).values, shares, rtol=1e-6)
+    (gradient,) = torch.autograd.grad(cross_entropy(logits[labels == 0], labels[labels == 0]), network.fc.weight)
+    norms = records.token_gradient_norm.sel(step=0)
+    np.testing.assert_allclose(norms.values[1, 0], gradient.norm().item(), rtol=1e-4)
 
 
 def test_a_loss_that_does_not_fit_costs_those_alone_that_need_it(fit, recwarn):
     probes = probes_of_all_kinds()
     network, records = fit(Autoencoder, probes)
-    assert off(probes) == {"CategoryProbe", "TokenGradientProbe", "GradientNoiseProbe", "CurvatureProbe"}
+    assert off(probes) == {"TokenGradientProbe", "GradientNoiseProbe", "CurvatureProbe"}
     told = [str(one.message) for one in recwarn if "switched off" in str(one.message)]
     assert all("outputs (stimulus, token); the network gives" in line and "1, 8, 8)" in line for line in told)
     assert_means(records.own, network, ["encoder", "decoder"], make_stimuli(1, 8, 8)[0][:STIMULI])
     assert {"rdm", "distances", "top_crop", "kernels", "gradient_norm", "maximising_image"} <= set(records)
+    assert_category_of_layers_alone(records, recwarn, r"outputs \(stimulus, token\); the network gives \(")
 
 
 def test_labels_beyond_the_outputs_cost_those_alone_that_need_answers(fit, recwarn):
     probes = probes_of_all_kinds()
     network, records = fit(lambda: Convolutions(lambda logits, _: logits[:, : TOKENS - 1]), probes)
-    assert off(probes) == {"CategoryProbe", "TokenGradientProbe", "GradientNoiseProbe", "CurvatureProbe"}
+    assert off(probes) == {"TokenGradientProbe", "GradientNoiseProbe", "CurvatureProbe"}
     told = [str(one.message) for one in recwarn if "switched off" in str(one.message)]
+    assert_category_of_layers_alone(records, recwarn, f"where labels go up to {TOKENS - 1}")
     assert all(f", {TOKENS - 1}) where labels go up to {TOKENS - 1}" in line for line in told)
     assert_means(records.own, network, ["conv", "fc"], make_stimuli(1, 8, 8)[0][:STIMULI])
 

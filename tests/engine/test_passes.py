@@ -156,7 +156,7 @@ class Uneven(nn.Module):
         if self.alone and (self.case == "stops" or (self.case == "once" and self.calls <= 2)):
             raise RuntimeError("planted")
         out = self.head(hidden)
-        return {"out": out} if self.case == "dict" and self.alone else out
+        return {"out": out, "more": out} if self.case == "dict" and self.alone else out
 
 class Sometimes(le.Rows):
     whole = True

@@ -45,6 +45,11 @@ def make_network(stimuli: int = 70) -> tuple[nn.Module, list[str], torch.Tensor,
     return network.eval(), names, images, labels
 
 
+def losses(network: nn.Module, images: torch.Tensor, labels: torch.Tensor):
+    """Sums of the cross-entropies of some stimuli."""
+    return lambda rows: cross_entropy(network(images[rows]), labels[rows], reduction="sum")
+
+
 @pytest.fixture(scope="module")
 def whole():
     """A network, and its whole Hessian over one batch as torch finds it."""
@@ -58,7 +63,11 @@ def whole():
 
     matrix = hessian(loss, torch.cat([held[name].flatten() for name in names]))
     weights = [dict(network.named_parameters())[name] for name in names]
-    return matrix, sizes, lambda vectors: hessian_products(network, weights, images, labels, vectors)
+    return (
+        matrix,
+        sizes,
+        lambda vectors: hessian_products(losses(network, images, labels), weights, len(images), vectors),
+    )
 
 
 class TestProducts:
@@ -70,7 +79,7 @@ class TestProducts:
     def test_weights_that_nothing_reaches_have_no_curvature(self):
         network, unused = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), torch.ones(2, 2, requires_grad=True)
         weights, images, labels = [network[1].weight, unused], torch.ones(3, 1, 2, 2), torch.tensor([0, 1, 1])
-        products = hessian_products(network, weights, images, labels, torch.ones(1, 12))
+        products = hessian_products(losses(network, images, labels), weights, 3, torch.ones(1, 12))
         assert (products[0, 8:] == 0).all()
         assert all(parameter.grad is None for parameter in network.parameters())
 
@@ -79,9 +88,8 @@ class TestProducts:
         nn.init.zeros_(network[1].weight)
         images = torch.tensor([[[[2.0, 0.0]]], [[[0.0, 1.0]]]], dtype=torch.float64)
         # (diag p - p p') times x x' with p = 1/2: 1/4 [[1, -1], [-1, 1]] times x x'.
-        products = hessian_products(
-            network, [network[1].weight], images, torch.tensor([0, 1]), torch.eye(4, dtype=torch.float64)
-        )
+        loss = losses(network, images, torch.tensor([0, 1]))
+        products = hessian_products(loss, [network[1].weight], 2, torch.eye(4, dtype=torch.float64))
         squares = torch.diag(torch.tensor([4.0, 1.0], dtype=torch.float64)) / 2
         centred = torch.tensor([[1.0, -1.0], [-1.0, 1.0]], dtype=torch.float64) / 4
         torch.testing.assert_close(products, torch.kron(centred, squares))

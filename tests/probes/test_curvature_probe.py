@@ -14,7 +14,7 @@ from lightning_emerge.capture import open_network
 
 def look(network: nn.Module, probe: le.CurvatureProbe, bank: le.StimulusBank) -> dict[str, np.ndarray]:
     layers = probe.check(network)
-    with open_network(network, layers) as live:
+    with open_network(network, layers, bank=bank) as live:
         capture = le.Capture(3, layers, bank, network=live)
         return {found.name: found.values for found in probe.measure(capture)}
 

@@ -16,7 +16,7 @@ from lightning_emerge.capture.layers import find_weights
 from lightning_emerge.capture.layouts import Layouts
 from lightning_emerge.capture.troubles import Key, Troubles
 from lightning_emerge.capture.view import Chunk, View
-from lightning_emerge.records import Capture, History, name_finder
+from lightning_emerge.records import Capture, History, StimulusBank, name_finder
 
 
 class Need:
@@ -188,6 +188,7 @@ class Loan(NamedTuple):
         refused: gives the layers that a trial has shown not to give a need, each with why.
         foreign: whether the probe is somebody's own, and not tested to change nothing.
         layouts: name of a call of a layer -> how what it gives lies.
+        bank: the stimuli, if the probe looks at them.
     """
 
     module: nn.Module
@@ -198,6 +199,7 @@ class Loan(NamedTuple):
     refused: Callable[[Need], Mapping[str, str]]
     foreign: bool
     layouts: Layouts = MappingProxyType({})
+    bank: StimulusBank | None = None
 
 
 class Memory(NamedTuple):

@@ -32,5 +32,6 @@ class Network(Need):
 
     @contextmanager
     def lend(self, loan: Loan) -> Iterator[Mapping[str, Any]]:
-        with open_network(loan.module, loan.layers, loan.refused(Activations()), loan.layouts) as network:
+        refused = loan.refused(Activations())
+        with open_network(loan.module, loan.layers, refused, loan.layouts, loan.bank) as network:
             yield {"network": network}

@@ -45,7 +45,7 @@ class Rows(Need):
         return found
 
     def collect(self, view: View, layers: Sequence[str], troubles: Troubles) -> Collector:
-        return _Rows(self, view, layers, troubles)
+        return RowsCollector(self, view, layers, troubles)
 
     def join(self, found: Mapping[str, Any], total: int, device: torch.device) -> dict[str, Any]:
         joined = {layer: gather(self.rows_of(own), total) for layer, own in found.items()}
@@ -60,7 +60,9 @@ class Rows(Need):
         return Memory("activations", 4.0 * size.stimuli * shared * sum(floats), 4.0 * size.stimuli * passing)
 
 
-class _Rows(Collector):
+class RowsCollector(Collector):
+    """Collects what a need has of each stimulus."""
+
     def __init__(self, need: Rows, view: View, layers: Sequence[str], troubles: Troubles) -> None:
         super().__init__(need, view, layers, troubles)
         self._rows = need
