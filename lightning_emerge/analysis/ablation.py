@@ -125,8 +125,9 @@ class _Sets:
             return _compare(np.nan, np.empty(0))
         count = len(self.parts)
         values = np.nan_to_num(np.append(self.parts, self.rivals))
-        labels = relabel_sets(np.arange(len(values)) < count, np.concatenate([self.has, self.theirs]), _SAMPLES, seed=0)
-        sampled, observed = labels @ values, values[:count].sum()
+        held = torch.from_numpy(np.concatenate([self.has, self.theirs]))
+        labels = relabel_sets(torch.arange(len(values)) < count, held, _SAMPLES, seed=0)
+        sampled, observed = labels.numpy() @ values, values[:count].sum()
         return _compare(observed / count, np.append(sampled, observed) / count)
 
 

@@ -200,10 +200,10 @@ def _compare(strengths: npt.NDArray[np.floating], has: npt.NDArray[np.bool_], se
     ahead = (strengths[:, None] > strengths[None, :]) + 0.5 * (strengths[:, None] == strengths[None, :])
     met = np.einsum("iw,jw->ij", held, held) * alike
     won = np.einsum("iw,jw,ijw->ij", held, held, ahead) * alike
-    label = np.arange(len(own)) < len(sets.of("part"))
+    label = torch.arange(len(own)) < len(sets.of("part"))
     tokens = sorted(frozenset().union(*sets.tokens))
-    inside = np.array([[token in sets.tokens[k] for token in tokens] for k in own])
-    labels = np.concatenate([label[None], relabel_sets(label, inside, _RELABELLINGS, seed=0)])
+    inside = torch.tensor([[token in sets.tokens[k] for token in tokens] for k in own])
+    labels = torch.cat([label[None], relabel_sets(label, inside, _RELABELLINGS, seed=0)]).numpy()
     pairs = np.array([one @ met @ ~one for one in labels])
     if not pairs[0] or not np.isfinite(strengths).all():
         return np.nan, np.nan

@@ -4,6 +4,8 @@ Whatever prefers some tokens to others tells the parts of these tokens too. Only
 as many tokens says that parts count as parts.
 """
 
+# pyright: reportUnknownMemberType=false
+
 from __future__ import annotations
 
 from collections.abc import Collection
@@ -11,7 +13,9 @@ from itertools import combinations
 from math import comb
 
 import numpy as np
-import numpy.typing as npt
+import torch
+from jaxtyping import Bool
+from torch import Tensor
 
 RIVALS = 10
 """How many rivals of a size are looked at, at most."""
@@ -41,40 +45,41 @@ def rival_sets(owners: Collection[frozenset[int]], tokens: int) -> list[tuple[in
 
 
 def relabel_sets(
-    label: npt.NDArray[np.bool_], held: npt.NDArray[np.bool_], samples: int, seed: int
-) -> npt.NDArray[np.bool_]:
+    label: Bool[Tensor, " set"], held: Bool[Tensor, "set token"], samples: int, seed: int
+) -> Bool[Tensor, "sample set"]:
     """Samples other sets in place of those that are a part's, of as many tokens, as many each other's complements.
 
     What tells a set of tokens tells the others too, so that a set and its complement are one dichotomy and are sampled
     together: the six parts of the default tokens are three of ten dichotomies, of which there are 120 choices.
 
     Args:
-        label: (set,) which of the sets are a part's.
-        held: (set, token) which tokens each has, no two alike.
+        label: which of the sets are a part's.
+        held: which tokens each has, no two alike.
         samples: how many are sampled.
         seed: of the samples.
 
     Returns:
-        (sample, set) which sets are sampled.
+        Which sets are sampled, on the device of `label`.
     """
-    random, found = np.random.default_rng(seed), np.zeros((samples, len(label)), bool)
-    for own in _dichotomies(held):
-        order = random.random((samples, len(own))).argsort(axis=1)
-        found[:, own] = label[own][order]
+    random, found = np.random.default_rng(seed), label.new_zeros(samples, len(label))
+    for own in _dichotomies(held.tolist()):  # pyright: ignore[reportUnknownArgumentType]
+        order = torch.from_numpy(random.random((samples, len(own))).argsort(axis=1))
+        where = torch.tensor(own, device=label.device)
+        found[:, where] = label[where][order.to(label.device)]
     return found
 
 
-def _dichotomies(held: npt.NDArray[np.bool_]) -> list[npt.NDArray[np.int_]]:
-    """Positions of sets with their complements, (dichotomy, 1 or 2), those of the same sizes together."""
-    known = {tuple(own): number for number, own in enumerate(held.tolist())}
+def _dichotomies(held: list[list[bool]]) -> list[list[list[int]]]:
+    """Positions of sets with their complements, by dichotomy, those of the same sizes together."""
+    known = {tuple(own): number for number, own in enumerate(held)}
     shapes: dict[tuple[int, ...], list[list[int]]] = {}
     for number, own in enumerate(held):
-        other = known.get(tuple((~own).tolist()))
-        if other is not None and (held[other].sum(), other) < (own.sum(), number):
+        other = known.get(tuple(not has for has in own))
+        if other is not None and (sum(held[other]), other) < (sum(own), number):
             continue  # it comes with that one
         both = [number] if other is None else [number, other]
-        shapes.setdefault(tuple(int(held[k].sum()) for k in both), []).append(both)
-    return [np.array(own) for own in shapes.values()]
+        shapes.setdefault(tuple(sum(held[k]) for k in both), []).append(both)
+    return list(shapes.values())
 
 
 def _even_sets(tokens: int, size: int, taken: Collection[tuple[int, ...]]) -> list[tuple[int, ...]]:

@@ -91,7 +91,7 @@ def _budget(**changes: object) -> Budget:
 
 def test_what_cannot_fit_is_refused_with_its_size_and_what_to_do():
     refuse(_budget(), 1e9)
-    with pytest.raises(ValueError, match=r"would take 1\.0 GB here, of 0\.5 GB: 1\.0 GB activations.*bank_exemplars"):
+    with pytest.raises(ValueError, match=r"1\.0 GB here, of 0\.5 GB.*bank_exemplars"):
         refuse(_budget(), 5e8)
 
 
@@ -188,5 +188,5 @@ def test_a_fit_says_what_is_dear_and_goes_on(make_data, make_model, make_trainer
 @pytest.mark.parametrize("strategy", ["fsdp", "deepspeed_stage_3", "ModelParallelStrategy", "FSDPStrategy"])
 def test_strategies_that_split_weights_are_refused(strategy):
     refuse_sharding(["ddp", "DDPStrategy", "SingleDeviceStrategy", "auto"])
-    with pytest.raises(ValueError, match=f"whole weights.*{strategy} splits them.*strategy ddp"):
+    with pytest.raises(ValueError, match=f"whole weights.*{strategy}.*strategy ddp"):
         refuse_sharding([strategy])

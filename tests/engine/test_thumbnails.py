@@ -121,6 +121,6 @@ def test_pictures_that_cannot_be_kept_do_not_cost_the_run(make_trainer, make_dat
 
     monkeypatch.setattr("lightning_emerge.engine.session.keep_thumbnails", fail)
     trainer = make_trainer([le.SimilarityProbe()], max_steps=1)
-    with pytest.warns(UserWarning, match="Pictures of the stimuli were not kept.*planted"):
+    with pytest.warns(UserWarning, match="stimuli were not kept.*planted"):
         trainer.fit(make_model(), datamodule=make_data())
     assert trainer.global_step == 1

@@ -6,8 +6,6 @@ import json
 import shutil
 import subprocess
 import sys
-import threading
-import tracemalloc
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -20,9 +18,10 @@ import pytest
 import xarray as xr
 import zarr
 from children import started
+from stored import LAYER, STIMULUS, committed, histogram, make, ratio, rdm, read, size, values, without_the_groups_copy
 from zarr.storage import LocalStore
 
-from lightning_emerge.records import Axis, FloatArray, Measurement
+from lightning_emerge.records import Axis, Measurement
 from lightning_emerge.store import encode, write
 from lightning_emerge.store.claim import check_store
 from lightning_emerge.store.folder import Folder
@@ -32,42 +31,11 @@ from lightning_emerge.store.read import open_run
 from lightning_emerge.store.write import ArraySink
 
 NAN = float("nan")
-LAYER = Axis("layer", ["conv1_1", "fc1"])
-STIMULUS = Axis("stimulus", ["dax/0", "wug/0", "wug/1"], notes={"token": ["dax", "wug", "wug"]})
-
-
-def make(name: str, values: object, *axes: Axis, unit: str = "1", dtype: type = np.float32) -> Measurement:
-    return Measurement(name, np.asarray(values, dtype=dtype), axes, 0, unit, "SomeProbe", f"About {name}")
-
-
-def ratio(step: int) -> Measurement:
-    return make("ratio", [step + 0.25, step + 0.5], LAYER)
-
-
-def size(step: int) -> Measurement:
-    return make("size", -step - 1, unit="L2 norm")
-
-
-def rdm(step: int) -> Measurement:
-    values = np.arange(18).reshape(2, 3, 3) + step / 8
-    return make("rdm", values, LAYER, STIMULUS, Axis("stimulus_b", STIMULUS.labels), unit="1 - Pearson r")
-
-
-def histogram(step: int) -> Measurement:
-    return make("histogram", [[step, 1], [2, 3]], LAYER, Axis("bin", [-10, -9.75], "log10 of the magnitude"))
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
     return tmp_path / STORE
-
-
-def read(store: Path) -> xr.Dataset:
-    return xr.open_zarr(store).load()
-
-
-def values(records: xr.Dataset, name: str) -> FloatArray:
-    return records[name].values
 
 
 # Layout and meaning
@@ -320,58 +288,6 @@ def test_going_on_at_a_step_that_is_recorded_writes_it_once(store):
     np.testing.assert_array_equal(values(read(store), "ratio")[:, 0], [0.25, 1.25, 2.25, 3.25])
 
 
-# Reading while a run goes on
-
-
-def test_a_reader_that_opened_before_a_write_goes_on_reading_what_it_opened(store):
-    sink = ArraySink(store, 0)
-    sink.write(0, [ratio(0)])
-    opened = xr.open_zarr(store)
-    sink.write(1, [ratio(1), size(1)])
-    assert opened.step.values.tolist() == [0]
-    np.testing.assert_array_equal(opened["ratio"], [[0.25, 0.5]])
-    assert read(store).step.values.tolist() == [0, 1]
-
-
-def test_a_reader_in_the_middle_of_a_write_sees_the_steps_before_it(store, monkeypatch):
-    seen: list[xr.Dataset] = []
-    sink = ArraySink(store, 0)
-    sink.write(0, [ratio(0)])
-    commit = Folder.put
-    monkeypatch.setattr(Folder, "put", lambda *a, **k: (seen.append(read(store)), commit(*a, **k)))
-    sink.write(1, [ratio(1), size(1)])
-    assert len(seen) > 3
-    for records in seen:
-        assert records.step.values.tolist() == [0]
-        assert set(records.data_vars) == {"ratio"}
-        np.testing.assert_array_equal(records["ratio"], [[0.25, 0.5]])
-
-
-def without_the_groups_copy(store: Path) -> xr.Dataset:
-    return xr.open_zarr(store, consolidated=False).load()
-
-
-def test_a_reader_that_does_not_know_the_groups_metadata_sees_whole_steps_too(store):
-    with closing(ArraySink(store, None)) as sink:
-        for step in range(20):
-            sink.write(step, [ratio(step), *([size(step)] if step > 2 else [])])
-            seen = without_the_groups_copy(store)
-            shown = len(seen.step)
-            assert step - 8 < shown - 1 <= step
-            assert seen.identical(read(store).isel(step=slice(shown)))
-    assert without_the_groups_copy(store).identical(read(store))
-
-
-def test_a_run_that_was_killed_is_shown_whole_when_it_goes_on(store, tmp_path):
-    with closing(ArraySink(tmp_path / "first.zarr", None)) as sink:
-        for step in range(4):
-            sink.write(step, [ratio(step), size(step)])
-        shutil.copytree(tmp_path / "first.zarr", store)
-    assert len(without_the_groups_copy(store).step) < 4
-    ArraySink(store, 3).close()
-    assert without_the_groups_copy(store).identical(read(store))
-
-
 def test_a_store_of_an_earlier_version_is_gone_on_with(store, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(encode, "KEYS", {"name": "default", "separator": "/"})
@@ -387,24 +303,6 @@ def test_a_store_of_an_earlier_version_is_gone_on_with(store, monkeypatch):
     assert records.step.values.tolist() == [0, 1, 5]
     np.testing.assert_array_equal(records["rdm"], np.stack([rdm(step).values for step in (0, 1, 5)]))
     np.testing.assert_array_equal(records["size"], [NAN, NAN, -6])
-
-
-def test_a_store_with_nothing_in_it_yet_has_no_steps(store):
-    ArraySink(store, 0)
-    with suppress(FileNotFoundError):
-        assert open_run(store).sizes["step"] == 0
-
-
-def test_a_run_is_opened_by_its_folder_or_by_its_store(store):
-    ArraySink(store, 0).write(4, [ratio(4)])
-    for path in (store, store.parent, str(store.parent)):
-        assert open_run(path).step.values.tolist() == [4]
-
-
-@pytest.mark.parametrize("name", ["", "nowhere", STORE])
-def test_a_folder_without_records_is_named(tmp_path, name):
-    with pytest.raises(FileNotFoundError, match=r"holds records\.zarr, which its probes write; there is none in /"):
-        open_run(tmp_path / name)
 
 
 # Killed runs
@@ -631,7 +529,7 @@ def test_one_run_writes_at_a_time_and_a_killed_one_leaves_no_lock(store):
     with started([sys.executable, "-c", _HOLDS, store], ready=True, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "holds\n"
-        with pytest.raises(ValueError, match=r"another is writing .*records\.zarr now. Wait for it, or give this run"):
+        with pytest.raises(ValueError, match=r"another is writing .*records\.zarr"):
             ArraySink(store, 0)
     with closing(ArraySink(store, 0)) as sink:
         sink.write(0, [ratio(0)])
@@ -661,26 +559,6 @@ def test_any_fsspec_url(url, tmp_path):
 
 
 # Damage
-
-
-def committed(store: Path) -> None:
-    with closing(ArraySink(store, 0)) as sink:
-        for step in range(3):
-            sink.write(step, [ratio(step), rdm(step)])
-
-
-def test_a_torn_chunk_of_a_step_costs_that_chunk_alone(store):
-    committed(store)
-    chunk = store / "rdm/c.1.0.0.0"
-    chunk.write_bytes(chunk.read_bytes()[:20])
-    records = open_run(store)
-    np.testing.assert_array_equal(records.rdm.isel(step=[0, 2]).values, np.stack([rdm(0).values, rdm(2).values]))
-    assert records["ratio"].values.shape == (3, 2)
-    with pytest.raises(Exception, match=r"\S"):
-        records.rdm.load()
-    with closing(ArraySink(store, 2)) as sink:
-        sink.write(3, [ratio(3), rdm(3)])
-    assert open_run(store).step.values.tolist() == [0, 1, 2, 3]
 
 
 def test_what_a_killed_run_left_unfinished_is_swept(store):
@@ -770,37 +648,10 @@ def test_a_disk_that_cannot_be_written_is_said_with_what_to_do(small_disk):
     committed(small_disk / STORE)
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     for path in (small_disk / STORE, small_disk / "other" / STORE):
-        with pytest.raises(OSError, match=r"which cannot be written .*give the run another folder"):
+        with pytest.raises(OSError, match=r"cannot be written .*another folder"):
             ArraySink(path, 1)
     assert open_run(small_disk).step.values.tolist() == [0, 1, 2]
     subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
-
-
-# Readers beside a writer
-
-
-def test_readers_beside_a_writer_never_see_half_a_step(store):
-    seen: set[int] = set()
-    with closing(ArraySink(store, None)) as sink:
-        sink.write(0, [ratio(0), rdm(0)])
-
-        def write() -> None:
-            for step in range(1, 3000):
-                if len(seen) > 5:
-                    return
-                sink.write(step, [ratio(step), rdm(step)])
-
-        writing = threading.Thread(target=write)
-        writing.start()
-        while writing.is_alive():
-            records = open_run(store).load()
-            steps = records.step.values.tolist()
-            seen.add(len(steps))
-            assert steps == list(range(len(steps)))
-            np.testing.assert_array_equal(records["ratio"][:, 0], np.arange(len(steps)) + 0.25)
-            assert np.isfinite(records.rdm.values).all()
-        writing.join()
-    assert len(seen) > 5
 
 
 # What is not ours
@@ -831,7 +682,7 @@ def test_a_link_in_the_place_of_a_store_or_in_it_is_refused_and_left(store, cana
         shutil.rmtree(store / name, ignore_errors=True)
         (store / name).symlink_to(canary)
     for refuse in (lambda: ArraySink(store, start), lambda: check_store(store, new=start is None)):
-        with pytest.raises(ValueError, match=r"is a link, and was left as it is\. Move it away"):
+        with pytest.raises(ValueError, match=r"is a link.* left as it is"):
             refuse()
     assert everything(canary) == before
 
@@ -855,7 +706,7 @@ def test_a_folder_that_is_neither_empty_nor_a_store_is_refused_and_left(store, s
     committed(store)
     (store / "zarr.json").unlink()
     before = everything(store)
-    with pytest.raises(ValueError, match=r"begin in an empty folder; .* which were left as they are\. Move them away"):
+    with pytest.raises(ValueError, match=r"an empty folder; .* left as they are"):
         ArraySink(store, start)
     assert everything(store) == before
 
@@ -926,7 +777,7 @@ def test_a_store_that_is_removed_or_replaced_under_a_run_is_noticed_and_not_made
     sink._release()
     do(store)
     left = everything(store)
-    with pytest.raises(OSError, match=r"stay where they are while it goes on; those in .* were removed or replaced"):
+    with pytest.raises(OSError, match=r"those in .* were removed or replaced"):
         sink.write(9, [ratio(9)])
     with suppress(OSError):
         sink.close()
@@ -942,28 +793,3 @@ def test_an_array_that_is_removed_under_a_run_is_not_made_again(store):
     with suppress(FileNotFoundError):
         sink.close()
     assert not (store / "ratio").exists()
-
-
-LIES: dict[str, Callable[[dict[str, Any]], object]] = {
-    "a million looks": lambda found: [one["shape"].__setitem__(0, 1_000_000) for one in found.values()],
-    "a billion looks": lambda found: [one["shape"].__setitem__(0, 10**9) for one in found.values()],
-    "a long axis": lambda found: found["layer"].update(shape=[3 * 10**9]),
-    "a large measure": lambda found: found["rdm"].update(shape=[3, 10**5, 10**5, 2]),
-    "many arrays": lambda found: found.update({f"x{k}": found["ratio"] for k in range(3000)}),
-    "no shape": lambda found: found["rdm"].pop("shape"),
-    "an odd shape": lambda found: found["rdm"].update(shape=[3, None]),
-    "no steps": lambda found: found.pop("step"),
-}
-
-
-@pytest.mark.parametrize("name", LIES)
-def test_a_store_that_says_more_than_is_there_is_refused_before_room_is_made_for_it(store, name):
-    committed(store)
-    root = json.loads((store / "zarr.json").read_text())
-    LIES[name](root["consolidated_metadata"]["metadata"])
-    (store / "zarr.json").write_bytes(seal(root))
-    tracemalloc.start()
-    with pytest.raises(ValueError, match="are damaged"):
-        open_run(store)
-    assert tracemalloc.get_traced_memory()[1] < 1 << 26
-    tracemalloc.stop()
