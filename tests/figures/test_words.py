@@ -180,6 +180,7 @@ def test_all_functions_that_draw_are_tried():
 def words(figure: Figure) -> str:
     """All that is written in a figure, in its SVG file."""
     content = BytesIO()
+    figure.set_layout_engine("none")  # wherever they stand
     with rc_context({"svg.fonttype": "none"}):
         figure.savefig(content, format="svg")
     return unescape(content.getvalue().decode())
