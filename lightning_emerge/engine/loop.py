@@ -19,10 +19,10 @@ from lightning_emerge.engine.conductor import PAST, Conductor
 from lightning_emerge.engine.fitted import keep_fit
 from lightning_emerge.engine.members import Looker
 from lightning_emerge.engine.opening import open_sinks
+from lightning_emerge.engine.reporting import Sinks
 from lightning_emerge.engine.session import UNWRITTEN, check_budget, refuse_sharding
 from lightning_emerge.engine.thumbnails import keep_thumbnails
 from lightning_emerge.records import StimulusBank
-from lightning_emerge.sinks.tensorboard import TensorBoardSink
 
 STEP = "step"
 """Where `Loop.state_dict` has the optimizer steps taken."""
@@ -39,9 +39,9 @@ class Loop:
         bank: what they look at; None if none of them needs it.
         folder: of the run, or an fsspec URL.
         optimizers: those of the network, for probes that look at updates.
-        boards: where findings go besides.
+        shown: where findings go besides, in process zero.
         steps_per_epoch: for schedules in epochs.
-        conclude: called on process zero when the loop has ended, with the boards.
+        conclude: called on process zero when the loop has ended, with what was given as `shown`.
 
     Attributes:
         folder: of the run.
@@ -57,19 +57,20 @@ class Loop:
         folder: str,
         *,
         optimizers: Iterable[Any] = (),
-        boards: Sequence[TensorBoardSink] = (),
+        shown: Sinks | None = None,
         steps_per_epoch: float = inf,
-        conclude: Callable[[Sequence[TensorBoardSink]], object] = lambda _: None,
+        conclude: Callable[[Sinks], object] = lambda _: None,
     ) -> None:
         self.folder, self.steps, self.metrics = folder, 0, dict[str, float]()
         self._network, self._probes, self._bank = unwrap(network), list(probes), bank
         self._optimizers = [unwrap_optimizer(one) for one in optimizers]
-        self._boards, self._steps_per_epoch, self._conclude = list(boards), steps_per_epoch, conclude
+        self._shown, self._steps_per_epoch, self._conclude = shown or Sinks(), steps_per_epoch, conclude
         self._loaded: dict[str, Any] = {}
         self._left: dict[str, Any] = {}
         self._conductor: Conductor | None = None
         self._hooks: list[RemovableHandle] = []
         self._kept: Optimizer | None = None
+        self._said = set[str]()
         refuse_sharding(type(part).__name__ for part in self._network.modules())
         _check_optimizers(self._network, self._probes, self._optimizers)
 
@@ -94,7 +95,7 @@ class Loop:
         """
         if self._conductor is not None or self._left:
             raise RuntimeError("A loop is watched once; this one has begun already. Call lightning_emerge.watch again.")
-        sinks = open_sinks(self.folder, self._boards, self.steps, self._network, new=not self._loaded)
+        sinks = open_sinks(self.folder, self._shown, self.steps, self._network, new=not self._loaded)
         self._keep_thumbnails()
         self._conductor = Conductor(
             self._network,
@@ -189,20 +190,29 @@ class Loop:
             raise ValueError(f"The state of a loop is what its state_dict gave, with a step; got the keys {[*state]}.")
         self._loaded, self.steps = dict(state), step
 
-    def end(self) -> None:
+    def look_last(self) -> None:
+        """Looks with all probes that have not looked at this step, as it is the last one."""
+        conductor = self._running()
+        conductor.after_update()
+        conductor.look(self.steps, last=True)
+
+    def end(self, *, look: bool = True) -> None:
         """Looks at the last step, and leaves what the probes cost. `with` calls it when its block has ended.
+
+        Args:
+            look: whether to look; not if the weights are no longer those of the last step.
 
         Raises:
             RuntimeError: if the loop has not begun, or has ended.
         """
         conductor = self._running()
-        conductor.after_update()
-        conductor.look(self.steps, last=True)
+        if look:
+            self.look_last()
         conductor.settle()
         rank_zero_info("\n".join(["What the probes cost:", *conductor.costs.table()]))
         if is_process_zero():
             self._keep_fit(conductor)
-            self._conclude(self._boards)
+            self._conclude(self._shown)
 
     def close(self) -> None:
         """Writes what is left and lets go of network and optimizers. `with` calls it, whatever has happened."""
@@ -241,9 +251,15 @@ class Loop:
         if self._optimizers:
             self._running().before_batch(self.steps)
 
-    def _before(self, optimizer: Optimizer, *_: Any) -> None:
-        if self._kept is not optimizer and getattr(optimizer, "grad_scale", None) is None:
+    def _before(self, optimizer: Optimizer, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+        if self._kept is optimizer:
+            return
+        why = _unseen(optimizer, [*given, *named.values()])
+        if why is None:
             self._keep(optimizer)
+        elif why not in self._said and any(map(_trains, self._probes)):
+            self._said.add(why)
+            rank_zero_warn(f"Gradients are seen when the optimizer's step begins, unscaled; {why}")
 
     def _keep(self, optimizer: Optimizer) -> None:
         self._running().before_update(self.steps, optimizer, self._optimizers)
@@ -301,9 +317,23 @@ def unwrap_optimizer(optimizer: Any) -> Optimizer:
     return found
 
 
+def _trains(probe: Looker) -> bool:
+    return any(need.training for need in complete(probe.needs))
+
+
+def _unseen(optimizer: Optimizer, given: Sequence[Any]) -> str | None:
+    """Why the gradients that a step begins with are not those of the loss, if they are not."""
+    name = type(optimizer).__name__
+    if any(callable(one) for one in given):
+        return f"{name} gets a closure that computes them later, so that no update is recorded."
+    if getattr(optimizer, "grad_scale", None) is not None:
+        return f"{name} unscales them by itself. Call scaler.unscale_(optimizer) before, or no update is recorded."
+    return None
+
+
 def _check_optimizers(network: nn.Module, probes: Sequence[Looker], optimizers: Sequence[Optimizer]) -> None:
     """Compares what probes need with the optimizers that are given."""
-    training = [probe for probe in probes if any(need.training for need in complete(probe.needs))]
+    training = [probe for probe in probes if _trains(probe)]
     if training and not optimizers:
         raise ValueError(
             f"{type(training[0]).__name__} looks at the update that an optimizer makes; none was given. "

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 
-from lightning_utilities.core.rank_zero import rank_zero_warn
+from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 from torch import nn
 
 from lightning_emerge.capture import agree, is_process_zero
 from lightning_emerge.capture.layers import device_of
 from lightning_emerge.engine.reporting import Sinks
-from lightning_emerge.sinks.tensorboard import TensorBoardSink
 from lightning_emerge.store.layout import STORE
 from lightning_emerge.store.write import ArraySink
 
 
-def open_sinks(folder: str, boards: Sequence[TensorBoardSink], step: int, module: nn.Module, *, new: bool) -> Sinks:
+def open_sinks(folder: str, shown: Sinks, step: int, module: nn.Module, *, new: bool) -> Sinks:
     """Opens where findings go. A store that is not this run's stops all processes; a disk that fails stops none.
 
     Args:
         folder: of the run, or an fsspec URL.
-        boards: of process zero.
+        shown: where else findings go, in process zero.
         step: where the run stands.
         module: the network, on whose device processes tell each other of a failure.
         new: whether the run begins anew.
@@ -28,19 +27,19 @@ def open_sinks(folder: str, boards: Sequence[TensorBoardSink], step: int, module
     Raises:
         ValueError: if the records in the folder are not this run's.
     """
-    sinks, failure = Sinks(), None
+    records, failure = list[ArraySink](), None
     if is_process_zero():
-        sinks.boards = list(boards)
         try:
-            sinks.records = [ArraySink(f"{folder}/{STORE}", None if new else step)]
+            records = [ArraySink(f"{folder}/{STORE}", None if new else step)]
+            rank_zero_info(f"Records of the probes: {folder}/{STORE}")
         except OSError as error:
             rank_zero_warn(f"No records are kept, as their store could not be opened; training goes on. {error}")
         except ValueError as error:
             failure = error
     if agree([failure is not None], device_of(module))[0]:
         raise failure or ValueError("process zero could not open the records of this run")
-    for board in sinks.boards:
+    for board in shown.boards:
         board.go_on(step)
-        if sinks.records:
+        if records:
             board.announce(step)
-    return sinks
+    return replace(shown, records=records)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from lightning.pytorch import Trainer
@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 
 from lightning_emerge.figures.canvas import to_pixels
 from lightning_emerge.records import Pixels
-from lightning_emerge.sinks.loggers import logger_sinks
+from lightning_emerge.sinks.loggers import LoggerSink, logger_sinks
 from lightning_emerge.sinks.png import encode_png
-from lightning_emerge.sinks.tensorboard import tensorboard_sinks
+from lightning_emerge.sinks.tensorboard import TensorBoardSink, tensorboard_sinks
 from lightning_emerge.store.folder import Folder
 
 
@@ -58,10 +58,24 @@ def show_picture(trainer: Trainer, name: str, pixels: Pixels) -> None:
         name: of the picture.
         pixels: (y, x, channel), RGB.
     """
-    step = trainer.global_step
-    for sink in tensorboard_sinks(trainer.loggers):
+    show_in(tensorboard_sinks(trainer.loggers), logger_sinks(trainer.loggers), trainer.global_step, name, pixels)
+
+
+def show_in(
+    boards: Iterable[TensorBoardSink], loggers: Iterable[LoggerSink], step: int, name: str, pixels: Pixels
+) -> None:
+    """Puts a picture where a run's findings are shown; what a logger raises is said and stops nothing.
+
+    Args:
+        boards: of TensorBoard.
+        loggers: all others.
+        step: optimizer steps taken.
+        name: of the picture.
+        pixels: (y, x, channel), RGB.
+    """
+    for sink in boards:
         sink.write(step, [], {name: pixels})
-    for sink in logger_sinks(trainer.loggers):
+    for sink in loggers:
         try:
             with isolate_rng():
                 sink.show(step, {name: pixels})

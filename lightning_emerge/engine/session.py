@@ -21,6 +21,7 @@ from lightning_emerge.engine.bank import find_bank
 from lightning_emerge.engine.conductor import PAST, Conductor
 from lightning_emerge.engine.fitted import keep_fit
 from lightning_emerge.engine.members import Looker
+from lightning_emerge.engine.opening import open_sinks
 from lightning_emerge.engine.reporting import Sinks
 from lightning_emerge.engine.run_folder import run_folder
 from lightning_emerge.engine.thumbnails import keep_thumbnails
@@ -28,8 +29,6 @@ from lightning_emerge.records import StimulusBank
 from lightning_emerge.schedules import Schedule
 from lightning_emerge.sinks.loggers import logger_sinks
 from lightning_emerge.sinks.tensorboard import tensorboard_sinks
-from lightning_emerge.store.layout import STORE
-from lightning_emerge.store.write import ArraySink
 
 UNWRITTEN = "lightning_emerge_unwritten"
 """Where a checkpoint has the names of probes whose look at its step is not in the records yet."""
@@ -228,28 +227,14 @@ def _count_looks(schedule: Schedule, steps: int) -> int:
 
 
 def _open_sinks(trainer: Trainer, module: LightningModule) -> Sinks:
-    """Opens where findings go. A store that is not this run's stops all processes; a disk that fails stops none."""
     folder = run_folder(trainer)  # a collective: every process asks
     if trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
         return Sinks()
-    sinks, failure = Sinks(), None
+    shown = Sinks()
     if trainer.is_global_zero:
-        sinks.boards, sinks.loggers = tensorboard_sinks(trainer.loggers), logger_sinks(trainer.loggers)
-        try:
-            step = trainer.global_step if trainer.global_step or trainer.ckpt_path else None
-            sinks.records = [ArraySink(f"{folder}/{STORE}", step)]
-            rank_zero_info(f"Records of the probes: {folder}/{STORE}")
-        except OSError as error:
-            rank_zero_warn(f"No records are kept, as their store could not be opened; training goes on. {error}")
-        except ValueError as error:
-            failure = error
-    if agree([failure is not None], module.device)[0]:
-        raise failure or ValueError("process zero could not open the records of this run")
-    for board in sinks.boards:
-        board.go_on(trainer.global_step)
-        if sinks.records:
-            board.announce(trainer.global_step)
-    return sinks
+        shown.boards, shown.loggers = tensorboard_sinks(trainer.loggers), logger_sinks(trainer.loggers)
+    new = not (trainer.global_step or trainer.ckpt_path)
+    return open_sinks(folder, shown, trainer.global_step, module, new=new)
 
 
 def _keep_thumbnails(trainer: Trainer, bank: StimulusBank) -> None:

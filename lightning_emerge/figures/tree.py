@@ -76,7 +76,7 @@ def _title(step: int) -> str:
 
 def _round_up(trees: Iterable[FloatArray]) -> float:
     """The next of 1, 2, 5 or 10, and so on, above all distances."""
-    known = [float(tree[:, 2].max()) for tree in trees if np.isfinite(tree).all()]
+    known = [float(tree[:, 2].max()) for tree in trees if len(tree) and np.isfinite(tree).all()]
     largest = max(known, default=0.0) or 1.0
     power = 10.0 ** floor(log10(largest))
     return next(step * power for step in (1, 2, 5, 10) if step * power >= largest)

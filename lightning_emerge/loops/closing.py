@@ -1,26 +1,24 @@
-"""What a loop leaves when it has ended: when things emerged, pictures of the whole run, and a line that says where."""
+"""What a loop leaves when it has ended: when things emerged, pictures of the whole run, a line on how to open it."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 from matplotlib.figure import Figure
 
+from lightning_emerge.engine.pictures import show_in
+from lightning_emerge.engine.reporting import Sinks
 from lightning_emerge.figures.canvas import to_pixels
 from lightning_emerge.sinks.png import encode_png
-from lightning_emerge.sinks.tensorboard import TensorBoardSink
 from lightning_emerge.store.folder import Folder
-from lightning_emerge.store.layout import STORE
 from lightning_emerge.store.read import Run
 
 
-def conclude(folder: str, boards: Sequence[TensorBoardSink]) -> None:
+def conclude(folder: str, shown: Sinks) -> None:
     """Leaves what a fit leaves, on process zero. What fails is said, and costs nothing else.
 
     Args:
         folder: of the run, or an fsspec URL.
-        boards: to which pictures go besides.
+        shown: where pictures go besides.
     """
     try:
         run = Run(folder)
@@ -34,12 +32,12 @@ def conclude(folder: str, boards: Sequence[TensorBoardSink]) -> None:
         try:
             picture = make(run)
             if picture is not None:
-                _show(folder, boards, step, name, picture)
+                _show(folder, shown, step, name, picture)
         except Exception as error:  # the run is over, and its records are there
             rank_zero_warn(f"{name}.png could not be made. {type(error).__name__}: {error}")
     rank_zero_info(
-        f"Records are in {folder}/{STORE}: open them with lightning_emerge.open_run({folder!r}), "
-        f"`lightning board {folder}` or `lightning report {folder}`."
+        f"Open the run with `lightning board {folder}`, `lightning report {folder}` or "
+        f"lightning_emerge.open_run({folder!r})."
     )
 
 
@@ -58,8 +56,7 @@ def _timeline(run: Run) -> Figure | None:
     return draw_timeline(run, events)
 
 
-def _show(folder: str, boards: Sequence[TensorBoardSink], step: int, name: str, picture: Figure) -> None:
+def _show(folder: str, shown: Sinks, step: int, name: str, picture: Figure) -> None:
     pixels = to_pixels(picture)
     Folder(folder).put(f"{name}.png", encode_png(pixels))
-    for board in boards:
-        board.write(step, [], {name: pixels})
+    show_in(shown.boards, shown.loggers, step, name, pixels)

@@ -72,9 +72,11 @@ class WatchCallback(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         if self.loop is not None:
             self.loop.step(state.global_step)
+            self._look_if_last(state, control)
 
     def on_save(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         folder = _checkpoint(args, state.global_step)
+        self._look_if_last(state, control)
         if self.loop is not None and state.is_world_process_zero and folder.is_dir():
             torch.save(self.loop.state_dict(), folder / FILE)
 
@@ -83,9 +85,13 @@ class WatchCallback(TrainerCallback):
             logged = [(name, value) for row in state.log_history for name, value in row.items()]
             self.loop.metrics.update({name: value for name, value in logged if isinstance(value, int | float)})
             try:
-                self.loop.end()
+                self.loop.end(look=not args.load_best_model_at_end)  # which has put others in the weights' place
             finally:
                 self.close()
+
+    def _look_if_last(self, state: Any, control: Any) -> None:
+        if self.loop is not None and (control.should_training_stop or state.global_step >= state.max_steps):
+            self.loop.look_last()
 
     def close(self) -> None:
         """Writes what is left of a training that failed, and lets go of its model."""

@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from lightning_emerge.capture import is_process_zero
 from lightning_emerge.capture.needs.base import complete
 from lightning_emerge.capture.processes import place
 from lightning_emerge.engine.conductor import Conductor
 from lightning_emerge.engine.loop import unwrap
-from lightning_emerge.engine.opening import open_sinks
+from lightning_emerge.engine.reporting import Sinks
 from lightning_emerge.engine.session import check_budget, refuse_sharding
 from lightning_emerge.loops.parts import check_probes, find_stimuli
 from lightning_emerge.probe import Probe
+from lightning_emerge.store.layout import STORE
 from lightning_emerge.store.read import open_run
+from lightning_emerge.store.write import ArraySink
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -53,7 +56,8 @@ def look(network: nn.Module, stimuli: Any, probes: Sequence[Probe]) -> xr.Datase
     refuse_sharding(type(part).__name__ for part in network.modules())
     bank = find_stimuli(stimuli, looking)
     with TemporaryDirectory(prefix="lightning_emerge_") as folder, _raising(looking):
-        conductor = Conductor(network, looking, bank, open_sinks(folder, [], 0, network, new=True), step=0)
+        sinks = Sinks([ArraySink(f"{folder}/{STORE}", None)]) if is_process_zero() else Sinks()
+        conductor = Conductor(network, looking, bank, sinks, step=0)
         try:
             check_budget(conductor, place()[1])
             conductor.look(0, last=True)

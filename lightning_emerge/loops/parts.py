@@ -6,13 +6,20 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
+from lightning.fabric.loggers.logger import Logger
+from lightning.fabric.loggers.tensorboard import TensorBoardLogger
 from lightning.pytorch.utilities.seed import isolate_rng
+from torch.utils.tensorboard.writer import SummaryWriter
 
+from lightning_emerge.capture import is_process_zero
 from lightning_emerge.data.stimuli import Stimuli
 from lightning_emerge.engine.bank import check_bank
 from lightning_emerge.engine.looks import has_bank
+from lightning_emerge.engine.reporting import Sinks
 from lightning_emerge.probe import Probe
 from lightning_emerge.records import StimulusBank
+from lightning_emerge.sinks.loggers import logger_sinks
+from lightning_emerge.sinks.tensorboard import writer_sinks
 
 
 def check_probes(probes: Any) -> list[Probe]:
@@ -54,6 +61,26 @@ def find_stimuli(stimuli: Any, probes: Sequence[Probe]) -> StimulusBank | None:
         bank = _make_bank(stimuli)
     check_bank(bank, asking)
     return bank
+
+
+def shown_in(loggers: Any) -> Sinks:
+    """Makes sinks of loggers, in process zero.
+
+    Args:
+        loggers: one or several: of TensorBoard's `SummaryWriter`s, and of Lightning's and Fabric's loggers.
+
+    Raises:
+        ValueError: if one is something else.
+    """
+    given = list(loggers) if isinstance(loggers, Sequence) else [loggers]
+    boards = [one for one in given if isinstance(one, SummaryWriter | TensorBoardLogger)]
+    others: list[Any] = [one for one in given if isinstance(one, Logger) and one not in boards]
+    wrong = [one for one in given if one not in boards and one not in others]
+    if wrong:
+        raise ValueError(
+            f"loggers are SummaryWriters, or loggers of Lightning or Fabric; got a {type(wrong[0]).__name__}."
+        )
+    return Sinks(boards=writer_sinks(boards), loggers=logger_sinks(others)) if is_process_zero() else Sinks()
 
 
 def _make_bank(stimuli: Any) -> StimulusBank:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from math import inf
 from pathlib import Path
@@ -10,12 +10,10 @@ from typing import Any
 
 from torch import nn
 
-from lightning_emerge.capture import is_process_zero
 from lightning_emerge.engine.loop import Loop
 from lightning_emerge.loops.closing import conclude
-from lightning_emerge.loops.parts import check_probes, find_stimuli
+from lightning_emerge.loops.parts import check_probes, find_stimuli, shown_in
 from lightning_emerge.probe import Probe
-from lightning_emerge.sinks.tensorboard import sinks_of
 
 
 def watch(
@@ -52,20 +50,19 @@ def watch(
         optimizers: that train the network, one or several. Their steps are then counted, so that those that a gradient
             scaler leaves out are not, and probes can look at updates; otherwise each call of `step` is a step.
         steps_per_epoch: optimizer steps, for schedules in epochs.
-        loggers: where findings go besides: a `SummaryWriter`, a `TensorBoardLogger` of Lightning or Fabric, or several.
+        loggers: where findings go besides: a `SummaryWriter`, a logger of Lightning or Fabric, or several.
 
     Raises:
         ValueError: if a probe, the stimuli or an optimizer does not fit the network.
     """
     looking = check_probes(probes)
-    given = list(loggers) if isinstance(loggers, Iterable) else [loggers]
     loop = Loop(
         network,
         looking,
         find_stimuli(stimuli, looking),
         str(folder),
         optimizers=optimizers if isinstance(optimizers, Sequence) else [optimizers],
-        boards=sinks_of(given) if is_process_zero() else [],
+        shown=shown_in(loggers),
         steps_per_epoch=inf if steps_per_epoch is None else steps_per_epoch,
         conclude=partial(conclude, str(folder)),
     )

@@ -17,16 +17,16 @@ def average_linkage(rdm: Float[Tensor, "token token"]) -> Float[Tensor, "merge 4
     Sokal & Michener (1958), UPGMA.
 
     Args:
-        rdm: distances between tokens, two or more.
+        rdm: distances between tokens, one or more.
 
     Returns:
-        One row a merge, as SciPy has them: the two groups' numbers (tokens first, then merges in their
-        order), their distance, and how many tokens the new group has. All NaN if a distance is NaN.
+        One row a merge, none of a single token, as SciPy has them: the two groups' numbers (tokens first, then merges
+        in their order), their distance, and how many tokens the new group has. All NaN if a distance is NaN.
     """
     from scipy.cluster.hierarchy import average
 
     count = len(rdm)
-    if bool(rdm.isnan().any()):
+    if count < 2 or bool(rdm.isnan().any()):
         return rdm.new_full((count - 1, 4), torch.nan)
     rows, columns = torch.triu_indices(count, count, 1, device=rdm.device)
     return torch.from_numpy(average(rdm[rows, columns].double().cpu().numpy())).to(rdm)

@@ -144,10 +144,14 @@ def _unfinished(run: Run) -> str:
     steps = run.steps
     if not steps:
         return f"The fit of {run.name} has not ended, and nothing is on record."
+    again = (
+        f"`lightning fit --config {_quote(run)} --ckpt_path last` goes on with one that was killed."
+        if run.config_text
+        else "A loop of one's own goes on from a checkpoint with the state of its watch."
+    )
     return (
         f"The fit of {run.name} has not ended, or was made by a version that kept no {FIT}: its records end at step "
-        f"{steps[-1]}. `lightning fit --config {_quote(run)} --ckpt_path last` goes on with one "
-        "that was killed."
+        f"{steps[-1]}. {again}"
     )
 
 

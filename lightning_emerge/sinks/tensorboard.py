@@ -35,19 +35,9 @@ def tensorboard_sinks(loggers: Iterable[Logger]) -> list[TensorBoardSink]:
     return [TensorBoardSink(logger.experiment) for logger in loggers if isinstance(logger, TensorBoardLogger)]
 
 
-def sinks_of(given: Iterable[Any]) -> list[TensorBoardSink]:
-    """Makes a sink for each writer of event files, or logger of Lightning or Fabric that has one.
-
-    Raises:
-        ValueError: if something else is among them.
-    """
-    sinks: list[TensorBoardSink] = []
-    for one in given:
-        writer = one.experiment if isinstance(one, FabricLogger) else one
-        if not isinstance(writer, SummaryWriter):
-            raise ValueError(f"loggers are SummaryWriters or TensorBoardLoggers; got a {type(one).__name__}.")
-        sinks.append(TensorBoardSink(writer))
-    return sinks
+def writer_sinks(given: Iterable[SummaryWriter | FabricLogger]) -> list[TensorBoardSink]:
+    """Makes a sink for each writer of event files, or logger of Lightning or Fabric that has one."""
+    return [TensorBoardSink(one.experiment if isinstance(one, FabricLogger) else one) for one in given]
 
 
 class TensorBoardSink:

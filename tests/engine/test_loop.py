@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -147,30 +147,88 @@ def test_gradients_are_seen_clipped_or_before(before, tmp_path):
     assert seen == pytest.approx(whole if before else 0.01, rel=0.2)  # of weights alone, without biases
 
 
-class Scaler:
-    """Leaves out every step whose gradients are not finite, as torch's own does on a GPU."""
-
-    def step(self, optimizer: torch.optim.Optimizer) -> None:
-        own = [one.grad for group in optimizer.param_groups for one in group["params"]]
-        if all(bool(gradient.isfinite().all()) for gradient in own):
-            optimizer.step()
-
-
 @pytest.mark.parametrize("before", [True, False])
 def test_a_step_that_a_scaler_leaves_out_is_none(before, tmp_path):
-    made, scaler = Training(), Scaler()
+    made, scaler = Training(), torch.amp.GradScaler("cpu", init_scale=8.0)
     with made.watch(tmp_path, every(le.GradientProbe), every(Sizes)) as watch:
-        for number, batch in enumerate(make_batches(4)):
-            made.backward(batch)
+        norms = []
+        for number, (inputs, labels) in enumerate(make_batches(4)):
+            made.optimizer.zero_grad()
+            scaler.scale(cross_entropy(made.network(inputs), labels)).backward()
             if number == 1:
                 made.network[0].weight.grad.fill_(torch.inf)
             if before:
+                scaler.unscale_(made.optimizer)
                 watch.before_step()
             scaler.step(made.optimizer)
+            scaler.update()
+            watch.step()
+            norms.append([float(made.network[k].weight.grad.norm()) for k in (0, 2)])
+    found = read(tmp_path)
+    assert found.step.values.tolist() == [0, 1, 2, 3]
+    seen = found.gradient_norm.sel(step=[0, 1, 2])
+    np.testing.assert_allclose(seen, [norms[0], norms[2], norms[3]], rtol=1e-5)  # unscaled
+
+
+def test_gradients_that_a_closure_computes_later_are_said_once_and_not_recorded(tmp_path):
+    made, batch = Training(), make_batches(1)[0]
+
+    def closure() -> torch.Tensor:
+        made.optimizer.zero_grad()
+        loss = cross_entropy(made.network(batch[0]), batch[1])
+        loss.backward()
+        return loss
+
+    with made.watch(tmp_path, every(le.GradientProbe), every(Sizes)) as watch:
+        with pytest.warns(UserWarning, match="SGD gets a closure"):
+            made.optimizer.step(closure)
+        watch.step()
+        made.optimizer.step(closure)
+        watch.step()
+    found = read(tmp_path)
+    assert "gradient_norm" not in found
+    assert found.step.values.tolist() == [0, 1, 2]
+
+
+def test_an_optimizer_that_unscales_by_itself_shows_gradients_once_they_are_unscaled(tmp_path):
+    made, scaler = Training(), torch.amp.GradScaler("cpu", init_scale=8.0)
+    made.optimizer = torch.optim.SGD(made.network.parameters(), 0.1, fused=True)
+    with made.watch(tmp_path, every(le.GradientProbe), every(Sizes)) as watch:
+        for number, (inputs, labels) in enumerate(make_batches(4)):
+            made.optimizer.zero_grad()
+            scaler.scale(cross_entropy(made.network(inputs), labels)).backward()
+            if number == 1:  # it is left to the optimizer not to step
+                made.network[0].weight.grad.fill_(torch.inf)
+            if number == 3:
+                scaler.unscale_(made.optimizer)
+                norms = [float(made.network[k].weight.grad.norm()) for k in (0, 2)]
+            words = pytest.warns(UserWarning, match="SGD unscales them by itself") if not number else nullcontext()
+            with words:
+                scaler.step(made.optimizer)
+            scaler.update()
             watch.step()
     found = read(tmp_path)
     assert found.step.values.tolist() == [0, 1, 2, 3]
-    assert np.isfinite(found.gradient_norm.sel(step=[0, 1, 2])).all()
+    assert found.gradient_norm.sel(step=[0, 1]).isnull().all()
+    np.testing.assert_allclose(found.gradient_norm.sel(step=2), norms, rtol=1e-5)
+
+
+class Frozen(nn.Module):
+    """Keeps what it wraps where torch.compile and DDP keep it."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self._orig_mod = network
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        raise AssertionError("the wrapper was called by a look")
+
+
+def test_of_a_wrapped_network_what_is_in_it_is_watched(tmp_path):
+    made = Training()
+    with le.watch(Frozen(made.network), [every(Sizes)], None, tmp_path, made.optimizer) as watch:
+        made.train(watch, make_batches(1))
+    assert read(tmp_path).layer.values.tolist() == ["0", "2"]
 
 
 def test_two_networks_are_watched_side_by_side(tmp_path):
@@ -203,7 +261,7 @@ def test_of_two_optimizers_each_step_counts_and_what_another_trains_is_nan(tmp_p
 def interrupt(made: Training, watch: Any, batches: Sequence[Any], at: int, error: BaseException) -> dict[str, Any]:
     """Trains past a checkpoint, and stops as an error does; gives the checkpoint."""
     file = Path(watch.folder) / "last.pt"
-    with contextlib.suppress(type(error)), watch:
+    with suppress(type(error)), watch:
         made.train(watch, batches[:at])
         parts = {"network": made.network, "optimizer": made.optimizer, "watch": watch}
         torch.save({name: part.state_dict() for name, part in parts.items()}, file)

@@ -6,6 +6,7 @@ All four leave weights, optimizer and random streams as they are without probes.
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from children import run_ranks
 from lightning.fabric import Fabric
 from lightning.pytorch import LightningModule, Trainer
 from torch import nn
@@ -225,3 +227,18 @@ def test_the_same_run_has_the_same_records_whatever_trains(loop, records):
         assert ours[name].attrs == lightnings[name].attrs
     assert np.isfinite(ours.update_ratio.sel(step=[0, 2, 4])).all()
     assert float(ours.update_ratio.sel(step=2).max()) > 0
+
+
+@pytest.mark.distributed
+def test_two_processes_have_the_records_of_one(tmp_path):
+    """The share of each is half a batch, so that the mean of their gradients is that of the batch."""
+    ended = run_ranks([sys.executable, Path(__file__).with_name("loop_ranks.py"), tmp_path], 2)
+    assert [one.returncode for one in ended] == [0, 0], [one.stdout[-2000:] for one in ended]
+    alone = le.open_run(tmp_path / "alone").load()
+    for name in ("plain", "fabric"):
+        shared = le.open_run(tmp_path / name).load()
+        assert shared.step.values.tolist() == [0, 2, 4]
+        for record in alone.data_vars:
+            if record != "gradient_magnitude":  # counts: a gradient on the edge of a bin falls to either side
+                np.testing.assert_allclose(shared[record], alone[record], 1e-5, 1e-5, err_msg=str(record))
+    assert torch.load(tmp_path / "watch.pt", weights_only=True)["step"] == 2

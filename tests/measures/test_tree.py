@@ -27,3 +27,7 @@ def test_without_all_distances_there_is_no_tree():
     rdm = torch.zeros(4, 4)
     rdm[1, 2] = torch.nan
     assert average_linkage(rdm).isnan().all()
+
+
+def test_a_single_token_has_no_merge():
+    assert average_linkage(torch.zeros(1, 1)).shape == (0, 4)
