@@ -18,10 +18,9 @@ from lightning_emerge.capture.processes import place
 from lightning_emerge.engine.conductor import PAST, Conductor
 from lightning_emerge.engine.fitted import keep_fit
 from lightning_emerge.engine.members import Looker
-from lightning_emerge.engine.opening import open_sinks
+from lightning_emerge.engine.opening import leave_thumbnails, open_sinks
 from lightning_emerge.engine.reporting import Sinks
 from lightning_emerge.engine.session import UNWRITTEN, check_budget, refuse_sharding
-from lightning_emerge.engine.thumbnails import keep_thumbnails
 from lightning_emerge.records import StimulusBank
 
 STEP = "step"
@@ -96,7 +95,7 @@ class Loop:
         if self._conductor is not None or self._left:
             raise RuntimeError("A loop is watched once; this one has begun already. Call lightning_emerge.watch again.")
         sinks = open_sinks(self.folder, self._shown, self.steps, self._network, new=not self._loaded)
-        self._keep_thumbnails()
+        leave_thumbnails(self.folder, self._bank)
         self._conductor = Conductor(
             self._network,
             self._probes,
@@ -270,14 +269,6 @@ class Loop:
         if left_out is None or not float(left_out):
             self.steps += 1
             self._kept = None
-
-    def _keep_thumbnails(self) -> None:
-        if self._bank is None or not is_process_zero():
-            return
-        try:
-            keep_thumbnails(self.folder, self._bank)
-        except Exception as error:  # what only draws stops no run
-            rank_zero_warn(f"Pictures of the stimuli were not kept in {self.folder} ({type(error).__name__}: {error}).")
 
     def _keep_fit(self, conductor: Conductor) -> None:
         steps = conductor.began, self.steps

@@ -10,6 +10,8 @@ from torch import nn
 from lightning_emerge.capture import agree, is_process_zero
 from lightning_emerge.capture.layers import device_of
 from lightning_emerge.engine.reporting import Sinks
+from lightning_emerge.engine.thumbnails import keep_thumbnails
+from lightning_emerge.records import StimulusBank
 from lightning_emerge.store.layout import STORE
 from lightning_emerge.store.write import ArraySink
 
@@ -43,3 +45,18 @@ def open_sinks(folder: str, shown: Sinks, step: int, module: nn.Module, *, new: 
         if records:
             board.announce(step)
     return replace(shown, records=records)
+
+
+def leave_thumbnails(folder: str, bank: StimulusBank | None) -> None:
+    """Leaves pictures of the stimuli in the run's folder, for the board; what only draws stops no run.
+
+    Args:
+        folder: of the run, or an fsspec URL.
+        bank: of the run, if it has one.
+    """
+    if bank is None or not is_process_zero():
+        return
+    try:
+        keep_thumbnails(folder, bank)
+    except Exception as error:
+        rank_zero_warn(f"Pictures of the stimuli were not kept in {folder} ({type(error).__name__}: {error}).")

@@ -21,10 +21,9 @@ from lightning_emerge.engine.bank import find_bank
 from lightning_emerge.engine.conductor import PAST, Conductor
 from lightning_emerge.engine.fitted import keep_fit
 from lightning_emerge.engine.members import Looker
-from lightning_emerge.engine.opening import open_sinks
+from lightning_emerge.engine.opening import leave_thumbnails, open_sinks
 from lightning_emerge.engine.reporting import Sinks
 from lightning_emerge.engine.run_folder import run_folder
-from lightning_emerge.engine.thumbnails import keep_thumbnails
 from lightning_emerge.records import StimulusBank
 from lightning_emerge.schedules import Schedule
 from lightning_emerge.sinks.loggers import logger_sinks
@@ -157,8 +156,7 @@ def _make_conductor(
 ) -> Conductor:
     batches = trainer.num_training_batches / trainer.accumulate_grad_batches
     bank, sinks = find_bank(trainer, probes), _open_sinks(trainer, module)
-    if bank is not None:
-        _keep_thumbnails(trainer, bank)
+    _leave_thumbnails(trainer, bank)
     return Conductor(
         module,
         probes,
@@ -237,15 +235,10 @@ def _open_sinks(trainer: Trainer, module: LightningModule) -> Sinks:
     return open_sinks(folder, shown, trainer.global_step, module, new=new)
 
 
-def _keep_thumbnails(trainer: Trainer, bank: StimulusBank) -> None:
-    """Leaves pictures of the stimuli in the run's folder, for the board."""
+def _leave_thumbnails(trainer: Trainer, bank: StimulusBank | None) -> None:
     folder = run_folder(trainer)  # a collective: every process asks
-    if not trainer.is_global_zero or trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
-        return
-    try:
-        keep_thumbnails(folder, bank)
-    except Exception as error:  # what only draws stops no run
-        rank_zero_warn(f"Pictures of the stimuli were not kept in {folder} ({type(error).__name__}: {error}).")
+    if not trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
+        leave_thumbnails(folder, bank)
 
 
 def _keep_fit(trainer: Trainer, module: LightningModule, conductor: Conductor) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,12 @@ from lightning_emerge.capture.needs.base import complete
 from lightning_emerge.engine import replay as engine
 from lightning_emerge.engine.bars import tqdm
 from lightning_emerge.engine.loop import unwrap
-from lightning_emerge.engine.opening import open_sinks
+from lightning_emerge.engine.opening import leave_thumbnails, open_sinks
 from lightning_emerge.engine.session import refuse_sharding
-from lightning_emerge.engine.thumbnails import keep_thumbnails
 from lightning_emerge.engine.weight_files import Checkpoints, list_checkpoints
 from lightning_emerge.loops.closing import conclude
-from lightning_emerge.loops.parts import check_probes, find_stimuli
+from lightning_emerge.loops.parts import check_probes, find_stimuli, shown_in
 from lightning_emerge.probe import Probe
-from lightning_emerge.records import StimulusBank
-from lightning_emerge.sinks.tensorboard import sinks_of
 from lightning_emerge.store.read import Run
 
 
@@ -76,15 +73,14 @@ def replay(
     for probe in looking:
         probe.check(network)
         probe.forget_notes()
-    given = list(loggers) if isinstance(loggers, Iterable) else [loggers]
-    boards = sinks_of(given) if is_process_zero() else []
-    sinks = open_sinks(str(folder), boards, step, network, new=True)
-    _keep_thumbnails(str(folder), bank)
+    shown = shown_in(loggers)
+    sinks = open_sinks(str(folder), shown, step, network, new=True)
+    leave_thumbnails(str(folder), bank)
     with tqdm(total=len(found), unit="checkpoint", disable=not is_process_zero()) as bar:
         conductor = engine.replay(network, looking, bank, found, sinks, bar.update, prefix)
     rank_zero_info("\n".join(["What the probes cost:", *conductor.costs.table()]))
     if is_process_zero():
-        conclude(str(folder), boards)
+        conclude(str(folder), shown)
     return Run(folder)
 
 
@@ -97,12 +93,3 @@ def _choose(probes: Sequence[Probe]) -> list[Probe]:
     if training:
         rank_zero_warn(f"Left out of the replay: {names}, as it needs the training batch.")
     return [probe for probe in probes if probe not in training]
-
-
-def _keep_thumbnails(folder: str, bank: StimulusBank | None) -> None:
-    if bank is None or not is_process_zero():
-        return
-    try:
-        keep_thumbnails(folder, bank)
-    except Exception as error:  # what only draws stops nothing
-        rank_zero_warn(f"Pictures of the stimuli were not kept in {folder} ({type(error).__name__}: {error}).")

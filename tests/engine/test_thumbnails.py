@@ -119,7 +119,7 @@ def test_pictures_that_cannot_be_kept_do_not_cost_the_run(make_trainer, make_dat
     def fail(*_: object) -> None:
         raise OSError("planted")
 
-    monkeypatch.setattr("lightning_emerge.engine.session.keep_thumbnails", fail)
+    monkeypatch.setattr("lightning_emerge.engine.opening.keep_thumbnails", fail)
     trainer = make_trainer([le.SimilarityProbe()], max_steps=1)
     with pytest.warns(UserWarning, match="stimuli were not kept.*planted"):
         trainer.fit(make_model(), datamodule=make_data())
