@@ -9,7 +9,7 @@ VENV := .venv
 BIN  := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fit test unit lint format types layers docs pictures presets construction calibration records bench scale board clean
+.PHONY: help setup fit test unit lint format types layers docs pictures presets construction calibration records networks bench scale board clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ calibration: $(VENV)/.dev ## calibrate every record, and write the table in docs
 
 records: $(VENV)/.dev ## list what probes declare to record, in docs/records.md
 	$(BIN)/python docs/declared.py
+
+networks: $(VENV)/.dev ## look at networks of many kinds, for the table in docs/networks.md (ten minutes)
+	$(BIN)/python docs/networks.py
 
 bench: $(VENV)/.dev ## measure speed, as ratios in one run
 	$(BIN)/python tests/bench/bench.py $(ARGS)

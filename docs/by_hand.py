@@ -1,0 +1,152 @@
+"""What records are to say, by plain hooks and autograd: for the table of networks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+import lightning_emerge as le
+
+
+def check_records(network: nn.Module, bank: le.StimulusBank, records: Any) -> int:
+    """Compares records of the last look with what hooks find.
+
+    They are dissimilarities (`rdm`), the mean response of each filter to each token (`filter_response`), and the norms
+    of filters (`filter_norm`), of each layer that is there.
+
+    Args:
+        network: as it was at the last look.
+        bank: what it looked at.
+        records: of the run.
+
+    Returns:
+        How many values were compared.
+
+    Raises:
+        AssertionError: if one is another.
+    """
+    given = outputs_of(network, bank)
+    last = records.isel(step=-1)
+    return _check_rdm(last, given, bank) + _check_responses(last, given, network, bank) + _check_norms(last, network)
+
+
+def outputs_of(network: nn.Module, bank: le.StimulusBank) -> dict[str, list[torch.Tensor]]:
+    """What each module gave, its first tensor, by name and call."""
+    given: dict[str, list[torch.Tensor]] = {}
+    handles = [
+        module.register_forward_hook(lambda _, __, out, name=name: given.setdefault(name, []).append(_first(out)))
+        for name, module in network.named_modules()
+    ]
+    inputs, modes = bank.inputs, {module: module.training for module in network.modules()}
+    with torch.no_grad():
+        network.eval()
+        if isinstance(inputs, Mapping):
+            network(**inputs)
+        else:
+            network(*inputs) if isinstance(inputs, tuple) else network(inputs)
+    for handle in handles:
+        handle.remove()
+    for module, mode in modes.items():
+        module.training = mode
+    return given
+
+
+def _first(output: Any) -> torch.Tensor:
+    while not isinstance(output, torch.Tensor):
+        output = next(iter(output.values() if isinstance(output, Mapping) else output))
+    return output.clone()
+
+
+def _full(names: Mapping[str, Any], layer: str) -> str:
+    """A layer's whole name: records leave out what all layers begin with."""
+    return min((name for name in names if name == layer or name.endswith(f".{layer}")), key=len)
+
+
+def _of_layer(given: Mapping[str, list[torch.Tensor]], layer: str, bank: le.StimulusBank) -> torch.Tensor:
+    name, _, call = layer.partition("#")
+    rows = given[_full(given, name)][int(call or 1) - 1]
+    return _at(rows, bank.task.positions) if rows.dim() == 3 else rows
+
+
+def _at(rows: torch.Tensor, positions: str) -> torch.Tensor:
+    """Rows (stimulus, position, channel) at the positions that are taken."""
+    return {"first": rows[:, 0], "last": rows[:, -1], "mean": rows.mean(dim=1)}.get(positions, rows)
+
+
+def _check_rdm(last: Any, given: Mapping[str, list[torch.Tensor]], bank: le.StimulusBank) -> int:
+    if "rdm" not in last:
+        return 0
+    for layer in last.rdm.layer.values.tolist():
+        rows = _of_layer(given, layer, bank).flatten(1).double().numpy()
+        _compare(last.rdm.sel(layer=layer).values, 1 - np.corrcoef(rows), f"rdm of {layer}")
+    return int(last.rdm.size)
+
+
+def _check_responses(
+    last: Any, given: Mapping[str, list[torch.Tensor]], network: nn.Module, bank: le.StimulusBank
+) -> int:
+    if "filter_response" not in last:
+        return 0
+    count, modules = 0, dict(network.named_modules())
+    for layer in last.filter_response.layer.values.tolist():
+        rows = _of_layer(given, layer, bank)
+        axis = _channels(modules, given, _full(modules, layer.partition("#")[0]), rows)
+        means = rows.movedim(axis, 1).flatten(2).mean(dim=2) if rows.dim() > 2 else rows
+        by_token = torch.stack([means[bank.labels == k].mean(dim=0) for k in range(len(bank.tokens))], dim=1).numpy()
+        found = last.filter_response.sel(layer=layer).values
+        _compare(found[: len(by_token)], by_token, f"filter_response of {layer}")
+        assert np.isnan(found[len(by_token) :]).all(), f"{layer} has {len(by_token)} filters and no more"
+        count += by_token.size
+    return count
+
+
+_LAST = (nn.Linear, nn.LayerNorm, nn.RNNBase, nn.Embedding, nn.MultiheadAttention)
+
+
+def _channels(
+    modules: Mapping[str, nn.Module], given: Mapping[str, list[torch.Tensor]], name: str, rows: torch.Tensor
+) -> int:
+    """On which axis channels are: that of the last module with weights inside of it which gave as many axes."""
+    if rows.dim() == 2:
+        return 1
+    inside = [one for one in given if one == name or one.startswith(f"{name}.")]
+    ends = [modules[one] for one in inside if hasattr(modules[one], "weight") and given[one][0].shape == rows.shape]
+    ends = ends or [modules[one] for one in inside if hasattr(modules[one], "weight")]
+    return rows.dim() - 1 if isinstance(ends[-1], _LAST) or "Conv1D" in type(ends[-1]).__name__ else 1
+
+
+def _check_norms(last: Any, network: nn.Module) -> int:
+    if "filter_norm" not in last:
+        return 0
+    count, modules = 0, dict(network.named_modules())
+    for layer in last.filter_norm.layer.values.tolist():
+        weights = [_by_filter(part) for part in modules[_full(modules, layer)].modules() if _weighs(part)]
+        if len(weights) != 1:
+            continue
+        norms = weights[0].detach().flatten(1).norm(dim=1).numpy()
+        _compare(last.filter_norm.sel(layer=layer).values[: len(norms)], norms, f"filter_norm of {layer}")
+        count += norms.size
+    return count
+
+
+def _by_filter(part: nn.Module) -> torch.Tensor:
+    """A weight with its filters first: the Conv1D of Transformers has them last."""
+    weight: Any = part.weight
+    return weight.t() if type(part).__name__ == "Conv1D" else weight
+
+
+def _weighs(part: nn.Module) -> bool:
+    weight = getattr(part, "weight", None)
+    return isinstance(weight, torch.Tensor) and weight.dim() > 1
+
+
+def _compare(found: np.ndarray, truth: np.ndarray, what: str) -> None:
+    known = np.isfinite(found)
+    assert known.any(), f"{what} is NaN throughout"
+    size = max(1.0, float(np.abs(truth[known]).max()))
+    gap = float(np.abs(found - truth)[known].max())
+    assert gap < 2e-4 * size, f"{what} is off by {gap:.2g}"
