@@ -20,6 +20,7 @@ from pictures import bench_pictures
 from rates import described
 from rivals import bench_cockpit, bench_wandb
 from table import HEAD, Row, conditions, elsewhere, in_json, line, markdown
+from vit import bench_vit
 
 
 def bench_startup(rounds: int) -> Iterable[Row]:
@@ -55,6 +56,7 @@ BENCHES: tuple[Callable[[int], Iterable[Row]], ...] = (
     bench_cockpit,
     bench_wandb,
     bench_looks,
+    bench_vit,
     bench_rdm,
     bench_cka,
     bench_geometry,

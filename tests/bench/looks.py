@@ -11,6 +11,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from parts import DEFAULT, FULL, forward, make_data, make_model, read_probes
 from rates import passing, writing
 from table import Floor, Row, compared
+from torch import nn
 from torch.nn.functional import cross_entropy
 from zarr.codecs import ZstdCodec
 
@@ -45,10 +46,14 @@ class Watch:
 
     Args:
         probes: what looks, at every step.
+        module: the network; the default one if none is given.
+        bank: what they look at; the default one if none is given.
     """
 
-    def __init__(self, probes: Sequence[le.Probe]) -> None:
-        module, bank = make_model(), make_data().stimulus_bank()
+    def __init__(
+        self, probes: Sequence[le.Probe], module: nn.Module | None = None, bank: le.StimulusBank | None = None
+    ) -> None:
+        module, bank = module or make_model(), bank or make_data().stimulus_bank()
         cross_entropy(module(bank.images[::8]), bank.labels[::8]).backward()
         self._stack, self._step = ExitStack(), 0
         folder = self._stack.enter_context(TemporaryDirectory())

@@ -19,7 +19,17 @@ _LONG = 10.0
 
 _SAID = ("date", "machine", "rates")
 
-_PACKAGES = ("lightning_emerge", "lightning", "torch", "numpy", "matplotlib", "zarr", "cockpit-for-pytorch", "wandb")
+_PACKAGES = (
+    "lightning_emerge",
+    "lightning",
+    "torch",
+    "numpy",
+    "matplotlib",
+    "zarr",
+    "cockpit-for-pytorch",
+    "wandb",
+    "torchlens",
+)
 
 
 @dataclass(frozen=True)
