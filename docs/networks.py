@@ -9,6 +9,7 @@ docs/networks.md.
 
 from __future__ import annotations
 
+import logging
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -101,7 +102,7 @@ def _make(kind: type[le.Probe]) -> le.Probe:
 def _can(probe: le.Probe, network: nn.Module, bank: le.StimulusBank, seen: Seen) -> bool:
     """Whether a fit with this probe begins; otherwise it says why not before it does."""
     try:
-        le.watch(network, [probe], bank, "unused")
+        le.watch(network, [probe], bank, "unused", torch.optim.SGD(network.parameters()))
         probe.check(network)
     except ValueError as error:
         seen.why[type(probe).__name__] = str(error)
@@ -117,7 +118,8 @@ def _read_warnings(said: Iterable[str], probes: Sequence[le.Probe], seen: Seen) 
 
 
 def _layers(records: Any, names: Sequence[str]) -> int:
-    return max((records[name].sizes.get("layer", records[name].sizes.get("pair", 0)) for name in names), default=0)
+    sizes = [(str(axis), size) for name in names for axis, size in records[name].sizes.items()]
+    return max((size for axis, size in sizes if re.match(r"(layer|pair)(_\d+)?$", axis)), default=0)
 
 
 def write_page(page: Path = PAGE) -> None:
@@ -153,4 +155,6 @@ def _plain(text: str) -> str:
 
 
 if __name__ == "__main__":
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning_utilities").setLevel(logging.WARNING)
     write_page()

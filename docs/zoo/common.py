@@ -69,7 +69,7 @@ def images(side: int, **task: Any) -> Callable[[], le.StimulusBank]:
 
 @cache
 def _exemplars(side: int, task: tuple[tuple[str, Any], ...]) -> le.StimulusBank:
-    data = le.TokenDataModule(exemplars=20, val_exemplars=EACH, test_exemplars=2, bank_exemplars=EACH, image_size=side)
+    data = le.TokenDataModule(val_exemplars=EACH, test_exemplars=2, bank_exemplars=EACH, image_size=side)
     data.setup("fit")
     bank = data.stimulus_bank()
     return le.StimulusBank(bank.inputs, bank.labels, bank.ids, bank.tokens, bank.latents, le.Task(**dict(task)))

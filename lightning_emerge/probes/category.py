@@ -207,10 +207,11 @@ _FEW = (
 
 
 def _answers(logits: Tensor, labels: Tensor, token: Axis) -> Iterable[Measurement]:
-    accuracy = accuracy_by_token(logits, labels)
+    known = slice(len(token.labels))  # a network may have outputs for tokens that the bank lacks
+    accuracy = accuracy_by_token(logits, labels)[known]
     yield _ACCURACY.of(accuracy.float(), token)
     yield _MEAN.of(accuracy.nanmean().float())
-    yield _CONFIDENCE.of(confidence_by_token(logits, labels).float(), token)
+    yield _CONFIDENCE.of(confidence_by_token(logits, labels)[known].float(), token)
 
 
 def _by_layer(capture: Capture, measure: Callable[[Geometry], Tensor]) -> Tensor:

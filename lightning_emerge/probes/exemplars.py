@@ -21,9 +21,9 @@ from lightning_emerge.records import (
     ReceptiveField,
     Record,
     StimulusBank,
-    check_pictured,
     to_array,
 )
+from lightning_emerge.records.structures import describe
 from lightning_emerge.schedules import LogSpaced, Schedule
 
 _SIDE = 24
@@ -52,7 +52,8 @@ class TopExemplarProbe(Probe):
     by token; `top_activation`, `top_stimulus` and `top_token` (exemplar), which stimuli, by position in the bank, of
     which token, by label; `top_span` (exemplar, edge), the receptive field at the maximum in pixels; and, of the first
     filters only, `top_crop` (exemplar, channel, y, x), that square as a picture of 24 x 24 pixels, on the range of the
-    bank's values. A filter that is zero for every stimulus is dead: it has no top exemplars but NaN.
+    bank's values. Stimuli that are no images have neither of these two. A filter that is zero for every stimulus is
+    dead: it has no top exemplars but NaN.
 
     Args:
         schedule: as for any probe; `LogSpaced(5)` if none is given.
@@ -86,30 +87,39 @@ class TopExemplarProbe(Probe):
         bank, network = capture.bank, capture.network
         assert bank is not None
         assert network is not None
-        check_pictured(bank, type(self).__name__)
         count = min(self.exemplars, len(bank))
-        fields = network.receptive_fields(capture.layers, bank.images[0])
+        fields = dict[str, ReceptiveField | None].fromkeys(capture.layers)
+        if bank.pictured:
+            fields = network.receptive_fields(capture.layers, bank.images[0])
         tops = [_Tops(rows, count, bank, fields[layer]) for layer, rows in capture.activations.items()]
         labels = bank.labels.to(next(iter(capture.activations.values())).device)
         responses = [mean_responses(rows, labels, len(bank.tokens)) for rows in capture.activations.values()]
-        low, reach = (edge[:, None, None] for edge in pixel_range(bank.images))
-        images = (bank.images - low) / reach
-        crops = stack_layers(top.crops(self.filters, images) for top in tops)
         layers, filters = Axis("layer", capture.layers), Axis("filter", range(max(map(len, responses))))
         ranks, tokens = Axis("exemplar", range(1, count + 1)), Axis("token", bank.tokens)
-        edges = Axis("edge", ("top", "bottom", "left", "right"))
         for record, rows, axes in (
             (_RESPONSE, responses, (tokens,)),
             (_LARGEST, [top.largest for top in tops], (ranks,)),
             (_STIMULUS, [top.stimuli for top in tops], (ranks,)),
             (_TOKEN, [top.tokens for top in tops], (ranks,)),
-            (_SPAN, [top.spans for top in tops], (ranks, edges)),
         ):
             yield record.of(stack_layers(rows), layers, filters, *axes)
+        if not bank.pictured:
+            self.note(
+                "top_crop", f"and no top_span: they are of images; the bank's stimuli are {describe(bank.inputs)}."
+            )
+            return
+        edges = Axis("edge", ("top", "bottom", "left", "right"))
+        yield _SPAN.of(stack_layers(top.spans for top in tops), layers, filters, ranks, edges)
+        yield self._crops(tops, bank, layers, ranks)
+
+    def _crops(self, tops: Sequence[_Tops], bank: StimulusBank, layers: Axis, ranks: Axis) -> Measurement:
+        low, reach = (edge[:, None, None] for edge in pixel_range(bank.images))
+        images = (bank.images - low) / reach
+        crops = stack_layers(top.crops(self.filters, images) for top in tops)
         sides = tuple(
             Axis(name, range(size)) for name, size in zip(("channel", "y", "x"), crops.shape[3:], strict=True)
         )
-        yield _CROP.of(
+        return _CROP.of(
             crops.half().numpy(),
             layers,
             Axis("filter", range(crops.shape[1])),
@@ -133,8 +143,8 @@ class _Tops:
         self.largest, stimuli, places = top_stimuli(rows, count)
         dead = self.largest[:, 0] == 0
         labels = bank.labels.to(stimuli.device)[stimuli]
-        whole = torch.tensor([0, bank.images.shape[2], 0, bank.images.shape[3]], device=rows.device)
-        spans = whole.expand(*stimuli.shape, 4)
+        height, width = bank.images.shape[2:] if bank.pictured else (0, 0)
+        spans = torch.tensor([0, height, 0, width], device=rows.device).expand(*stimuli.shape, 4)
         if field is not None and rows.dim() == 4:
             spans = torch.stack(field.span(places), dim=3).flatten(2)
         self.stimuli, self.tokens, self.spans = (
