@@ -119,7 +119,7 @@ def _read_warnings(said: Iterable[str], probes: Sequence[le.Probe], seen: Seen) 
 
 def _layers(records: Any, names: Sequence[str]) -> int:
     sizes = [(str(axis), size) for name in names for axis, size in records[name].sizes.items()]
-    return max((size for axis, size in sizes if re.match(r"(layer|pair)(_\d+)?$", axis)), default=0)
+    return max((size for axis, size in sizes if axis.startswith(("layer", "pair"))), default=0)
 
 
 def write_page(page: Path = PAGE) -> None:
