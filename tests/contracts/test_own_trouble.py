@@ -314,13 +314,17 @@ def test_stimuli_that_are_no_images_cost_what_shows_pictures_alone(shape, fit, t
 
     probes = probes_of_all_kinds()
     network, records = fit(make, probes, *shape)
-    assert off(probes) == {"TopExemplarProbe", "MaximisationProbe"}
+    assert off(probes) == {"MaximisationProbe"}
     told = [
         str(one.message) for one in recwarn if issubclass(one.category, UserWarning) and "srun" not in str(one.message)
     ]
     told = [line for line in told if "workers" not in line]
     assert len(told) == 2, told
-    assert all("looks at images (stimulus, channel, y, x); the bank's stimuli are (20, " in line for line in told)
+    (without,) = [line for line in told if line.startswith("TopExemplarProbe has no top_crop and no top_span")]
+    (without_images,) = [line for line in told if line != without]
+    assert "looks at images (stimulus, channel, y, x); the bank's stimuli are (20, " in without_images
+    assert "top_activation" in records
+    assert "top_crop" not in records
     assert not list((tmp_path / "run").glob("stimuli.*"))
     assert_means(records.own, network, ["fc1", "fc2"], make_stimuli(*shape)[0][:STIMULI])
 

@@ -92,6 +92,19 @@ def test_the_range_of_crops_is_that_of_the_bank(measured):
     assert np.nanmax(crops) <= 1
 
 
+def test_stimuli_that_are_no_images_have_top_exemplars_without_crops():
+    torch.manual_seed(0)
+    network, rows = nn.Sequential(nn.Linear(5, 4), nn.Linear(4, 3)), torch.randn(9, 5)
+    bank = le.StimulusBank(rows, torch.arange(9) % 3, tuple("rstuvwxyz"), tuple("abc"))
+    with pytest.warns(UserWarning, match=r"no top_crop and no top_span.*\(9, 5\)"):
+        found = le.look(network, bank, [le.TopExemplarProbe(exemplars=2)])
+    assert {*found.data_vars} == {"filter_response", "top_activation", "top_stimulus", "top_token"}
+    with torch.no_grad():
+        top = network[0](rows).topk(2, dim=0).indices.T
+    assert found.top_stimulus.sel(layer="0").values.tolist() == top.tolist()
+    assert found.top_token.sel(layer="0").values.tolist() == (top % 3).tolist()
+
+
 @pytest.mark.parametrize("wrong", [{"filters": 0}, {"exemplars": 0}])
 def test_numbers_below_one_are_refused(wrong):
     with pytest.raises(ValueError, match=r"is at least 1; got 0\."):
