@@ -12,9 +12,10 @@ from matplotlib.figure import Figure
 
 from lightning_emerge.figures.canvas import to_pixels
 from lightning_emerge.records import Pixels
+from lightning_emerge.sinks.boards import Board
 from lightning_emerge.sinks.loggers import LoggerSink, logger_sinks
 from lightning_emerge.sinks.png import encode_png
-from lightning_emerge.sinks.tensorboard import TensorBoardSink, tensorboard_sinks
+from lightning_emerge.sinks.tensorboard import tensorboard_sinks
 from lightning_emerge.store.folder import Folder
 
 
@@ -61,13 +62,11 @@ def show_picture(trainer: Trainer, name: str, pixels: Pixels) -> None:
     show_in(tensorboard_sinks(trainer.loggers), logger_sinks(trainer.loggers), trainer.global_step, name, pixels)
 
 
-def show_in(
-    boards: Iterable[TensorBoardSink], loggers: Iterable[LoggerSink], step: int, name: str, pixels: Pixels
-) -> None:
+def show_in(boards: Iterable[Board], loggers: Iterable[LoggerSink], step: int, name: str, pixels: Pixels) -> None:
     """Puts a picture where a run's findings are shown; what a logger raises is said and stops nothing.
 
     Args:
-        boards: of TensorBoard.
+        boards: of TensorBoard and the like.
         loggers: all others.
         step: optimizer steps taken.
         name: of the picture.

@@ -25,8 +25,8 @@ from lightning_emerge.engine.looks import Found, open_capture, refused_layers
 from lightning_emerge.engine.members import FAILURES, Member
 from lightning_emerge.engine.writer import Findings, Writer
 from lightning_emerge.records import Axis, Capture, Measurement, check_declared
+from lightning_emerge.sinks.boards import Board
 from lightning_emerge.sinks.loggers import LoggerSink
-from lightning_emerge.sinks.tensorboard import TensorBoardSink
 from lightning_emerge.store.checks import Known
 from lightning_emerge.store.write import ArraySink
 
@@ -36,7 +36,7 @@ class Sinks:
     """Where a run's findings go; only process zero has any."""
 
     records: list[ArraySink] = field(default_factory=list[ArraySink])
-    boards: list[TensorBoardSink] = field(default_factory=list[TensorBoardSink])
+    boards: list[Board] = field(default_factory=list[Board])
     loggers: list[LoggerSink] = field(default_factory=list[LoggerSink])
 
 

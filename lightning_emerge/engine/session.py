@@ -27,6 +27,7 @@ from lightning_emerge.engine.run_folder import run_folder
 from lightning_emerge.records import StimulusBank
 from lightning_emerge.schedules import Schedule
 from lightning_emerge.sinks.loggers import logger_sinks
+from lightning_emerge.sinks.notebook import notebook_sinks
 from lightning_emerge.sinks.tensorboard import tensorboard_sinks
 
 UNWRITTEN = "lightning_emerge_unwritten"
@@ -230,7 +231,8 @@ def _open_sinks(trainer: Trainer, module: LightningModule) -> Sinks:
         return Sinks()
     shown = Sinks()
     if trainer.is_global_zero:
-        shown.boards, shown.loggers = tensorboard_sinks(trainer.loggers), logger_sinks(trainer.loggers)
+        shown.boards = [*tensorboard_sinks(trainer.loggers), *notebook_sinks()]
+        shown.loggers = logger_sinks(trainer.loggers)
     new = not (trainer.global_step or trainer.ckpt_path)
     return open_sinks(folder, shown, trainer.global_step, module, new=new)
 

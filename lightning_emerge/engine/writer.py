@@ -12,16 +12,16 @@ from threading import Thread
 from typing import Any
 
 from matplotlib.figure import Figure
-from tqdm import tqdm
 
 from lightning_emerge.engine.artist import Artist, TooSlowError
+from lightning_emerge.engine.bars import tqdm
 from lightning_emerge.engine.costs import WAIT, WRITE, Costs
 from lightning_emerge.engine.loggers import Loggers
 from lightning_emerge.figures.canvas import to_pixels
 from lightning_emerge.figures.frames import give_back
 from lightning_emerge.records import Measurement, Pixels
+from lightning_emerge.sinks.boards import Board
 from lightning_emerge.sinks.loggers import LoggerSink
-from lightning_emerge.sinks.tensorboard import TensorBoardSink
 from lightning_emerge.store.write import ArraySink
 
 _WAITING = 4
@@ -69,7 +69,7 @@ class Writer:
     def __init__(
         self,
         records: Sequence[ArraySink],
-        boards: Sequence[TensorBoardSink],
+        boards: Sequence[Board],
         costs: Costs,
         *,
         loggers: Sequence[LoggerSink] = (),
@@ -179,7 +179,7 @@ class Writer:
                     f"{type(error).__name__}: {error}"
                 )
 
-    def _try(self, sinks: list[Any], sink: ArraySink | TensorBoardSink, step: int, write: Callable[[], None]) -> None:
+    def _try(self, sinks: list[Any], sink: ArraySink | Board, step: int, write: Callable[[], None]) -> None:
         try:
             with self._costs.spend_beside(WRITE):
                 write()

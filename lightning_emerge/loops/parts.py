@@ -19,6 +19,7 @@ from lightning_emerge.engine.reporting import Sinks
 from lightning_emerge.probe import Probe
 from lightning_emerge.records import StimulusBank
 from lightning_emerge.sinks.loggers import logger_sinks
+from lightning_emerge.sinks.notebook import notebook_sinks
 from lightning_emerge.sinks.tensorboard import writer_sinks
 
 
@@ -64,7 +65,7 @@ def find_stimuli(stimuli: Any, probes: Sequence[Probe]) -> StimulusBank | None:
 
 
 def shown_in(loggers: Any) -> Sinks:
-    """Makes sinks of loggers, in process zero.
+    """Makes sinks of loggers, and of the cell of a notebook, in process zero.
 
     Args:
         loggers: one or several: of TensorBoard's `SummaryWriter`s, and of Lightning's and Fabric's loggers.
@@ -80,7 +81,9 @@ def shown_in(loggers: Any) -> Sinks:
         raise ValueError(
             f"loggers are SummaryWriters, or loggers of Lightning or Fabric; got a {type(wrong[0]).__name__}."
         )
-    return Sinks(boards=writer_sinks(boards), loggers=logger_sinks(others)) if is_process_zero() else Sinks()
+    if not is_process_zero():
+        return Sinks()
+    return Sinks(boards=[*writer_sinks(boards), *notebook_sinks()], loggers=logger_sinks(others))
 
 
 def _make_bank(stimuli: Any) -> StimulusBank:

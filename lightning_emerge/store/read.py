@@ -15,6 +15,7 @@ from lightning_emerge.store.committed import damaged, read_whole
 from lightning_emerge.store.encode import quiet
 from lightning_emerge.store.folder import Folder
 from lightning_emerge.store.format import CHECK, METADATA, TAKEN, check_count, chunk_path, find_missing_step, is_stepped
+from lightning_emerge.store.inline import show_run, to_html
 from lightning_emerge.store.layout import CONFIG, FIT, STORE
 from lightning_emerge.store.regular import parse_json, parse_yaml, read_within
 from lightning_emerge.store.whole import WholeStore, zarr_store
@@ -206,6 +207,17 @@ class Run:
             if found is not None:
                 return found.isel(step=-1)
         return None
+
+    def show(self) -> None:
+        """Shows in a notebook what this run is, and the pictures that lie in its folder.
+
+        Raises:
+            ImportError: if IPython is not installed.
+        """
+        show_run(self)
+
+    def _repr_html_(self) -> str:
+        return to_html(self)
 
     def say(self, sentence: str) -> None:
         """Notes something that could not be read, once."""
