@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from copy import copy as copy_of
 from dataclasses import dataclass
@@ -96,10 +96,17 @@ class Seen:
 
 
 class Output(NamedTuple):
-    """Which call of a module is looked at, from 1."""
+    """What is looked at of a module.
+
+    Attributes:
+        part: the module.
+        call: which of its calls, from 1.
+        read: makes what is looked at of what it got, by place and by name, and of what it gave; None gives the latter.
+    """
 
     part: nn.Module
     call: int
+    read: Callable[[Sequence[Any], Mapping[str, Any], Any], torch.Tensor] | None = None
 
 
 @contextmanager
@@ -107,16 +114,28 @@ def watch_outputs(layers: Mapping[str, Output], *, copy: bool) -> Iterator[dict[
     """Keeps what each layer gives at its call, the first tensor of several; a copy where a module works in place."""
     seen: dict[str, Seen] = {}
 
-    def keep(name: str, _module: nn.Module, _given: Any, output: Any) -> None:
-        calls = seen[name].calls + 1 if name in seen else 1
+    def keep(name: str, _module: nn.Module, given: Any, named: Mapping[str, Any], output: Any) -> None:
+        calls, read = (seen[name].calls + 1 if name in seen else 1), layers[name].read
         if calls == layers[name].call:
+            output = output if read is None else _try_read(read, given, named, output)
             tensor = first_tensor(output)
             _keep(seen, name, output if tensor is None else tensor, copy=copy)
         else:
             seen[name] = Seen(seen[name].tensor, seen[name].version, calls) if name in seen else Seen(None, 0, calls)
 
-    with hooked({name: own.part for name, own in layers.items()}, keep):
+    with ExitStack() as stack:
+        for name, own in layers.items():
+            handle = own.part.register_forward_hook(partial(keep, name), with_kwargs=True)
+            stack.callback(handle.remove)
         yield seen
+
+
+def _try_read(read: Callable[..., torch.Tensor], *call: Any) -> Any:
+    """What is read of a call; its error in the place of it, which stops no network."""
+    try:
+        return read(*call)
+    except Exception as error:
+        return error
 
 
 @contextmanager
@@ -241,6 +260,8 @@ def _unchanged(layer: str, seen: Mapping[str, Seen]) -> Any:
     if layer not in seen:
         raise ValueError(UNREACHED.format(layer))
     own = seen[layer]
+    if isinstance(own.tensor, Exception):
+        raise own.tensor
     if getattr(own.tensor, "_version", own.version) != own.version:
         raise ValueError(f"A probe looks at outputs that are not overwritten; {layer!r}'s is, in place.")
     return own.tensor

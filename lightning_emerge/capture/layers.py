@@ -13,6 +13,7 @@ from torch.nn.modules.conv import _ConvNd  # pyright: ignore[reportPrivateUsage]
 from torch.nn.modules.loss import _Loss  # pyright: ignore[reportPrivateUsage]
 from torchmetrics import Metric, MetricCollection
 
+from lightning_emerge.capture.heads import HEADS, heads_of
 from lightning_emerge.capture.weights import Weight, all_weights, own_weights, parts
 
 _Any = TypeVar("_Any")
@@ -68,6 +69,11 @@ def split_call(name: str, modules: Container[str]) -> tuple[str, int]:
     return layer, int(call)
 
 
+def owner_of(name: str, modules: Container[str]) -> str:
+    """The layer of a name, also where that names a call of it, or its heads."""
+    return split_call(name if name in modules else name.removesuffix(HEADS), modules)[0]
+
+
 def evenly(layers: Sequence[_Any], most: int = MOST) -> tuple[_Any, ...]:
     """So many of some things at most, evenly over their order; the first and the last are among them."""
     if len(layers) <= most:
@@ -88,7 +94,7 @@ def spaced_convolutions(module: nn.Module, layers: Sequence[str], every: int, co
         count: how many layers, at most.
     """
     modules = find_layers(module)
-    owners = {layer: modules[split_call(layer, modules)[0]] for layer in layers}
+    owners = {layer: modules[owner_of(layer, modules)] for layer in layers}
     convolutions = [layer for layer, part in owners.items() if any(isinstance(one, _ConvNd) for one in parts(part))]
     if 4 * len(convolutions) < len(layers) - 1 or not convolutions:  # as where a convolution only embeds patches
         convolutions = list(layers[:-1])
@@ -102,17 +108,20 @@ def match_layers(module: nn.Module, patterns: Sequence[str] | None) -> tuple[str
         module: the network, or a LightningModule around it.
         patterns: names with `*`, `?` and `[...]`, none of which crosses a dot: `conv*` finds `conv3_2`, not
             `conv3_2.relu`. What is a layer's whole name finds that layer alone. `rec#2` is the second call of `rec` in
-            a pass, `rec` stands for all of them. None stands for `default_layers`.
+            a pass, `rec` stands for all of them; `attn@heads` are the heads of an attention. None stands for
+            `default_layers`.
 
     Raises:
         ValueError: if a pattern finds nothing; the error lists the names and the nearest.
     """
     if patterns is None:
         return default_layers(module)
-    names = list(find_layers(module))
+    modules = find_layers(module)
+    names = list(modules)
     chosen: dict[str, set[str]] = {}
     for pattern in patterns:
-        found, call = _find(pattern, names)
+        found, end = _find(pattern, names)
+        found = {name for name in found if end != HEADS or heads_of(modules[name]) is not None}
         if not found:
             near = get_close_matches(pattern, names, 1, cutoff=0)
             raise ValueError(
@@ -122,17 +131,19 @@ def match_layers(module: nn.Module, patterns: Sequence[str] | None) -> tuple[str
                 else f"A probe looks at layers; {type(module).__name__} has none."
             )
         for name in found:
-            chosen.setdefault(name, set()).add(f"{name}#{call}" if call else name)
+            chosen.setdefault(name, set()).add(f"{name}{end}")
     return tuple(own for name in names for own in sorted(chosen.get(name, ()), key=lambda own: (len(own), own)))
 
 
-def _find(pattern: str, names: Sequence[str]) -> tuple[set[str], int]:
-    """The layers that a pattern names, and of which call it says so; 0 if it says nothing of calls."""
+def _find(pattern: str, names: Sequence[str]) -> tuple[set[str], str]:
+    """The layers that a pattern names, and what it says behind their names: a call, or that heads are meant."""
     found = {pattern} & {*names} or {name for name in names if _matches(name, pattern)}
+    if not found and pattern.endswith(HEADS):
+        return _find(pattern.removesuffix(HEADS), names)[0], HEADS
     layer, mark, call = pattern.rpartition("#")
     if found or not (mark and call.isdecimal() and int(call)):
-        return found, 0
-    return _find(layer, names)[0], int(call)
+        return found, ""
+    return _find(layer, names)[0], f"#{int(call)}"
 
 
 def find_weights(module: nn.Module, layers: Sequence[str]) -> dict[str, Weight]:
@@ -148,7 +159,9 @@ def weights_of(module: nn.Module, modules: Mapping[str, nn.Module], layers: Sequ
     """What `find_weights` finds, among modules by name."""
     calls = [layer for layer in layers if layer not in modules]
     if calls:
-        raise ValueError(f"A probe of weights looks at layers, and not at single calls of them; got {calls[0]!r}.")
+        raise ValueError(
+            f"A probe of weights looks at layers, and not at single calls of them or at heads; got {calls[0]!r}."
+        )
     weights = {layer: all_weights(modules[layer]) for layer in layers}
     for layer, found in weights.items():
         if len(found) != 1:

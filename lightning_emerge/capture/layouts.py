@@ -209,9 +209,9 @@ def _by_kind(part: nn.Module, output: torch.Tensor) -> int | None:
         return 1 if output.dim() > 2 and output.shape[1] == part.out_channels else None
     if isinstance(part, _SECOND):
         return 1
-    if isinstance(part, _LAST) or _is_last_norm(part):
+    if isinstance(part, _LAST):
         return last
-    return _by_weight(part, output)
+    return _by_norm(part, output) if isinstance(part, nn.LayerNorm | nn.RMSNorm) else _by_weight(part, output)
 
 
 def _by_weight(part: nn.Module, output: torch.Tensor) -> int | None:
@@ -226,11 +226,14 @@ def _by_weight(part: nn.Module, output: torch.Tensor) -> int | None:
     return 1 if output.shape[1] == shape[0] and output.shape[-1] != shape[0] else None
 
 
-def _is_last_norm(part: nn.Module) -> bool:
-    """Whether a module is a layer norm over one axis: the last, unless it turns axes itself."""
-    if not isinstance(part, nn.LayerNorm | nn.RMSNorm) or len(part.normalized_shape) != 1:
-        return False
-    return type(part).forward in (nn.LayerNorm.forward, nn.RMSNorm.forward)
+def _by_norm(part: nn.LayerNorm | nn.RMSNorm, output: torch.Tensor) -> int | None:
+    """Where a layer norm over one axis has them: last, unless it turns axes itself; then by the axis' length."""
+    if len(part.normalized_shape) != 1:
+        return None
+    if type(part).forward in (nn.LayerNorm.forward, nn.RMSNorm.forward):
+        return output.dim() - 1
+    axes = [axis for axis in range(1, output.dim()) if output.shape[axis] == part.normalized_shape[0]]
+    return axes[0] if len(axes) == 1 else None
 
 
 def is_placewise(part: nn.Module) -> bool:

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from lightning_emerge.capture.heads import HEADS
 from lightning_emerge.capture.hooks import UNREACHED, first_tensor, hooked, with_first
-from lightning_emerge.capture.layers import WHOLE, device_of, dtype_of, find_layers, name_call, split_call
+from lightning_emerge.capture.layers import WHOLE, device_of, dtype_of, find_layers, name_call, owner_of, split_call
 from lightning_emerge.capture.layouts import PLAIN, Layout, Layouts, is_placewise
 from lightning_emerge.capture.losses import sum_losses
 from lightning_emerge.capture.state import looking_at
@@ -112,6 +113,8 @@ class LiveNetwork:
         """The module of a layer's name, and which call of it is meant."""
         if layer in self._refused:
             raise ValueError(self._refused[layer])
+        if layer.endswith(HEADS) and layer not in self._modules:
+            raise ValueError(f"A network is run up to layers, and changed there, and not at heads; got {layer!r}.")
         return split_call(layer, self._modules)
 
     def _layout(self, layer: str) -> Layout:
@@ -206,7 +209,7 @@ def open_network(
         bank: the stimuli, if there are any.
     """
     modules = find_layers(module)
-    found = {layer: all_weights(modules[split_call(layer, modules)[0]]) for layer in layers}
+    found = {layer: all_weights(modules[owner_of(layer, modules)]) for layer in layers}
     weights = {layer: own[0] for layer, own in found.items() if len(own) == 1 and own[0].differentiable}
     with looking_at(module, list(weights.values())) as tensors, torch.enable_grad():
         yield LiveNetwork(module, modules, dict(zip(weights, tensors, strict=True)), refused, layouts, bank)

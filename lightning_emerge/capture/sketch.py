@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from lightning_emerge.capture.heads import HEADS
 from lightning_emerge.capture.hooks import first_tensor, hooked, rows_of
 from lightning_emerge.capture.layers import MOST, default_layers, evenly, find_layers, name_call, split_call
 from lightning_emerge.capture.layouts import Layout, Trail
@@ -32,6 +33,9 @@ class Sketch:
         """The names of all calls of some layers; those of single calls stay what they are."""
         found = dict[str, None]()
         for name in layers:
+            if name.endswith(HEADS):
+                found[name] = None
+                continue
             layer, call = split_call(name, self.calls)
             single = layer != name or name not in self.calls
             calls = [call] if single else range(1, self.calls[name] + 1)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from lightning_emerge.capture.heads import HEADS, heads_of
 from lightning_emerge.capture.hooks import (
     Call,
     Map,
@@ -26,7 +27,7 @@ from lightning_emerge.capture.hooks import (
     watch_maps,
     watch_outputs,
 )
-from lightning_emerge.capture.layers import WHOLE, device_of, dtype_of, find_layers, split_call, weights_of
+from lightning_emerge.capture.layers import WHOLE, device_of, dtype_of, find_layers, owner_of, split_call, weights_of
 from lightning_emerge.capture.layouts import PLAIN, Layouts
 from lightning_emerge.capture.leaves import Leaf, leaves_of, users_of
 from lightning_emerge.capture.losses import sum_losses
@@ -72,7 +73,12 @@ class View:
         self._seen: _Kept | None = None
 
     def output(self, layer: str) -> None:
-        """Keeps what a layer gives, or a call of it."""
+        """Keeps what a layer gives, or a call of it, or its heads."""
+        if layer.endswith(HEADS) and layer not in self.modules:
+            heads = heads_of(self.modules[owner_of(layer, self.modules)])
+            assert heads is not None  # or `match_layers` would not have found it
+            self.watched[layer] = Output(heads.part, 1, heads.read)
+            return
         name, call = split_call(layer, self.modules)
         self.watched[layer] = Output(self.modules[name], call)
 

@@ -10,7 +10,9 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from lightning_emerge.capture import default_layers, find_layers
-from lightning_emerge.capture.layers import MOST, split_call
+from lightning_emerge.capture.heads import HEADS
+from lightning_emerge.capture.layers import MOST, owner_of, split_call
+from lightning_emerge.capture.layouts import Layout
 from lightning_emerge.capture.needs import Need
 from lightning_emerge.capture.needs.base import complete
 from lightning_emerge.capture.sketch import Sketch, reached_layers, unreached_layers
@@ -52,13 +54,15 @@ def settle_layers(
             member.layers = tuple(layer for layer in sketch.order(find_layers(module)) if layer in chosen)
         else:
             member.layers = sketch.all_calls(member.layers)
+    heads = [layer for member in members for layer in member.layers if layer.endswith(HEADS)]
+    sketch.layouts |= dict.fromkeys(heads, Layout(3, 2))
     return sketch
 
 
 def _known(module: nn.Module, layers: Sequence[str]) -> tuple[str, ...]:
     """Layers that a member had, if the network still has them all."""
     modules = find_layers(module)
-    return tuple(layers) if all(split_call(layer, modules)[0] in modules for layer in layers) else ()
+    return tuple(layers) if all(owner_of(layer, modules) in modules for layer in layers) else ()
 
 
 def order_of(layers: Collection[str], sketch: Sketch, members: Iterable[Member]) -> tuple[str, ...]:
@@ -67,7 +71,7 @@ def order_of(layers: Collection[str], sketch: Sketch, members: Iterable[Member])
     found = sketch.order(known)
     order = {layer: number for number, layer in enumerate(known)}
     more = {layer for layer in named if layer not in found}
-    return tuple(sorted((*found, *more), key=lambda name: (order[(one := split_call(name, order))[0]], one[1])))
+    return tuple(sorted((*found, *more), key=lambda name: (order[owner_of(name, order)], split_call(name, order)[1])))
 
 
 def leave_out(
