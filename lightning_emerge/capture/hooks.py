@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from contextvars import ContextVar
 from copy import copy as copy_of
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ def passing_aside() -> Iterator[None]:
 
 @contextmanager
 def hooked(
-    layers: Mapping[str, nn.Module], hook: Callable[[str, nn.Module, Any, Any], Any], *, aside: bool = False
+    layers: Mapping[str, nn.Module], hook: Callable[..., Any], *, aside: bool = False, named: bool = False
 ) -> Iterator[None]:
     """Calls a hook with each layer's name after the layer, and removes it whatever happens.
 
@@ -44,12 +44,13 @@ def hooked(
         layers: to be hooked.
         hook: gets the name, the layer, what it got and what it gave.
         aside: whether it is called of what passes aside too.
+        named: whether it gets what the layer got by name too, before what it gave.
     """
 
     def watch(name: str, *call: Any) -> Any:
         return hook(name, *call) if aside or not _ASIDE.get() else None
 
-    handles = [layer.register_forward_hook(partial(watch, name)) for name, layer in layers.items()]
+    handles = [layer.register_forward_hook(partial(watch, name), with_kwargs=named) for name, layer in layers.items()]
     try:
         yield
     finally:
@@ -123,10 +124,7 @@ def watch_outputs(layers: Mapping[str, Output], *, copy: bool) -> Iterator[dict[
         else:
             seen[name] = Seen(seen[name].tensor, seen[name].version, calls) if name in seen else Seen(None, 0, calls)
 
-    with ExitStack() as stack:
-        for name, own in layers.items():
-            handle = own.part.register_forward_hook(partial(keep, name), with_kwargs=True)
-            stack.callback(handle.remove)
+    with hooked({name: own.part for name, own in layers.items()}, keep, named=True):
         yield seen
 
 

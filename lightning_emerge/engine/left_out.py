@@ -55,7 +55,7 @@ def settle_layers(
         else:
             member.layers = sketch.all_calls(member.layers)
     heads = [layer for member in members for layer in member.layers if layer.endswith(HEADS)]
-    sketch.layouts |= dict.fromkeys(heads, Layout(3, 2))
+    sketch.layouts |= dict.fromkeys(heads, Layout(3, 2, 0, "all" if bank is None else bank.task.positions))
     return sketch
 
 

@@ -131,7 +131,7 @@ def sketch_network(module: nn.Module, bank: StimulusBank, device: torch.device) 
     few, sketch = first_stimuli(bank, _FEW), Sketch()
     with isolate_rng(), full_precision():
         try:
-            with sketching(module, len(few)) as sketch:
+            with sketching(module, len(few), bank.task.positions) as sketch:
                 run_bank(module, few, {}, shared=False)
             failed = False
         except Exception:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,9 +32,10 @@ def make_vit(depth: int = 2) -> nn.Module:
     return network
 
 
-def make_bank() -> le.StimulusBank:
+def make_bank(**task: Any) -> le.StimulusBank:
     images = torch.randn(STIMULI, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    return le.StimulusBank(images, torch.arange(STIMULI) % 3, tuple(map(str, range(STIMULI))), ("a", "b", "c"))
+    ids = tuple(map(str, range(STIMULI)))
+    return le.StimulusBank(images, torch.arange(STIMULI) % 3, ids, ("a", "b", "c"), task=le.Task(**task))
 
 
 _PROCESSES = """
@@ -120,3 +122,23 @@ def test_one_look_measures_channels_and_says_where_they_were():
         found = records.top_activation.values[number]
         np.testing.assert_allclose(found[: rows.shape[1]], expected.numpy(), rtol=1e-4, atol=1e-5)
         assert np.isnan(found[rows.shape[1] :]).all()
+
+
+@pytest.mark.parametrize("positions", ["mean", "first", "last"])
+def test_positions_are_taken_as_the_task_says(positions):
+    network, bank = make_vit(), make_bank(positions=positions)
+    block = "encoder.layers.encoder_layer_1"
+    probe = le.SimilarityProbe(layers=["conv_proj", block, f"{block}.self_attention@heads", "heads"])
+    conductor = Conductor(network, [probe], bank, Sinks(), step=0)
+    layers = conductor.members[0].layers
+    assert layers == ("conv_proj", block, f"{block}.self_attention@heads", "heads")
+    found = run_bank(network, bank, {le.Activations(): layers}, layouts=conductor.layouts).found[le.Activations()]
+    kept: list[torch.Tensor] = []
+    network.get_submodule(block).register_forward_hook(lambda _part, _given, output: kept.append(output))
+    with torch.no_grad():
+        network.eval()(bank.images)
+    (rows,) = kept
+    expected = {"mean": rows.mean(dim=1), "first": rows[:, 0], "last": rows[:, -1]}[positions]
+    torch.testing.assert_close(found[block], expected, rtol=1e-4, atol=1e-5)
+    assert [tuple(own.shape[1:]) for own in found.values()] == [(8, 2, 2), (8,), (2,), (3,)]
+    conductor.close()
