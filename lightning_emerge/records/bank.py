@@ -29,6 +29,7 @@ class StimulusBank:
         tokens: the names of the tokens.
         latents: what made each stimulus, one row a stimulus, or None if that is not known.
         task: what of the network's result is its outputs, and which loss of them it learns by.
+        texts: what each stimulus is in words, such as the text behind its token ids; or None. They are shown beside it.
     """
 
     inputs: Structure
@@ -37,6 +38,7 @@ class StimulusBank:
     tokens: tuple[str, ...]
     latents: pd.DataFrame | None = None
     task: Task = field(default_factory=Task)
+    texts: tuple[str, ...] | None = None
     _made: dict[Hashable, Any] = field(default_factory=dict[Hashable, Any], init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -55,9 +57,13 @@ class StimulusBank:
             )
         if self.task.given is not None:
             check_targets(self.task.given, len(self.ids))
+        if self.texts is not None and len(self.texts) != len(self.ids):
+            raise ValueError(
+                f"A stimulus bank has one text a stimulus; got {len(self.texts)} for {len(self.ids)} stimuli."
+            )
         if len(set(self.ids)) != len(self.ids):
             raise ValueError("The ids of a stimulus bank are unique; got the same id twice.")
-        for what, names in (("ids", self.ids), ("tokens", self.tokens)):
+        for what, names in (("ids", self.ids), ("tokens", self.tokens), ("texts", self.texts or ())):
             for name in names:
                 _check_text(what, str(name))
 

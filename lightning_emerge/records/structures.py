@@ -50,6 +50,26 @@ def take(structure: Structure, rows: slice | Tensor) -> Structure:
     return change_all(structure, lambda tensor: tensor[rows])
 
 
+def stack(rows: Sequence[Structure]) -> Structure:
+    """Puts single stimuli of one form together, the stimulus first.
+
+    Raises:
+        ValueError: if tensors differ in shape from stimulus to stimulus.
+    """
+    tensors = [leaves(row) for row in rows]
+    stacked = list[Tensor]()
+    for name in tensors[0]:
+        shapes = {tuple(row[name].shape) for row in tensors}
+        if len(shapes) > 1:
+            raise ValueError(
+                f"Stimuli have one shape; {name or 'theirs'} {'has' if name else 'are'} "
+                f"{' and '.join(map(str, sorted(shapes)[:2]))}. Pad or crop them to one."
+            )
+        stacked.append(torch.stack([row[name] for row in tensors]))
+    column = iter(stacked)
+    return change_all(rows[0], lambda _: next(column))
+
+
 def move(structure: Structure, device: torch.device, dtype: torch.dtype) -> Structure:
     """A structure on a device, its floating-point numbers in a type.
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from jsonargparse import ArgumentParser
 from lightning.pytorch import LightningDataModule
 from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
@@ -113,3 +114,89 @@ def test_batches_of_another_form_are_refused(monkeypatch):
     monkeypatch.setattr(data, "val_dataloader", lambda: [torch.zeros(3)])
     with pytest.raises(ValueError, match="validation batches are"):
         le.Stimuli(data).bank()
+
+
+class Arguments(LightningDataModule):
+    """Batches as of a language model: arguments by name, with the labels and a text beside."""
+
+    def __init__(self, rows: list) -> None:
+        super().__init__()
+        self.rows = rows
+
+    def val_dataloader(self):
+        return DataLoader(self.rows, batch_size=4)
+
+
+def test_arguments_by_name_have_their_labels_beside_them():
+    rows = [
+        {"input_ids": torch.tensor([k, 1]), "attention_mask": torch.ones(2) > k, "labels": k % 2, "text": str(k)}
+        for k in range(7)
+    ]
+    bank = le.Stimuli(Arguments(rows), each=2).bank()
+    assert set(bank.inputs) == {"input_ids", "attention_mask"}
+    assert bank.inputs["input_ids"][:, 0].tolist() == [0, 2, 1, 3]
+    assert bank.inputs["input_ids"].dtype == torch.int64
+    assert bank.labels.tolist() == [0, 0, 1, 1]
+
+
+def test_several_arguments_in_a_batch_and_labels_of_a_binary_loss():
+    rows = [((torch.full((3,), float(k)), torch.tensor(k)), torch.tensor([float(k % 2)])[0]) for k in range(6)]
+    bank = le.Stimuli(Arguments(rows), each=2).bank()
+    assert bank.inputs[0][:, 0].tolist() == [0, 2, 1, 3]
+    assert bank.inputs[1].tolist() == [0, 2, 1, 3]
+    with pytest.raises(ValueError, match=r"whole numbers.*regression"):
+        le.Stimuli(Arguments([(torch.ones(2), 0.5)] * 4)).bank()
+
+
+def test_stimuli_of_several_shapes_are_refused():
+    rows = [(torch.ones(2 + k // 4), 0) for k in range(8)]
+    with pytest.raises(ValueError, match=r"one shape; theirs are \(2,\) and \(3,\)"):
+        le.Stimuli(Arguments(rows)).bank()
+
+
+def test_any_structure_of_tensors_is_taken_as_it_is():
+    ids = torch.arange(12).view(4, 3)
+    bank = le.Stimuli({"ids": ids, "mask": ids > 2}, [0, 1, 0, 1], ["p", "q"], texts=["a", "b", "c", "d"]).bank()
+    assert torch.equal(bank.inputs["ids"], ids)
+    assert bank.texts == ("a", "b", "c", "d")
+    assert torch.equal(le.Stimuli(ids).bank().inputs, ids)
+    assert len(le.Stimuli((torch.ones(4, 2), torch.arange(4))).bank()) == 4
+
+
+def test_the_task_is_given_with_the_stimuli(make_data):
+    bank = le.Stimuli(torch.ones(3, 2), loss="learn", targets="inputs", outputs="z", positions="mean").bank()
+    assert (bank.task.loss, bank.task.targets, bank.task.outputs, bank.task.positions) == (
+        "learn",
+        "inputs",
+        "z",
+        "mean",
+    )
+    assert le.Stimuli(make_data(), outputs="z").bank().task.outputs == "z"
+    kept = le.Stimuli(make_data()).bank()
+    assert kept.task.outputs is None
+
+
+def test_the_task_can_be_written_in_a_configuration():
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(le.Stimuli, "stimuli")
+    yaml = "stimuli: {source: FOLDER, loss: torch.nn.functional.mse_loss, targets: inputs, outputs: logits}"
+    given = parser.instantiate_classes(parser.parse_string(yaml)).stimuli._task
+    assert (given.loss, given.targets, given.outputs) == (torch.nn.functional.mse_loss, "inputs", "logits")
+    given = parser.parse_string("stimuli: {source: FOLDER, loss: learn, outputs: 1}").stimuli
+    assert (given.source, given.loss, given.outputs) == ("FOLDER", "learn", 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"source": {"ids": torch.arange(4), "text": "no"}}, "got str at 'text'"),
+        ({"source": (torch.ones(4, 2), torch.ones(3))}, "got 4 0, 3 1, 4 labels"),
+        ({"source": {"a": torch.ones(0, 2)}}, r"got torch.float32 \(0, 2\) of a"),
+        ({"source": torch.ones(4, 2), "targets": torch.ones(3)}, "targets have a row for each stimulus"),
+        ({"source": torch.ones(4, 2), "texts": ["a"]}, "one text a stimulus; got 1 for 4"),
+        ({"source": torch.ones(4, 2), "loss": 3}, "loss is a function"),
+    ],
+)
+def test_what_it_refuses_of_structures_and_tasks(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        le.Stimuli(**arguments)

@@ -87,7 +87,7 @@ def test_a_disk_that_fails_does_not_cost_the_run(make_trainer, make_data, make_m
     assert not (tmp_path / "run" / "stimuli.json").exists()
 
 
-def test_stimuli_that_are_no_pictures_do_not_cost_the_run(make_trainer, tmp_path):
+def test_stimuli_that_are_no_pictures_are_curves(make_trainer, tmp_path):
     class Line(LightningModule):
         def __init__(self) -> None:
             super().__init__()
@@ -106,13 +106,45 @@ def test_stimuli_that_are_no_pictures_do_not_cost_the_run(make_trainer, tmp_path
     trainer = make_trainer([stimuli, le.CategoryProbe(schedule=le.EverySteps(2), layers=["layer"], on_error="raise")])
     trainer.fit(Line(), torch.utils.data.DataLoader(list(torch.randn(20, 6)), batch_size=2))
     assert trainer.global_step == 5
-    assert not list((tmp_path / "run").glob("stimuli.*"))
+    table, sheet = _read(tmp_path / "run")
+    assert (len(table["stimuli"]), table["columns"]) == (20, 5)
+    assert sheet.shape == (4 * 64, 5 * 64, 3)
 
 
-@pytest.mark.parametrize("shape", [(6,), (6, 7), (2, 3, 4, 5)])
-def test_what_is_no_image_has_no_picture(shape, tmp_path):
-    keep_thumbnails(str(tmp_path), _bank(torch.randn(3, *shape, generator=torch.Generator().manual_seed(0))))
+@pytest.mark.parametrize("inputs", [torch.randn(3, 2, 3, 4, 5), torch.arange(12).view(3, 4)], ids=["volumes", "ids"])
+def test_what_is_neither_an_image_nor_a_row_of_numbers_has_no_picture(inputs, tmp_path):
+    keep_thumbnails(str(tmp_path), _bank(inputs))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("lines", [0, 1, 12])
+def test_rows_of_numbers_and_series_are_curves_on_the_range_of_all(lines, tmp_path):
+    ramp = torch.linspace(0, 1, 9)
+    rows = torch.stack([ramp, 1 - ramp, torch.zeros(9)])
+    keep_thumbnails(str(tmp_path), _bank(rows[:, None].expand(3, lines, 9) if lines else rows))
+    table, sheet = _read(tmp_path)
+    up, down, flat = (_tile(table, sheet, number)[..., 0] < 128 for number in range(3))
+    assert up.shape == (64, 64)
+    assert up[63, 0]
+    assert up[0, 63]
+    assert not up[0, 0]
+    assert (down == up[::-1]).mean() > 0.99
+    assert flat[63].all()
+    assert not flat[:63].any()
+
+
+def test_texts_are_written_and_kept_beside_the_pictures(tmp_path):
+    texts = ("the cat sat on the mat $x^2$", "", "s\u00e9 " * 90)
+    ids = torch.arange(12).view(3, 4)
+    bank = StimulusBank({"ids": ids}, torch.zeros(3, dtype=torch.int64), ("a", "b", "c"), ("dax",), texts=texts)
+    keep_thumbnails(str(tmp_path), bank)
+    table, sheet = _read(tmp_path)
+    assert table["texts"] == list(texts)
+    assert (table["width"], table["height"]) == (64, 64)
+    ink = [(_tile(table, sheet, number) < 128).mean() for number in range(3)]
+    assert ink[0] > 0.02
+    assert ink[1] == 0
+    assert ink[2] > 0.02
 
 
 def test_pictures_that_cannot_be_kept_do_not_cost_the_run(make_trainer, make_data, make_model, monkeypatch):
