@@ -16,7 +16,7 @@ import lightning_emerge as le
 from lightning_emerge.records.structures import call, take
 
 AT, SIZE, TOKENS = le.At([0, 2]), 24, ("a", "b", "c")
-PICTURES = {"TopExemplarProbe", "MaximisationProbe"}
+PICTURES = {"MaximisationProbe"}
 
 
 class Vectors(LightningModule):
@@ -122,5 +122,13 @@ def test_a_fit_records_what_hooks_by_hand_see(kind, make_trainer, tmp_path, recw
         loss = (smoothed if task.get("loss") else F.cross_entropy)(_logits(network, take(inputs, own)), labels[own])
         (gradient,) = torch.autograd.grad(loss, network.fc1.weight)
         np.testing.assert_allclose(norms[token], gradient.norm().item(), rtol=1e-4)
-    for name in ("hessian_trace", "gsnr", "distances", "filter_norm", "gradient_norm", "ridge_accuracy"):
+    for name in (
+        "hessian_trace",
+        "gsnr",
+        "distances",
+        "filter_norm",
+        "top_activation",
+        "gradient_norm",
+        "ridge_accuracy",
+    ):
         assert np.isfinite(records[name].values).any()
