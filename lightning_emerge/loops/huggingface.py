@@ -30,9 +30,9 @@ FILE = "watch.pt"
 class WatchCallback(TrainerCallback):
     """Has probes look at a model while Hugging Face's Trainer trains it.
 
-    ```
-    Trainer(..., callbacks=[WatchCallback([le.CategoryProbe()], stimuli)])
-    ```
+    ::
+
+        Trainer(..., callbacks=[WatchCallback([le.CategoryProbe()], stimuli)])
 
     Each checkpoint gets a `watch.pt`, from which a run that resumes goes on with its records. Gradients are seen after
     they are clipped, as the optimizer gets them.

@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 def look(network: nn.Module, stimuli: Any, probes: Sequence[Probe]) -> xr.Dataset:
     """Looks at a network once, as it is.
 
-    ```
-    found = le.look(network, (images, labels), [le.SimilarityProbe(), le.CategoryProbe()])
-    found.rdm.sel(layer="conv1").plot()
-    ```
+    ::
+
+        found = le.look(network, (images, labels), [le.SimilarityProbe(), le.CategoryProbe()])
+        found.rdm.sel(layer="conv1").plot()
 
     Nothing of the network is changed, no random number is drawn, and nothing is kept on disk.
 

@@ -35,10 +35,10 @@ def replay(
 ) -> Run:
     """Looks with probes at a series of checkpoints, which thereby is a run.
 
-    ```
-    run = le.replay(network, "others/checkpoints", [le.SimilarityProbe()], (images, labels), "runs/others")
-    run.show()
-    ```
+    ::
+
+        run = le.replay(network, "others/checkpoints", [le.SimilarityProbe()], (images, labels), "runs/others")
+        run.show()
 
     Probes that need the training batch are left out, and that is said. Files are read as tensors and plain values
     alone: nothing in them is run.

@@ -28,14 +28,14 @@ def watch(
 ) -> Loop:
     """Watches a network in a training loop of one's own, plain or Fabric's.
 
-    ```
-    with le.watch(network, [le.CategoryProbe()], (images, labels), "runs/plain", optimizer) as watch:
-        for images, labels in batches:
-            optimizer.zero_grad()
-            cross_entropy(network(images), labels).backward()
-            optimizer.step()
-            watch.step()
-    ```
+    ::
+
+        with le.watch(network, [le.CategoryProbe()], (images, labels), "runs/plain", optimizer) as watch:
+            for images, labels in batches:
+                optimizer.zero_grad()
+                cross_entropy(network(images), labels).backward()
+                optimizer.step()
+                watch.step()
 
     Weights, optimizer and random numbers are the same, bit by bit, as without it. The network is looked at when the
     block begins, after the steps that schedules name, and when it ends; the folder then has what a fit leaves: records,

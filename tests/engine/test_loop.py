@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import xarray as xr
+from lightning.fabric.loggers import CSVLogger as FabricCSVLogger
+from lightning.pytorch.loggers import CSVLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -437,3 +440,15 @@ def test_a_writer_of_event_files_gets_curves_and_pictures(left):
     found.Reload()
     assert [event.step for event in found.Scalars("bank_accuracy/0")] == list(range(0, 61, 4))
     assert {"emergence", "timeline", "bank_accuracy"} & set(found.Tags()["images"]) >= {"emergence", "timeline"}
+
+
+def test_other_loggers_get_curves(tmp_path):
+    made = Training()
+    loggers = [CSVLogger(tmp_path, "lightning", "0"), FabricCSVLogger(tmp_path, "fabric", "0")]
+    with made.watch(tmp_path / "run", every(le.GradientProbe), loggers=loggers) as watch:
+        made.train(watch, make_batches(2))
+    norms = read(tmp_path / "run").gradient_norm.sel(layer="0").values
+    for name in ("lightning", "fabric"):
+        rows = pd.read_csv(tmp_path / name / "0" / "metrics.csv").dropna(subset="gradient_norm/0")
+        assert rows.step.tolist() == [0, 1]
+        np.testing.assert_allclose(rows["gradient_norm/0"], norms, rtol=1e-6)

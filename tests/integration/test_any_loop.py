@@ -6,6 +6,7 @@ All four leave weights, optimizer and random streams as they are without probes.
 from __future__ import annotations
 
 import random
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,6 +30,7 @@ import lightning_emerge as le
 from lightning_emerge.loops.huggingface import WatchCallback
 
 STEPS, BATCH, TOKENS = 6, 8, 3
+PAGE = Path(__file__).parents[2] / "docs" / "any-loop.md"
 
 
 class Network(nn.Module):
@@ -242,3 +244,31 @@ def test_two_processes_have_the_records_of_one(tmp_path):
             if record != "gradient_magnitude":  # counts: a gradient on the edge of a bin falls to either side
                 np.testing.assert_allclose(shared[record], alone[record], 1e-5, 1e-5, err_msg=str(record))
     assert torch.load(tmp_path / "watch.pt", weights_only=True)["step"] == 2
+
+
+def test_the_page_runs_as_it_is_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    network, optimizer, batches = prepare(0.0)
+    images, labels = make_stimuli()
+    trainer = hugging_face(tmp_path / "hugging_face", [], 0.0)
+    known = {
+        "network": network,
+        "optimizer": optimizer,
+        "batches": batches,
+        "images": images,
+        "labels": labels,
+        "cross_entropy": cross_entropy,
+        "torch": torch,
+        "Fabric": lambda **_: Fabric(accelerator="cpu", devices=1),
+        "Trainer": lambda _model, _args, **given: hugging_face(tmp_path / "hugging_face", given["callbacks"], 0.0),
+        "model": trainer.model,
+        "args": trainer.args,
+        "data": None,
+    }
+    for block in re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL):
+        exec(compile(block, PAGE.name, "exec"), known)
+        if "last.pt" in block:
+            known["checkpoint"] = torch.load("last.pt", weights_only=True)
+    assert known["found"].bank_accuracy.dims == ("token",)
+    for folder in ("runs/plain", "runs/fabric", "hugging_face"):
+        assert le.open_run(folder).step.values.tolist() == list(range(STEPS + 1)), folder

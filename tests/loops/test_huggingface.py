@@ -11,7 +11,7 @@ import pytest
 import torch
 import xarray as xr
 from torch import nn
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 import lightning_emerge as le
@@ -63,12 +63,15 @@ class Stop(TrainerCallback):
             raise KeyboardInterrupt
 
 
-def make_trainer(folder: Path, callbacks: Sequence[Any], **changes: Any) -> Trainer:
+def make_trainer(
+    folder: Path, callbacks: Sequence[Any], *, model: nn.Module | None = None, data: Any = None, **changes: Any
+) -> Trainer:
     settings = {"save_strategy": "steps", "save_steps": 2, "max_steps": STEPS, "logging_strategy": "no", **changes}
     arguments = TrainingArguments(
         str(folder), per_device_train_batch_size=4, report_to="none", disable_tqdm=True, use_cpu=True, **settings
     )
-    trainer = Trainer(Network(), arguments, train_dataset=Data(), eval_dataset=Data(), callbacks=callbacks)
+    data = data or Data()
+    trainer = Trainer(model or Network(), arguments, train_dataset=data, eval_dataset=data, callbacks=callbacks)
     trainer.remove_callback(PrinterCallback)
     return trainer
 
@@ -133,3 +136,40 @@ def test_weights_that_are_split_are_refused(tmp_path):
 def test_a_callback_gets_probes():
     with pytest.raises(ValueError, match="got a PrinterCallback"):
         WatchCallback([PrinterCallback()])
+
+
+def test_a_model_of_token_ids_is_watched_as_it_is(tmp_path):
+    """Its own loss, its own outputs with `logits`, and inputs by name."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+    model = BertForSequenceClassification(BertConfig(vocab_size=20, max_position_embeddings=8, num_labels=2, **sizes))
+    ids, labels = torch.randint(2, 20, (20, 6)), torch.arange(20) % TOKENS
+    ids[:, 0] = labels
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    names = tuple(f"text/{number:02d}" for number in range(20))
+    bank = le.StimulusBank(inputs, labels, names, ("first", "second"))
+    rows = [{"input_ids": one, "attention_mask": torch.ones_like(one), "labels": int(one[0])} for one in ids]
+    layers = ["bert.encoder.layer.*.output.dense", "classifier"]
+    probes = [kind(le.At([0]), layers, on_error="raise") for kind in (le.SimilarityProbe, le.TokenGradientProbe)]
+    trainer = make_trainer(tmp_path, [WatchCallback(probes, bank)], save_strategy="no", model=model, data=rows)
+    trainer.train()
+    found = le.open_run(tmp_path).load()
+    assert found.step.values.tolist() == [0, STEPS]
+    assert found.stimulus.values.tolist() == list(names)
+    assert np.isfinite(found.rdm).all()
+    with torch.no_grad():
+        answers = model.eval()(**inputs).logits
+    loss = nn.functional.cross_entropy(answers, labels)
+    looked = le.look(model, bank, [Answers()])
+    np.testing.assert_allclose(looked["loss"], loss, rtol=1e-5)
+
+
+class Answers(le.Probe):
+    """The cross-entropy of outputs."""
+
+    needs = (le.Outputs(),)
+    records = (le.Record("loss"),)
+
+    def measure(self, capture: le.Capture) -> Any:
+        loss = nn.functional.cross_entropy(capture.outputs, capture.bank.labels)
+        yield self.records[0].of(np.array(float(loss)))
