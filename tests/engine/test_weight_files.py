@@ -235,3 +235,19 @@ def test_tied_weights_are_saved_once_and_loaded_twice(tmp_path):
     module["last"].weight = nn.Parameter(torch.zeros(4, 3))  # not tied any more
     with pytest.raises(ValueError, match=r"it has no last\.weight"):
         load_weights(module, tmp_path / "a1.safetensors")
+
+
+def test_what_hugging_face_saves_in_parts_with_tied_weights_is_loaded_whole(tmp_path):
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=50, n_positions=8, n_embd=8, n_layer=2, n_head=2)
+    saved, loaded = GPT2LMHeadModel(config), GPT2LMHeadModel(config)
+    saved.save_pretrained(tmp_path / "checkpoint-40", max_shard_size="4KB")
+    assert len([*(tmp_path / "checkpoint-40").glob("model-*.safetensors")]) > 1
+    ((step, path),) = list_checkpoints(tmp_path).items()
+    assert step == 40
+    assert not torch.equal(loaded.lm_head.weight, saved.lm_head.weight)
+    load_weights(loaded, path)
+    assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in saved.state_dict().items())
+    load_weights(loaded.transformer, path, "transformer.")  # the part without its head
