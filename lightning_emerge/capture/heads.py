@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from torch.nn.functional import multi_head_attention_forward
 
+from lightning_emerge.capture.hooks import first_tensor
+
 HEADS = "@heads"
 """What ends the name of a layer whose heads are meant: `blocks.0.attn@heads`."""
 
@@ -32,8 +34,8 @@ class Heads(NamedTuple):
 def heads_of(attention: nn.Module) -> Heads | None:
     """Finds the heads of an attention; None if a module is none whose heads are known.
 
-    They are known of nn.MultiheadAttention, and of a module with a number of heads whose own projection gets them side
-    by side: those of timm and most of Hugging Face's.
+    They are known of nn.MultiheadAttention; of a module with a number of heads whose own projection gets them side by
+    side, as timm's and most of Hugging Face's do; and of a `...SelfAttention` without one, which gives them so.
     """
     if isinstance(attention, nn.MultiheadAttention):
         return Heads(attention, lambda given, named, _: _of_torch(attention, given, named))
@@ -41,16 +43,18 @@ def heads_of(attention: nn.Module) -> Heads | None:
     counts = [getattr(owner, name, None) for owner in settings for name in _COUNTS]
     count = next((count for count in counts if isinstance(count, int)), None)
     ends = [end for end in (getattr(attention, name, None) for name in _ENDS) if isinstance(end, nn.Module)]
+    if count is not None and not ends and type(attention).__name__.endswith("SelfAttention"):
+        return Heads(attention, lambda _given, _named, output: _lengths(first_tensor(output), count))
     if count is None or len(ends) != 1:
         return None
     return Heads(ends[0], lambda given, _named, _output: _lengths(given[0], count))
 
 
-def _lengths(rows: torch.Tensor, heads: int) -> torch.Tensor:
-    if rows.dim() != 3 or rows.shape[-1] % heads:
+def _lengths(rows: torch.Tensor | None, heads: int) -> torch.Tensor:
+    if rows is None or rows.dim() != 3 or rows.shape[-1] % heads:
         raise ValueError(
-            f"Heads lie side by side in (stimulus, position, channel); {heads} do not in {tuple(rows.shape)}. Name "
-            "other layers."
+            f"Heads lie side by side in (stimulus, position, channel); {heads} do not in "
+            f"{None if rows is None else tuple(rows.shape)}. Name other layers."
         )
     return rows.unflatten(-1, (heads, -1)).norm(dim=-1)
 

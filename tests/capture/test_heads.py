@@ -10,6 +10,7 @@ from torch import nn
 import lightning_emerge as le
 from lightning_emerge.capture import find_weights, match_layers, open_network, run_bank
 from lightning_emerge.capture.heads import heads_of
+from lightning_emerge.engine.passes import sketch_network
 
 
 class Torch(nn.Module):
@@ -112,3 +113,37 @@ def test_heads_are_read_where_a_projection_gets_them():
     attention.num_heads = 5
     (error,) = run_bank(network, bank, {le.Activations(): ["1@heads"]}).troubles.values()
     assert "5 do not in" in str(error)
+
+
+def make_hugging_face(kind: str) -> tuple[nn.Module, dict[str, torch.Tensor], str]:
+    from transformers import BertConfig, BertForSequenceClassification, ViTConfig, ViTForImageClassification
+
+    torch.manual_seed(0)
+    settings = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 36}
+    if kind == "vit":
+        config = ViTConfig(**settings, image_size=16, patch_size=8, num_labels=3, attn_implementation="eager")
+        return ViTForImageClassification(config), {"pixel_values": torch.randn(5, 3, 16, 16)}, "v_proj"
+    config = BertConfig(**settings, vocab_size=50, num_labels=3, attn_implementation="eager")
+    inputs = {"input_ids": torch.randint(0, 50, (5, 7)), "attention_mask": torch.ones(5, 7, dtype=torch.long)}
+    return BertForSequenceClassification(config), inputs, "value"
+
+
+@pytest.mark.parametrize("kind", ["vit", "bert"])
+def test_heads_of_hugging_face_are_what_attention_makes_of_values(kind):
+    network, inputs, values = make_hugging_face(kind)
+    network.eval()
+    bank = le.StimulusBank(inputs, torch.arange(5) % 3, tuple("abcde"), ("x", "y", "z"))
+    layers = match_layers(
+        network, [f"{kind}.layers.1.*@heads" if kind == "vit" else "bert.encoder.layer.1.*.self@heads"]
+    )
+    (layer,) = layers
+    kept: list[torch.Tensor] = []
+    attention = network.get_submodule(layer.removesuffix("@heads"))
+    handle = attention.get_submodule(values).register_forward_hook(lambda *call: kept.append(call[2]))
+    with torch.no_grad():
+        weights = network(**inputs, output_attentions=True).attentions[1]
+    handle.remove()
+    vectors = weights @ kept[0].unflatten(-1, (3, 8)).transpose(1, 2)
+    layouts = sketch_network(network, bank, torch.device("cpu")).layouts
+    found = run_bank(network, bank, {le.Activations(): layers}, layouts=layouts).found[le.Activations()][layer]
+    torch.testing.assert_close(found, vectors.norm(dim=-1).transpose(1, 2), rtol=1e-4, atol=1e-5)
