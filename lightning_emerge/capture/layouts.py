@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 from weakref import ref
 
@@ -20,8 +20,9 @@ from torch.nn.modules.pooling import (
 )
 
 from lightning_emerge.capture.hooks import first_tensor
-from lightning_emerge.capture.layers import name_call
+from lightning_emerge.capture.layers import match_layers, name_call
 from lightning_emerge.capture.weights import own_weights, parts
+from lightning_emerge.records.task import Task
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,14 @@ class Layout:
         stimuli: which of them are the stimuli.
         positions: which of its positions are taken, where it is (stimulus, position, channel): "all"; their "mean"; the
             "first", as the class token is; or the "last".
+        shape: of an output of the trial, the stimuli first.
     """
 
     axes: int
     channels: int | None
     stimuli: int = 0
     positions: str = "all"
+    shape: tuple[int, ...] = ()
 
     @property
     def plain(self) -> bool:
@@ -115,19 +118,20 @@ class Trail:
     Args:
         module: the network.
         count: of the stimuli that pass, if that is known.
-        positions: as in `Layout`.
+        task: says which positions are taken, and where channels are of which that is given.
 
     Attributes:
         layouts: name of a call -> how the first tensor lies that it gave.
         calls: name of a module -> how often it was called.
-        shapes: name of a call -> shape of the first tensor that it gave.
     """
 
-    def __init__(self, module: nn.Module, count: int | None = None, positions: str = "all") -> None:
+    def __init__(self, module: nn.Module, count: int | None = None, task: Task | None = None) -> None:
         self.layouts: dict[str, Layout] = {}
         self.calls: dict[str, int] = {}
-        self.shapes: dict[str, torch.Size] = {}
-        self._count, self._positions = count, positions
+        self._count, self._task = count, task or Task()
+        self._given = {
+            layer: axis for pattern, axis in self._task.channels.items() for layer in match_layers(module, [pattern])
+        }
         self._sequences = any(getattr(part, "batch_first", None) is False for part in module.modules())
         self._known: list[_Known] = []
         self._by_tensor: dict[int, _Known] = {}
@@ -139,8 +143,12 @@ class Trail:
         if tensor is None:
             return
         layout = self._find(part, first_tensor(given), tensor)
-        call = name_call(name, self.calls[name])
-        self.layouts[call], self.shapes[call] = layout, tensor.shape
+        if name in self._given:
+            axis, axes = self._given[name], tensor.dim()
+            there = -axes <= axis < axes and axis % axes != layout.stimuli
+            layout = replace(layout, channels=axis % axes if there else None)
+        layout = replace(layout, positions=self._taken(layout), shape=tuple(tensor.shape))
+        self.layouts[name_call(name, self.calls[name])] = layout
         if layout.channels is not None:
             known = _Known(part, ref(tensor), tensor.shape, layout)
             self._known.append(known)
@@ -154,8 +162,10 @@ class Trail:
         channels = 1 if output.dim() <= 2 else _by_kind(part, output)
         if channels is None:
             channels = self._by_others(part, before, output, stimuli)
-        tokens = output.dim() == 3 and channels == 2
-        return Layout(output.dim(), channels, stimuli, self._positions if tokens else "all")
+        return Layout(output.dim(), channels, stimuli)
+
+    def _taken(self, layout: Layout) -> str:
+        return self._task.positions if (layout.axes, layout.channels) == (3, 2) else "all"
 
     def _same(self, tensor: torch.Tensor | None) -> _Known | None:
         known = self._by_tensor.get(id(tensor))

@@ -15,6 +15,7 @@ from lightning_emerge.capture.hooks import first_tensor, hooked, rows_of
 from lightning_emerge.capture.layers import MOST, default_layers, evenly, find_layers, name_call, split_call
 from lightning_emerge.capture.layouts import Layout, Trail
 from lightning_emerge.capture.weights import all_weights
+from lightning_emerge.records.task import Task
 
 
 @dataclass
@@ -50,15 +51,18 @@ class Sketch:
 
 
 @contextmanager
-def sketching(module: nn.Module, count: int, positions: str = "all") -> Iterator[Sketch]:
+def sketching(module: nn.Module, count: int, task: Task | None = None) -> Iterator[Sketch]:
     """Watches so many stimuli pass the network once.
 
     Args:
         module: the network.
         count: of the stimuli.
-        positions: which are taken of (stimulus, position, channel), as in `Layout`.
+        task: says which positions are taken, and where channels are of which that is given.
+
+    Raises:
+        ValueError: if it names layers that there are not.
     """
-    sketch, trail = Sketch(), Trail(module, count, positions)
+    sketch, trail = Sketch(), Trail(module, count, task)
 
     def follow(name: str, part: nn.Module, given: Any, output: Any) -> None:
         trail.follow(name, part, given, output)

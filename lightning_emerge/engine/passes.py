@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import nn
 
-from lightning_emerge.capture import Pass, agree, first_stimuli, run_bank
+from lightning_emerge.capture import Pass, agree, first_stimuli, match_layers, run_bank
 from lightning_emerge.capture.layouts import Layouts
 from lightning_emerge.capture.needs import Need
 from lightning_emerge.capture.needs.base import complete
@@ -129,9 +129,11 @@ def sketch_network(module: nn.Module, bank: StimulusBank, device: torch.device) 
         The same in all processes: nothing where the network fails in any, as the trial of its layers will say.
     """
     few, sketch = first_stimuli(bank, _FEW), Sketch()
+    for pattern in bank.task.channels:
+        match_layers(module, [pattern])  # says before training which layers there are not
     with isolate_rng(), full_precision():
         try:
-            with sketching(module, len(few), bank.task.positions) as sketch:
+            with sketching(module, len(few), bank.task) as sketch:
                 run_bank(module, few, {}, shared=False)
             failed = False
         except Exception:
@@ -165,7 +167,8 @@ def try_layers(
         watching = {need: stack.enter_context(need.try_out(module, layers)) for need, layers in asked.items()}
         _, troubles = pass_bank(module, first_stimuli(bank, _FEW), passing, device, shared=False, layouts=layouts)
         for need, found in watching.items():
-            refused |= {(need, layer): why for layer, why in found.items()}
+            unfit = need.misfits(layouts or {}, asked[need])
+            refused |= {(need, layer): why for layer, why in (*found.items(), *unfit.items())}
     keys: list[Key] = [(need, layer) for need, layers in asked.items() for layer in layers]
     if _ALL in troubles:
         untried = {(need, layer): need.untried(layer, troubles[_ALL]) for need, layer in keys if need is not None}

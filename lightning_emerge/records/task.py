@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal, TypeAlias, cast
 
 import torch
@@ -29,6 +29,8 @@ class Task:
         targets: what the loss compares with, a structure of tensors with the stimulus first; the labels if none are
             given. "inputs" are what the network gets, as for an autoencoder.
         positions: which positions are taken of layers that give (stimulus, position, channel).
+        channels: name or pattern of layers -> which axis of what they give is their channels, from 0, the stimuli, or
+            from -1, the last; of all others it is found from what they are.
 
     Raises:
         ValueError: if one of them is something else.
@@ -38,8 +40,14 @@ class Task:
     loss: Callable[[Tensor, Structure], Tensor] | str | None = None
     targets: Structure | Literal["inputs"] | None = None
     positions: Positions = "all"
+    channels: Mapping[str, int] = field(default_factory=dict[str, int])
 
     def __post_init__(self) -> None:
+        for layer, axis in self.channels.items():
+            if type(axis) is not int or axis == 0:
+                raise ValueError(
+                    f"channels are axes other than that of the stimuli, such as 1 or -1; got {axis!r} of {layer!r}."
+                )
         if not (self.outputs is None or isinstance(self.outputs, int | str) or callable(self.outputs)):
             raise ValueError(f"outputs is a name, a number or a function of the result; got {self.outputs!r}.")
         if not (self.loss is None or isinstance(self.loss, str) or callable(self.loss)):
@@ -119,7 +127,7 @@ def _named(result: Any) -> dict[str, Any]:
     if isinstance(result, Mapping):
         return {str(key): part for key, part in cast("Mapping[Any, Any]", result).items()}
     if is_dataclass(result) and not isinstance(result, type):
-        return {field.name: getattr(result, field.name) for field in fields(result)}
+        return {own.name: getattr(result, own.name) for own in fields(result)}
     names: Any = getattr(result, "_fields", ())
     return {name: getattr(result, name) for name in names}
 

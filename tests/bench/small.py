@@ -15,6 +15,7 @@ from lightning_emerge.capture import (
     first_stimuli,
     refuse_filters,
 )
+from lightning_emerge.capture.sketch import sketching
 
 
 def make_vgg(**changes: Any) -> le.VGG:
@@ -60,10 +61,11 @@ def make_doubles(*shape: int, size: int = 23) -> le.StimulusBank:
 
 
 def unfiltered(network: nn.Module, bank: le.StimulusBank, layers: list[str]) -> dict[str, str]:
-    with refuse_filters(network, layers) as found:
-        run_bank(network, first_stimuli(bank, 3), [])
+    few = first_stimuli(bank, 3)
+    with sketching(network, len(few), bank.task) as sketch:
+        run_bank(network, few, [])
     assert not any(layer._forward_hooks for layer in network.modules())
-    return found
+    return refuse_filters(sketch.layouts, layers)
 
 
 class Twice(nn.Module):

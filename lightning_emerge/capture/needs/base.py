@@ -107,6 +107,15 @@ class Need:
         """Watches a few stimuli pass, and says which layers do not give it, each with why."""
         return nullcontext({})
 
+    def misfits(self, layouts: Layouts, layers: Sequence[str]) -> Mapping[str, str]:
+        """Says of which layers it is not given because of how what they give lies, each with why.
+
+        Args:
+            layouts: name of a call of a layer -> how what it gave a few stimuli lies.
+            layers: that are asked for it.
+        """
+        return {}
+
     def untried(self, layer: str, error: Exception) -> str | None:
         """Why a layer does not give it, if it could not be tried as the network failed; None if it may."""
         return None

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from torch import nn
-
 from lightning_emerge.capture.filters import refuse_filters
+from lightning_emerge.capture.layouts import Layouts
 from lightning_emerge.capture.needs.activations import Activations
 from lightning_emerge.capture.needs.base import Loan, Need
 
@@ -38,8 +37,8 @@ class Filters(Need):
     def trials(self, needs: Sequence[Need], *, named: bool) -> dict[Need, bool]:
         return {Activations(): True, self: self.required}
 
-    def try_out(self, module: nn.Module, layers: Sequence[str]) -> AbstractContextManager[Mapping[str, str]]:
-        return refuse_filters(module, layers)
+    def misfits(self, layouts: Layouts, layers: Sequence[str]) -> Mapping[str, str]:
+        return refuse_filters(layouts, layers)
 
     def untried(self, layer: str, error: Exception) -> str:
         return _UNTRIED.format(layer, error)
