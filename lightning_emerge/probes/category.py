@@ -153,6 +153,7 @@ class CategoryProbe(Probe):
         if logits is None:
             self.note("bank_accuracy", f"and nothing else that is of the network's answers. {capture.unread}")
         else:
+            self._compare(logits.shape[1], len(bank.tokens))
             yield from _answers(logits, bank.labels.to(logits.device), token)
         if not capture.activations:
             return
@@ -175,6 +176,15 @@ class CategoryProbe(Probe):
             *(() if logits is None else ((_NC4, lambda g: disagreement(g, labels, logits)),)),
         ):
             yield record.of(_by_layer(capture, measure).float(), layer)
+
+    def _compare(self, outputs: int, tokens: int) -> None:
+        if outputs > tokens:
+            self.note(
+                "bank_accuracy",
+                f"of {outputs - tokens} of the network's {outputs} outputs, as the bank has {tokens} tokens. If they "
+                "are no answers, say what the network learns by with Stimuli(loss=...); else name the tokens of all, "
+                "in their order, with Stimuli(tokens=...).",
+            )
 
     def _selectivity(self, capture: Capture, labels: Tensor, layer: Axis, token: Axis) -> Iterable[Measurement]:
         index, selective, shares = _selectivity(capture, labels, len(token.labels))

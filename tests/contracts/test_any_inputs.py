@@ -132,3 +132,44 @@ def test_a_fit_records_what_hooks_by_hand_see(kind, make_trainer, tmp_path, recw
         "ridge_accuracy",
     ):
         assert np.isfinite(records[name].values).any()
+
+
+class Images(Vectors):
+    """Takes images by a name alone, as networks of Hugging Face do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc2 = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(8, 3)
+
+    def forward(self, *, pixel_values: torch.Tensor) -> Any:
+        return {"logits": self.fc2(self.relu(self.conv(pixel_values)).mean(dim=(2, 3)))}
+
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        return F.cross_entropy(self(pixel_values=batch[0])["logits"], batch[1])
+
+
+def test_images_that_have_a_name_are_images(make_trainer, tmp_path):
+    images, labels = torch.randn(SIZE, 3, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(SIZE) % 3
+    torch.manual_seed(1)
+    network, layers = Images(), ["conv", "fc2"]
+    stimuli = le.Stimuli({"pixel_values": images}, labels, TOKENS)
+    probes = [
+        le.TopExemplarProbe(AT, layers, on_error="raise"),
+        le.MaximisationProbe(AT, layers, filters=2, iterations=2, on_error="raise"),
+        le.SimilarityProbe(AT, layers, on_error="raise"),
+    ]
+    make_trainer([*probes, stimuli], max_steps=3).fit(network, DataLoader(TensorDataset(images, labels), 8))
+    records = le.open_run(tmp_path / "run")
+    torch.manual_seed(1)
+    network = Images().eval()
+    maps = network.conv(images)
+    best = records.best_exemplar_activation.sel(step=0)
+    expected = maps.mean(dim=(2, 3)).amax(dim=0)[:2].detach()
+    np.testing.assert_allclose(best.sel({best.dims[0]: "conv"}).values, expected, rtol=1e-4)
+    tops = records.top_activation.sel(step=0)
+    expected = maps.amax(dim=(2, 3)).sort(dim=0, descending=True).values[:4].T.detach()
+    np.testing.assert_allclose(tops.sel({tops.dims[0]: "conv"}).values, expected, rtol=1e-4)
+    spans = records.top_span.sel(step=0)
+    edges = spans.sel({spans.dims[0]: "conv"}).values
+    assert (edges[..., 1] - edges[..., 0] == 3).all()
+    assert {"top_crop", "maximising_image"} <= set(records)

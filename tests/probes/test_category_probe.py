@@ -83,3 +83,25 @@ def test_a_bank_with_too_few_stimuli_for_selective_filters_says_so_once():
     assert np.isnan(measured["filter_selective"]).all()
     assert np.isnan(measured["selective_share"]).all()
     list(probe.measure(capture))  # a second warning would be an error
+
+
+def test_more_outputs_than_tokens_are_said_once():
+    bank = le.StimulusBank(torch.zeros(4, 2), torch.tensor([0, 0, 1, 1]), ("p", "q", "r", "s"), ("a", "b"))
+    capture = le.Capture(0, (), bank, outputs=torch.rand(4, 9), activations={}, **NO_MORE)
+    probe = le.CategoryProbe()
+    with pytest.warns(UserWarning, match="7 of the network's 9 outputs, as the bank has 2 tokens"):
+        list(probe.measure(capture))
+    list(probe.measure(capture))  # a second warning would be an error
+
+
+def test_without_answers_there_are_records_of_layers_alone_and_it_says_why_once():
+    ids = tuple(map(str, range(20)))
+    bank = le.StimulusBank(torch.zeros(20, 3), torch.arange(20) // 10, ids, ("a", "b"))
+    layers = {"fc": torch.rand(20, 5, generator=torch.Generator().manual_seed(0))}
+    capture = le.Capture(0, ("fc",), bank, activations=layers, outputs=None, unread="The reason.", **NO_MORE)
+    probe = le.CategoryProbe()
+    with pytest.warns(UserWarning, match=r"has no bank_accuracy and nothing else .*The reason"):
+        measured = {found.name for found in probe.measure(capture)}
+    assert {"ridge_accuracy", "silhouette", "class_selectivity"} <= measured
+    assert not {"bank_accuracy", "bank_confidence", "collapse_disagreement", "collapse_duality"} & measured
+    list(probe.measure(capture))  # a second warning would be an error

@@ -21,7 +21,7 @@ class Sound(Rows):
     sized: ClassVar[bool] = False
 
     def rows(self, chunk: Chunk, layer: str) -> torch.Tensor:
-        return chunk.outputs().flatten(1).mul(0).sum(dim=1)
+        return chunk.outputs()[..., None].flatten(1).mul(0).sum(dim=1)
 
     def finite(self, found: Mapping[str, Any]) -> Iterable[torch.Tensor]:
         return () if found[self.name] is None else (found[self.name],)
