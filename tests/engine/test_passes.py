@@ -223,7 +223,7 @@ _CASES = {
         ("first", "head"),
         _LAYERS,
     ),
-    "dict": ([["outputs", ""], *_GRADIENTS], [], _LAYERS, ()),
+    "dict": ([["outputs", ""], ["sound", ""], *_GRADIENTS], [], _LAYERS, ()),
     "breaks": (_GRADIENTS, [], _LAYERS, ()),
     "stops": ([["", ""], *_GRADIENTS], [["filters", layer] for layer in sorted(_LAYERS)], (), ()),
     "once": ([], [["filters", layer] for layer in sorted(_LAYERS)], _LAYERS, _LAYERS),
