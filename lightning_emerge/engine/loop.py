@@ -18,7 +18,7 @@ from lightning_emerge.capture.processes import place
 from lightning_emerge.engine.conductor import PAST, Conductor
 from lightning_emerge.engine.fitted import keep_fit
 from lightning_emerge.engine.members import Looker
-from lightning_emerge.engine.opening import leave_thumbnails, open_sinks
+from lightning_emerge.engine.opening import closed_on_error, leave_thumbnails, open_sinks
 from lightning_emerge.engine.reporting import Sinks
 from lightning_emerge.engine.session import UNWRITTEN, check_budget, refuse_sharding
 from lightning_emerge.records import StimulusBank
@@ -70,6 +70,7 @@ class Loop:
         self._hooks: list[RemovableHandle] = []
         self._kept: Optimizer | None = None
         self._said = set[str]()
+        self._called = False
         refuse_sharding(type(part).__name__ for part in self._network.modules())
         _check_optimizers(self._network, self._probes, self._optimizers)
 
@@ -94,17 +95,20 @@ class Loop:
         """
         if self._conductor is not None or self._left:
             raise RuntimeError("A loop is watched once; this one has begun already. Call lightning_emerge.watch again.")
+        for probe in self._probes:
+            probe.check(self._network)  # before anything is written
         sinks = open_sinks(self.folder, self._shown, self.steps, self._network, new=not self._loaded)
         leave_thumbnails(self.folder, self._bank)
-        self._conductor = Conductor(
-            self._network,
-            self._probes,
-            self._bank,
-            sinks,
-            step=self.steps,
-            steps_per_epoch=self._steps_per_epoch,
-            past=self._loaded.get(PAST),
-        )
+        with closed_on_error(sinks):
+            self._conductor = Conductor(
+                self._network,
+                self._probes,
+                self._bank,
+                sinks,
+                step=self.steps,
+                steps_per_epoch=self._steps_per_epoch,
+                past=self._loaded.get(PAST),
+            )
         try:
             check_budget(self._conductor, place()[1])
             self._conductor.begin(self.steps, self._loaded.get(UNWRITTEN, []))
@@ -143,7 +147,7 @@ class Loop:
             RuntimeError: if it is called before the loop has begun, or after it has ended.
             ValueError: if steps are taken back.
         """
-        conductor = self._running()
+        conductor, self._called = self._running(), True
         self.steps = self._count(step)
         if self.steps != conductor.step:
             conductor.after_update()
@@ -205,6 +209,8 @@ class Loop:
             RuntimeError: if the loop has not begun, or has ended.
         """
         conductor = self._running()
+        if self.steps > conductor.began and not self._called:
+            rank_zero_warn("Steps are looked at when step() of the watch is called, once a batch; it never was.")
         if look:
             self.look_last()
         conductor.settle()
@@ -273,9 +279,10 @@ class Loop:
     def _keep_fit(self, conductor: Conductor) -> None:
         steps = conductor.began, self.steps
         try:
-            keep_fit(self.folder, self._network, conductor.costs, steps, place()[1], self.metrics)
-        except OSError as error:
-            rank_zero_warn(f"What the run cost was not kept: {self.folder} could not be written ({error}).")
+            metrics = {name: float(value) for name, value in self.metrics.items()}
+            keep_fit(self.folder, self._network, conductor.costs, steps, place()[1], metrics)
+        except (OSError, TypeError, ValueError) as error:
+            rank_zero_warn(f"What the run cost was not kept in {self.folder} ({type(error).__name__}: {error}).")
 
 
 def unwrap(network: nn.Module) -> nn.Module:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
@@ -45,6 +47,17 @@ def open_sinks(folder: str, shown: Sinks, step: int, module: nn.Module, *, new: 
         if records:
             board.announce(step)
     return replace(shown, records=records)
+
+
+@contextmanager
+def closed_on_error(sinks: Sinks) -> Iterator[None]:
+    """Lets others write to the records if what is to write them cannot be made."""
+    try:
+        yield
+    except BaseException:
+        for sink in sinks.records:
+            sink.close()
+        raise
 
 
 def leave_thumbnails(folder: str, bank: StimulusBank | None) -> None:

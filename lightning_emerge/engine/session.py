@@ -21,7 +21,7 @@ from lightning_emerge.engine.bank import find_bank
 from lightning_emerge.engine.conductor import PAST, Conductor
 from lightning_emerge.engine.fitted import keep_fit
 from lightning_emerge.engine.members import Looker
-from lightning_emerge.engine.opening import leave_thumbnails, open_sinks
+from lightning_emerge.engine.opening import closed_on_error, leave_thumbnails, open_sinks
 from lightning_emerge.engine.reporting import Sinks
 from lightning_emerge.engine.run_folder import run_folder
 from lightning_emerge.records import StimulusBank
@@ -158,15 +158,16 @@ def _make_conductor(
     batches = trainer.num_training_batches / trainer.accumulate_grad_batches
     bank, sinks = find_bank(trainer, probes), _open_sinks(trainer, module)
     _leave_thumbnails(trainer, bank)
-    return Conductor(
-        module,
-        probes,
-        bank,
-        sinks,
-        step=trainer.global_step,
-        steps_per_epoch=ceil(batches) if batches < float("inf") else batches,
-        past=past,
-    )
+    with closed_on_error(sinks):
+        return Conductor(
+            module,
+            probes,
+            bank,
+            sinks,
+            step=trainer.global_step,
+            steps_per_epoch=ceil(batches) if batches < float("inf") else batches,
+            past=past,
+        )
 
 
 def check_budget(conductor: Conductor, processes: int) -> None:

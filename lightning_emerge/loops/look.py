@@ -14,6 +14,7 @@ from lightning_emerge.capture.needs.base import complete
 from lightning_emerge.capture.processes import place
 from lightning_emerge.engine.conductor import Conductor
 from lightning_emerge.engine.loop import unwrap
+from lightning_emerge.engine.opening import closed_on_error
 from lightning_emerge.engine.reporting import Sinks
 from lightning_emerge.engine.session import check_budget, refuse_sharding
 from lightning_emerge.loops.parts import check_probes, find_stimuli
@@ -57,7 +58,8 @@ def look(network: nn.Module, stimuli: Any, probes: Sequence[Probe]) -> xr.Datase
     bank = find_stimuli(stimuli, looking)
     with TemporaryDirectory(prefix="lightning_emerge_") as folder, _raising(looking):
         sinks = Sinks([ArraySink(f"{folder}/{STORE}", None)]) if is_process_zero() else Sinks()
-        conductor = Conductor(network, looking, bank, sinks, step=0)
+        with closed_on_error(sinks):
+            conductor = Conductor(network, looking, bank, sinks, step=0)
         try:
             check_budget(conductor, place()[1])
             conductor.look(0, last=True)

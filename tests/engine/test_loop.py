@@ -234,6 +234,39 @@ def test_of_a_wrapped_network_what_is_in_it_is_watched(tmp_path):
     assert read(tmp_path).layer.values.tolist() == ["0", "2"]
 
 
+class Counting(nn.Module):
+    """Counts the stimuli that pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.passed = nn.Linear(4, TOKENS), [0]
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        self.passed[0] += len(inputs)
+        return self.head(inputs)
+
+
+def test_all_probes_share_one_pass_a_look(tmp_path):
+    network = Counting()
+    probes = [every(kind) for kind in (le.SimilarityProbe, le.TokenGradientProbe, Sizes)]
+    with le.watch(network, probes, STIMULI, tmp_path) as watch:
+        network.passed[0] = 0
+        watch.step()
+        assert network.passed == [len(STIMULI[0])]
+
+
+def test_a_step_that_is_never_called_is_said(tmp_path):
+    made = Training()
+    watch = made.watch(tmp_path, every(Sizes))
+    watch.begin()
+    made.backward(make_batches(1)[0])
+    made.optimizer.step()
+    with pytest.warns(UserWarning, match="it never was"):
+        watch.end()
+    watch.close()
+    assert read(tmp_path).step.values.tolist() == [0, 1], "the last step is looked at all the same"
+
+
 def test_two_networks_are_watched_side_by_side(tmp_path):
     one, other = Training(), Training()
     with one.watch(tmp_path / "one", every(Sizes)) as first, other.watch(tmp_path / "other", every(Sizes)) as second:
@@ -352,6 +385,25 @@ def test_epochs_need_to_know_their_steps(tmp_path):
     with made.watch(tmp_path / "some", probe, steps_per_epoch=2) as watch:
         made.train(watch, make_batches(5))
     assert read(tmp_path / "some").step.values.tolist() == [0, 2, 4, 5]
+
+
+def test_layers_that_are_none_are_refused_before_anything_is_written(tmp_path):
+    with (
+        pytest.raises(ValueError, match="convolution_9"),
+        Training().watch(tmp_path / "run", Sizes(layers=["convolution_9"])),
+    ):
+        pass
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_could_not_begin_keeps_nobody_out(tmp_path):
+    made = Training()
+    with pytest.raises(ValueError, match="steps_per_epoch") as kept, made.watch(tmp_path, Sizes(le.Epochs(1))):
+        pass
+    with made.watch(tmp_path, every(Sizes)) as watch:  # in a notebook the error lives on, and what it refers to
+        made.train(watch, make_batches(1))
+    assert kept.traceback
+    assert read(tmp_path).step.values.tolist() == [0, 1]
 
 
 def test_a_folder_with_records_of_another_run_is_refused_and_left_as_it_is(tmp_path):

@@ -90,6 +90,24 @@ def test_stimuli_without_labels_are_of_one_token(network, stimuli):
     assert le.look(network, stimuli[0], [le.SimilarityProbe()]).sizes["stimulus"] == 30
 
 
+class Sum(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(36, TOKENS)
+
+    def forward(self, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        return self.head((one + other).flatten(1))
+
+
+@pytest.mark.parametrize("given", [tuple, lambda both: dict(zip(("one", "other"), both, strict=True))])
+def test_a_pair_that_has_no_labels_is_what_the_network_gets(given, stimuli):
+    network, (images, labels) = Sum(), stimuli
+    inputs = given([images, images])
+    alone, labelled = (le.look(network, one, [le.SimilarityProbe()]) for one in (inputs, (inputs, labels)))
+    np.testing.assert_array_equal(alone.rdm, labelled.rdm)
+    assert (alone.sizes["token"], labelled.sizes["token"]) == (1, TOKENS)
+
+
 class Failing(le.Probe):
     needs = (le.Weights(),)
 
