@@ -13,7 +13,7 @@ def refuse_filters(layouts: Layouts, layers: Sequence[str]) -> dict[str, str]:
         layer: (
             "Filters are looked at where what a layer is says on which axis of its output they are; "
             f"{layer!r} does not: it gives {('stimulus', *layouts[layer].shape[1:])}. Say it with "
-            "Task(channels={...}), or name other layers."
+            "Stimuli(channels={...}), or name other layers."
         )
         for layer in layers
         if layer in layouts and layouts[layer].channels is None

@@ -44,6 +44,7 @@ class Stimuli(Callback):
         targets: what the loss compares with, a structure like the inputs; the labels if none are given, and what the
             network gets if it is "inputs".
         positions: which positions are taken of layers that give (stimulus, position, channel), as in `Task`.
+        channels: name or pattern of layers -> which axis of what they give is their channels, as in `Task`.
         texts: what each stimulus is in words, such as the text behind its token ids, to be shown beside it.
 
     Raises:
@@ -64,6 +65,7 @@ class Stimuli(Callback):
         targets: Any = None,
         positions: Literal["all", "mean", "first", "last"] = "all",
         texts: Sequence[str] | None = None,
+        channels: Mapping[str, int] | None = None,
     ) -> None:
         given = not isinstance(source, str | Path | LightningDataModule)
         if each < 2:
@@ -78,8 +80,8 @@ class Stimuli(Callback):
             check_token(str(token))
         self._source, self._labels, self._tokens = source, labels, tokens
         self._each, self._size, self._transform = each, size, transform
-        said = positions != "all" or any(value is not None for value in (outputs, loss, targets))
-        self._task = Task(outputs, loss, targets, positions) if said else None
+        said = positions != "all" or any(value is not None for value in (outputs, loss, targets, channels))
+        self._task = Task(outputs, loss, targets, positions, channels or {}) if said else None
         self._texts = None if texts is None else tuple(texts)
         self._bank: StimulusBank | None = None
         if given:

@@ -124,6 +124,7 @@ def test_filters_that_nothing_tells_are_refused_by_name():
     assert unfiltered(network, given, ["0", "1", "2"]) == {}
     layouts = sketch_of(network, given, channels=given.task.channels).layouts
     assert [layouts[layer].channels for layer in "012"] == [2, 1, 1]
+    assert le.Stimuli(torch.randn(3, 6, 6), channels={"1": 1}).bank().task.channels == {"1": 1}
     wrong = replace(given, task=le.Task(channels={"0": 3, "1": -3}))
     assert {*unfiltered(network, wrong, ["0", "1"])} == {"0", "1"}
     with pytest.raises(ValueError, match="'mute' matches none"):
