@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from scipy.stats import chi, norm
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 import lightning_emerge as le
 from lightning_emerge.measures.gradient import BIN_EDGES
@@ -169,12 +170,13 @@ INPUTS = 12
 class Linear:
     """Outputs are a weight times the images; without `reach` they do not depend on it."""
 
-    def __init__(self, reach: float) -> None:
+    def __init__(self, bank: le.StimulusBank, reach: float) -> None:
         self.weight = torch.zeros(TOKENS, INPUTS, requires_grad=True)
-        self.reach = reach
+        self.bank, self.reach = bank, reach
 
-    def __call__(self, images: Tensor) -> Tensor:
-        return self.reach * images.flatten(1) @ self.weight.T
+    def loss(self, rows: Tensor) -> Tensor:
+        outputs = self.reach * self.bank.images[rows].flatten(1) @ self.weight.T
+        return cross_entropy(outputs, self.bank.labels[rows], reduction="sum")
 
     def parameters(self, layers: Sequence[str]) -> dict[str, Tensor]:
         return dict.fromkeys(layers, self.weight)
@@ -186,7 +188,7 @@ def curved(seed: int, reach: float) -> le.Capture:
     images = random(STIMULI, INPUTS // 3, 1, 3, seed=seed)
     images[:, 0, 0, 0] *= 3
     own = le.StimulusBank(images, bank.labels, bank.ids, bank.tokens)
-    return le.Capture(0, LAYER, own, network=Linear(reach))
+    return le.Capture(0, LAYER, own, network=Linear(own, reach))
 
 
 def of_curvature() -> Trial:

@@ -32,7 +32,7 @@ _RUN = (STORE, "fit.json", "hparams.yaml")
 _MADE_OF = {"torch": ("nn", "optim", "utils"), "torch.utils": ("data",)}
 """Of torch, what networks and data are made of; its other modules compile, load, download and start processes."""
 _FUNCTIONS = "torch._C._nn"  # of torch.nn.functional
-ROOMS_DENIED = ("__main__", "analysis", "board", "cli", "engine", "report", "sinks", "store")
+ROOMS_DENIED = ("__main__", "analysis", "board", "cli", "engine", "loops", "report", "sinks", "store")
 """Rooms of this package that read and write files, start processes or run other configurations."""
 _OTHERS = (
     *(f"lightning_emerge.{room}" for room in ROOMS_DENIED),

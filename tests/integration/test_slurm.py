@@ -132,8 +132,7 @@ def script() -> str:
         ("--ntasks-per-node=1 ", "--ntasks-per-node=2 "),
         ("--cpus-per-task=8", "--cpus-per-task=1"),
         ("--trainer.num_nodes 2 --trainer.devices 1", f"--trainer.num_nodes 1 --trainer.devices 2 {SMALL}"),
-        ("configs/vgg5.yaml", str(ROOT / "configs/smoke.yaml")),
-        ("configs/ddp.yaml", str(ROOT / "configs/ddp.yaml")),
+        ("--config vgg5", "--config smoke"),
         ("srun python", f"export OMP_NUM_THREADS=1 GLOO_SOCKET_IFNAME=lo\nsrun {sys.executable}"),
     ):
         assert old in text, old
