@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import interpolate
 
 from lightning_emerge.figures.canvas import mosaic, to_rgb
-from lightning_emerge.figures.stimuli import SIDE, draw_curves, draw_texts
+from lightning_emerge.figures.stimuli import SIDE, curve_tiles, text_tiles
 from lightning_emerge.records import Pixels, StimulusBank
 from lightning_emerge.records.structures import is_real, leaves
 from lightning_emerge.sinks.png import encode_png
@@ -52,12 +52,12 @@ def _draw(bank: StimulusBank) -> Pixels | None:
     if bank.pictured:
         return _shrink(bank.images.detach().float().cpu())
     if bank.texts is not None:
-        return draw_texts(bank.texts) if len(bank) <= _MOST_TEXTS else None
+        return text_tiles(bank.texts) if len(bank) <= _MOST_TEXTS else None
     numbers = [tensor for tensor in leaves(bank.inputs).values() if is_real(tensor) and tensor.dim() in (2, 3)]
     if len(numbers) != 1:
         return None
     rows = numbers[0].detach().float().cpu().numpy()
-    return draw_curves(rows if rows.ndim == 3 else rows[:, None])
+    return curve_tiles(rows if rows.ndim == 3 else rows[:, None])
 
 
 def _shrink(images: torch.Tensor) -> Pixels:

@@ -18,7 +18,7 @@ _LINES, _LETTERS, _ROWS = 8, 15, 8
 _DPI, _POINTS = 100, 5
 
 
-def draw_curves(rows: FloatArray) -> Pixels:
+def curve_tiles(rows: FloatArray) -> Pixels:
     """Draws rows of numbers as lines, black on white, on the range of all stimuli.
 
     Args:
@@ -41,7 +41,7 @@ def draw_curves(rows: FloatArray) -> Pixels:
     return np.where(ink, 0, 255).astype(np.uint8)[..., None]
 
 
-def draw_texts(texts: Sequence[str]) -> Pixels:
+def text_tiles(texts: Sequence[str]) -> Pixels:
     """Writes the beginning of each text into a small picture.
 
     Returns:
