@@ -29,29 +29,26 @@ def check_records(network: nn.Module, bank: le.StimulusBank, records: Any) -> in
     Raises:
         AssertionError: if one is another.
     """
-    given = outputs_of(network, bank)
-    last = records.isel(step=-1)
+    given = outputs_of(network.eval(), bank)  # to read a spectral norm in training changes it
+    last = records.sel(step=1)
     return _check_rdm(last, given, bank) + _check_responses(last, given, network, bank) + _check_norms(last, network)
 
 
 def outputs_of(network: nn.Module, bank: le.StimulusBank) -> dict[str, list[torch.Tensor]]:
-    """What each module gave, its first tensor, by name and call."""
+    """What each module of a network in evaluation mode gave, its first tensor, by name and call."""
     given: dict[str, list[torch.Tensor]] = {}
     handles = [
         module.register_forward_hook(lambda _, __, out, name=name: given.setdefault(name, []).append(_first(out)))
         for name, module in network.named_modules()
     ]
-    inputs, modes = bank.inputs, {module: module.training for module in network.modules()}
+    inputs = bank.inputs
     with torch.no_grad():
-        network.eval()
         if isinstance(inputs, Mapping):
             network(**inputs)
         else:
             network(*inputs) if isinstance(inputs, tuple) else network(inputs)
     for handle in handles:
         handle.remove()
-    for module, mode in modes.items():
-        module.training = mode
     return given
 
 
@@ -121,7 +118,9 @@ def _channels(
         return 1
     inside = [one for one in given if one == name or one.startswith(f"{name}.")]
     ends = [one for one in inside if hasattr(modules[one], "weight") or isinstance(modules[one], nn.RNNBase)]
-    alike = [one for one in ends if given[one][0].shape == rows.shape]
+    if not ends:  # their weights are used without calling them, as by torchvision's Swin
+        ends = [one for one in modules if one.startswith(f"{name}.") and hasattr(modules[one], "weight")]
+    alike = [one for one in ends if one in given and given[one][0].shape == rows.shape]
     kind = type(modules[(alike or ends)[-1]])
     return rows.dim() - 1 if kind in _LAST or kind.__name__ == "Conv1D" else 1
 
@@ -129,7 +128,7 @@ def _channels(
 def _check_norms(last: Any, network: nn.Module) -> int:
     if "filter_norm" not in last:
         return 0
-    count, modules = 0, dict(network.eval().named_modules())  # to read a spectral norm in training changes it
+    count, modules = 0, dict(network.named_modules())
     for layer, found in _by_layer(last.filter_norm).items():
         weights = [_by_filter(part) for part in modules[_full(modules, layer)].modules() if _weighs(part)]
         if len(weights) != 1:

@@ -2,7 +2,7 @@
 
 make networks
 
-Each network takes two steps of training under `lightning_emerge.watch` with all probes. What works has three of its
+Each network takes a step of training under `lightning_emerge.watch` with all probes. What works has three of its
 records compared with plain hooks and autograd; a value that is not theirs stops the command. The table goes into
 docs/networks.md.
 """
@@ -53,7 +53,7 @@ class Seen:
 
 
 def look_at(entry: Entry) -> Seen:
-    """Trains a network for two steps with every probe that can look at it.
+    """Trains a network for a step with every probe that can look at it; each looks once.
 
     Raises:
         AssertionError: if a record is not what hooks and autograd say.
@@ -65,11 +65,9 @@ def look_at(entry: Entry) -> Seen:
         warnings.simplefilter("always")
         optimizer = torch.optim.SGD(network.parameters(), lr=0.0)  # so that it can be looked at afterwards, too
         with le.watch(network, probes, bank, folder, optimizer) as watch:
-            for _ in range(2):
-                optimizer.zero_grad()
-                train_loss(network, bank).backward()
-                optimizer.step()
-                watch.step()
+            train_loss(network, bank).backward()
+            optimizer.step()
+            watch.step()
         _read_warnings([str(one.message) for one in caught], probes, seen)
         with le.open_run(folder) as records:
             for probe in probes:
@@ -96,7 +94,8 @@ def train_loss(network: nn.Module, bank: le.StimulusBank) -> torch.Tensor:
 
 
 def _make(kind: type[le.Probe]) -> le.Probe:
-    return kind(schedule=le.EverySteps(1), **_QUICK.get(kind.__name__, {}))
+    trains = any(need.training for need in kind.needs)
+    return kind(schedule=le.At([0 if trains else 1]), **_QUICK.get(kind.__name__, {}))
 
 
 def _can(probe: le.Probe, network: nn.Module, bank: le.StimulusBank, seen: Seen) -> bool:

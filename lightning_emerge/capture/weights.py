@@ -64,9 +64,17 @@ class Weight:
 
     def by_filter(self, tensor: torch.Tensor, axis: int = 0) -> torch.Tensor:
         """Gives what is like the weight as (out, in, ...) from an axis on: transposed convolutions are otherwise."""
+        if _inputs_first(self.owner):
+            return tensor.transpose(axis, axis + 1)
         if not isinstance(self.owner, _ConvTransposeNd):
             return tensor
         return tensor.unflatten(axis, (self.owner.groups, -1)).transpose(axis + 1, axis + 2).flatten(axis, axis + 1)
+
+
+def _inputs_first(module: nn.Module) -> bool:
+    """Whether a linear map holds (in, out), as `Conv1D` of Transformers does, which need not be installed."""
+    kinds = [(kind.__module__, kind.__name__) for kind in type(module).__mro__]
+    return ("transformers.pytorch_utils", "Conv1D") in kinds
 
 
 def own_weights(module: nn.Module) -> list[Weight]:

@@ -181,3 +181,15 @@ def test_gradients_of_a_transposed_convolution_have_its_filters_first():
     expected = torch.autograd.grad(cross_entropy(network(bank.images), bank.labels), network[0].weight)[0]
     torch.testing.assert_close(seen.gradients["0"], expected.transpose(0, 1), rtol=1e-4, atol=1e-6)
     assert seen.token_gradients["0"].shape == (3, 5, 3, 2, 2)
+
+
+def test_filters_of_a_map_that_holds_its_inputs_first_are_its_columns():
+    from transformers.pytorch_utils import Conv1D
+
+    torch.manual_seed(0)
+    network = nn.Sequential(Conv1D(3, 5), nn.ReLU(), nn.Linear(3, 2))  # three outputs of five inputs
+    assert network[0].weight.shape == (5, 3)
+    bank = le.StimulusBank(torch.randn(6, 5), torch.arange(6) % 2, tuple("abcdef"), ("x", "y"))
+    found = le.look(network, bank, [le.FilterProbe(), le.TokenGradientProbe()])
+    norms = found.filter_norm.sel(layer="0").values
+    assert norms[:3] == pytest.approx(network[0].weight.norm(dim=0).tolist(), rel=1e-6)
