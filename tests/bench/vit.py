@@ -42,7 +42,7 @@ _PEAK = Row(
     "peak memory of capturing a ViT-tiny's 12 blocks, beyond a plain pass",
     "that of TorchLens' extract",
     bar=1,
-    why="Both keep the blocks' outputs, 38 MB of them; TorchLens also keeps what it says of each operation.",
+    why="Both keep the blocks' outputs, 150 MB of them; TorchLens also keeps what it says of each operation.",
 )
 _BLOCKS = [f"blocks.{number}" for number in range(12)]
 
