@@ -121,7 +121,10 @@ def _channels(
     if not ends:  # their weights are used without calling them, as by torchvision's Swin
         ends = [one for one in modules if one.startswith(f"{name}.") and hasattr(modules[one], "weight")]
     alike = [one for one in ends if one in given and given[one][0].shape == rows.shape]
-    kind = type(modules[(alike or ends)[-1]])
+    last = modules[(alike or ends)[-1]]
+    if not alike and isinstance(last, nn.Conv2d):  # what it gave was turned, as patches are
+        return rows.shape.index(last.out_channels, 1)
+    kind = type(last)
     return rows.dim() - 1 if kind in _LAST or kind.__name__ == "Conv1D" else 1
 
 
