@@ -190,7 +190,7 @@ def _attributions(capture: Capture, bank: StimulusBank, features: Features, best
         images = bank.images[stimuli]
         for at, layer in enumerate(capture.layers):
             filtered = int(best[at, number])
-            found = _attribute(network, layer, filtered, images, baseline, capture.activations[layer].dim() > 2)
+            found = _attribute(network, layer, filtered, images, baseline, capture.activations[layer].dim() == 4)
             for method, attribution in enumerate(found):
                 for region, mask in enumerate(regions):
                     shares[at, number, method, region] = enrichment(attribution, mask)
@@ -200,7 +200,7 @@ def _attributions(capture: Capture, bank: StimulusBank, features: Features, best
 def _attribute(
     network: OpenNetwork, layer: str, number: int, images: Tensor, baseline: Tensor, placed: bool
 ) -> list[Tensor]:
-    """Attributions of a filter's largest output by each method, as far as there are places for it."""
+    """Attributions of a filter's largest output by each method; by Grad-CAM where its places are those of a plane."""
 
     def outputs(given: Tensor) -> Tensor:
         return network.respond(layer, given).float()

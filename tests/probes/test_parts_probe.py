@@ -121,6 +121,14 @@ def test_without_attribution_there_is_no_record_of_it_and_without_scenes_nan(ban
     assert np.isfinite(found["part_auc"].values).all()
 
 
+def test_a_layer_of_positions_has_no_grad_cam(bank):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 4, 8, 8), nn.Flatten(2), nn.ReLU())  # patches in a row: (stimulus, 4, 16)
+    shares = look(network, bank, ("2",))["part_attribution"].values
+    assert np.isfinite(shares[..., 0, :]).any()
+    assert np.isnan(shares[..., 1, :]).all()
+
+
 def test_noise_is_at_chance_for_a_layer_and_for_its_best_filter(bank):
     random = torch.Generator().manual_seed(0)
     layers = {f"l{k}": torch.randn(len(bank), 100, generator=random) for k in range(20)}
