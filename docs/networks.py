@@ -149,8 +149,11 @@ def _cell(name: str, seen: Seen, reasons: dict[str, int]) -> str:
 
 
 def _plain(text: str) -> str:
-    """A reason in one line of a table."""
-    return re.sub(r"\s+", " ", text).replace("|", "\\|").replace("<", "&lt;")
+    """A reason in one line of a table: without where in the code it was said, and the first layers of many."""
+    text = re.sub(r"failed at step \d+ and is switched off; training goes on\. \w+: ", "is off. ", text)
+    text = re.sub(r" \(/[^()]*\.py:\d+\)", "", re.sub(r"\s+", " ", text))
+    text = re.sub(r"((?:[\w.@#]+, ){3})(?:[\w.@#]+, )+[\w.@#]*\w", r"\1…", text)
+    return text.replace("|", "\\|").replace("<", "&lt;")
 
 
 if __name__ == "__main__":

@@ -102,7 +102,15 @@ class CurvatureProbe(Probe):
         device, sizes = weights[0].device, [weight.numel() for weight in weights]
 
         def multiply(vectors: torch.Tensor) -> torch.Tensor:
-            return hessian_products(network.loss, weights, len(bank), vectors)
+            try:
+                return hessian_products(network.loss, weights, len(bank), vectors)
+            except RuntimeError as error:
+                if "is not implemented" not in str(error):
+                    raise
+                raise ValueError(
+                    f"A Hessian takes second derivatives; torch lacks that of one of its functions: {error}. "
+                    "Leave CurvatureProbe out, or use another function in its place."
+                ) from None
 
         values, residuals = largest_eigenvalues(
             lambda vector: multiply(vector[None])[0],

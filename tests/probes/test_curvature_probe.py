@@ -119,3 +119,10 @@ def test_a_layer_without_a_weight_is_refused_before_training():
 def test_it_looks_seldom_unless_told_otherwise():
     assert [step for step in range(100) if le.CurvatureProbe().schedule(step)] == [0, 1, 2, 5, 10, 22, 46]
     assert le.CurvatureProbe(schedule=le.At([7])).schedule(7)
+
+
+def test_a_function_without_a_second_derivative_is_refused_in_words():
+    network = nn.Sequential(nn.Linear(4, 5), nn.Hardsigmoid(), nn.Linear(5, 3))
+    bank = le.StimulusBank(torch.randn(6, 4), torch.arange(6) % 3, tuple("abcdef"), tuple("xyz"))
+    with pytest.raises(ValueError, match=r"second derivatives.*hardsigmoid_backward.*Leave CurvatureProbe out"):
+        le.look(network, bank, [le.CurvatureProbe()])
