@@ -22,13 +22,10 @@ fit: $(VENV)/.run ## train on CONFIG (default configs/vgg5.yaml), with any furth
 board: $(VENV)/.run ## open TensorBoard on RUNS (default runs)
 	$(BIN)/lightning board $(RUNS) $(ARGS)
 
-test: $(VENV)/.dev ## lint, types, layers and all tests
-	@$(MAKE) lint layers
-	@$(MAKE) --jobs 2 types unit # types are checked beside the tests, on one core
+test: lint types layers unit ## lint, types, layers and all tests
 
 unit: $(VENV)/.dev ## the tests alone, with any further ARGS for pytest
-	$(BIN)/python -m pytest --numprocesses $$($(BIN)/python -c 'import os; print(min(4, os.cpu_count() + 1))') \
-		--dist worksteal $(ARGS) # one process more than cores, as tests also wait
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 lint: $(VENV)/.dev ## check style and complexity
 	$(BIN)/ruff check .
