@@ -61,7 +61,7 @@ calibration: $(VENV)/.dev ## calibrate every record, and write the table in docs
 records: $(VENV)/.dev ## list what probes declare to record, in docs/records.md
 	$(BIN)/python docs/declared.py
 
-networks: $(VENV)/.dev ## look at networks of many kinds, for the table in docs/networks.md (ten minutes)
+networks: $(VENV)/.dev ## look at networks of many kinds, for the table in docs/networks.md (four minutes)
 	$(BIN)/python docs/networks.py
 
 bench: $(VENV)/.dev ## measure speed, as ratios in one run
