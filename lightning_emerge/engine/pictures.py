@@ -46,9 +46,18 @@ def keep_picture(trainer: Trainer, folder: str, name: str, picture: Figure) -> N
     Raises:
         OSError: if the folder cannot be written.
     """
+    show_picture(trainer, name, leave_picture(folder, name, picture))
+
+
+def leave_picture(folder: str, name: str, picture: Figure) -> Pixels:
+    """Draws a picture once, puts it into a run's folder, and gives it for those who show it.
+
+    Raises:
+        OSError: if the folder cannot be written.
+    """
     pixels = to_pixels(picture)
     Folder(folder).put(f"{name}.png", encode_png(pixels))
-    show_picture(trainer, name, pixels)
+    return pixels
 
 
 def show_picture(trainer: Trainer, name: str, pixels: Pixels) -> None:

@@ -5,11 +5,8 @@ from __future__ import annotations
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 from matplotlib.figure import Figure
 
-from lightning_emerge.engine.pictures import show_in
+from lightning_emerge.engine.pictures import leave_picture, show_in
 from lightning_emerge.engine.reporting import Sinks
-from lightning_emerge.figures.canvas import to_pixels
-from lightning_emerge.sinks.png import encode_png
-from lightning_emerge.store.folder import Folder
 from lightning_emerge.store.read import Run
 
 
@@ -32,7 +29,7 @@ def conclude(folder: str, shown: Sinks) -> None:
         try:
             picture = make(run)
             if picture is not None:
-                _show(folder, shown, step, name, picture)
+                show_in(shown.boards, shown.loggers, step, name, leave_picture(folder, name, picture))
         except Exception as error:  # the run is over, and its records are there
             rank_zero_warn(f"{name}.png could not be made. {type(error).__name__}: {error}")
     rank_zero_info(
@@ -54,9 +51,3 @@ def _timeline(run: Run) -> Figure | None:
     if events:
         write_timeline(run.folder, events)
     return draw_timeline(run, events)
-
-
-def _show(folder: str, shown: Sinks, step: int, name: str, picture: Figure) -> None:
-    pixels = to_pixels(picture)
-    Folder(folder).put(f"{name}.png", encode_png(pixels))
-    show_in(shown.boards, shown.loggers, step, name, pixels)

@@ -14,7 +14,7 @@ from lightning_emerge.engine.run_folder import run_folder
 def ask(*loggers: Any, zero: bool = True, said: str = "") -> str:
     strategy = SimpleNamespace(broadcast=lambda found: found if zero else said)
     return run_folder(
-        SimpleNamespace(loggers=list(loggers), default_root_dir="/root", is_global_zero=zero, strategy=strategy)  # pyright: ignore[reportArgumentType]
+        SimpleNamespace(loggers=list(loggers), default_root_dir="/given", is_global_zero=zero, strategy=strategy)  # pyright: ignore[reportArgumentType]
     )
 
 
@@ -27,9 +27,9 @@ def named(save_dir: Any, name: Any, version: Any) -> Any:
     [
         (named("./runs/", "tokens", "3k2jd81x"), "runs/tokens/3k2jd81x"),
         (named("runs", "tokens", 0), "runs/tokens/version_0"),
-        (named(None, "1", "ab"), "/root/1/ab"),
-        (named(None, None, None), "/root"),
-        (named("", "", ""), "/root"),
+        (named(None, "1", "ab"), "/given/1/ab"),
+        (named(None, None, None), "/given"),
+        (named("", "", ""), "/given"),
         (named("///mlruns", 5, "ab"), "/mlruns/5/ab"),
         (named("s3://bucket//runs", "a", "b"), "s3://bucket//runs/a/b"),
     ],
@@ -44,7 +44,7 @@ def test_a_logger_with_a_folder_of_its_own_keeps_it(tmp_path):
 
 
 def test_without_loggers_it_is_the_root():
-    assert ask() == "/root"
+    assert ask() == "/given"
 
 
 def test_other_processes_ask_no_logger_and_take_what_they_are_told():

@@ -8,7 +8,8 @@ from __future__ import annotations
 import random
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +18,19 @@ import pytest
 import torch
 import xarray as xr
 from children import run_ranks
+from hugging_face import BATCH, OfImages
 from lightning.fabric import Fabric
 from lightning.pytorch import LightningModule, Trainer
 from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
-from transformers import Trainer as HuggingFaceTrainer
 from transformers import TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 import lightning_emerge as le
 from lightning_emerge.loops.huggingface import WatchCallback
 
-STEPS, BATCH, TOKENS = 6, 8, 3
+STEPS, TOKENS = 6, 3
 PAGE = Path(__file__).parents[2] / "docs" / "any-loop.md"
 
 
@@ -90,21 +91,20 @@ def state_of(network: nn.Module, optimizer: torch.optim.Optimizer) -> State:
     return {**weights, **moments, **streams}
 
 
-def run_plain(folder: Path, probes: Probes, dropout: float) -> State:
-    network, optimizer, batches = prepare(dropout)
-
-    def train(seen: Callable[[], object]) -> None:
+def train(network: Any, optimizer: Any, batches: Any, backward: Any, probes: Probes, folder: Path) -> None:
+    """A loop as one writes it, watched if there are probes."""
+    with le.watch(network, probes, make_stimuli(), folder, optimizer) if probes else nullcontext() as watch:
         for images, labels in batches:
             optimizer.zero_grad()
-            cross_entropy(network(images), labels).backward()
+            backward(cross_entropy(network(images), labels))
             optimizer.step()
-            seen()
+            if watch is not None:
+                watch.step()
 
-    if probes:
-        with le.watch(network, probes, make_stimuli(), folder, optimizer) as watch:
-            train(watch.step)
-    else:
-        train(lambda: None)
+
+def run_plain(folder: Path, probes: Probes, dropout: float) -> State:
+    network, optimizer, batches = prepare(dropout)
+    train(network, optimizer, batches, torch.Tensor.backward, probes, folder)
     return state_of(network, optimizer)
 
 
@@ -114,19 +114,7 @@ def run_fabric(folder: Path, probes: Probes, dropout: float) -> State:
     own, inner = network, optimizer
     network, optimizer = fabric.setup(network, optimizer)
     batches = fabric.setup_dataloaders(batches)
-
-    def train(seen: Callable[[], object]) -> None:
-        for images, labels in batches:
-            optimizer.zero_grad()
-            fabric.backward(cross_entropy(network(images), labels))
-            optimizer.step()
-            seen()
-
-    if probes:
-        with le.watch(network, probes, make_stimuli(), folder, optimizer) as watch:
-            train(watch.step)
-    else:
-        train(lambda: None)
+    train(network, optimizer, batches, fabric.backward, probes, folder)
     return state_of(own, inner)
 
 
@@ -159,19 +147,6 @@ def run_lightning(folder: Path, probes: Probes, dropout: float) -> State:
     )
     trainer.fit(Learner(network, optimizer), batches)
     return state_of(network, optimizer)
-
-
-class OfImages(HuggingFaceTrainer):
-    """Gets its batches in their order, as the other loops do."""
-
-    def get_train_dataloader(self) -> DataLoader:
-        return DataLoader(self.train_dataset, BATCH)
-
-    def compute_loss(self, model: nn.Module, inputs: Any, *_: Any, **__: Any) -> torch.Tensor:
-        return cross_entropy(model(inputs[0]), inputs[1])
-
-    def _prepare_inputs(self, inputs: Any) -> Any:
-        return inputs
 
 
 def hugging_face(folder: Path, callbacks: Sequence[Any], dropout: float, **changes: Any) -> OfImages:

@@ -10,17 +10,18 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from hugging_face import BATCH, OfImages
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn.functional import cross_entropy
-from torch.utils.data import DataLoader, TensorDataset
-from transformers import Trainer, TrainingArguments
+from torch.utils.data import TensorDataset
+from transformers import TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 import lightning_emerge as le
 from lightning_emerge.loops.huggingface import WatchCallback
 
-STEPS, BATCH, TOKENS, EVERY = 6, 8, 3, 2
+STEPS, TOKENS, EVERY = 6, 3, 2
 
 
 class Network(nn.Module):
@@ -118,19 +119,6 @@ def test_what_was_saved_replays_to_the_arrays_of_the_run(way, live, tmp_path):
     assert_same(le.open_run(tmp_path / "out").load(), recorded)
     assert not np.array_equal(recorded.kernels[0], recorded.kernels[-1])
     assert {"stimuli.png", "emergence.png"} <= {path.name for path in (tmp_path / "out").iterdir()}
-
-
-class OfImages(Trainer):
-    """Trains a network that is none of Hugging Face's."""
-
-    def get_train_dataloader(self) -> DataLoader:
-        return DataLoader(self.train_dataset, BATCH)
-
-    def compute_loss(self, model: nn.Module, inputs: Any, *_: Any, **__: Any) -> torch.Tensor:
-        return cross_entropy(model(inputs[0]), inputs[1])
-
-    def _prepare_inputs(self, inputs: Any) -> Any:
-        return inputs
 
 
 def test_what_hugging_faces_trainer_saves_replays_to_the_arrays_of_the_run(tmp_path):
