@@ -88,6 +88,7 @@ from .schedules import At as At
 from .schedules import Epochs as Epochs
 from .schedules import EverySteps as EverySteps
 from .schedules import LogSpaced as LogSpaced
+from .schedules import LossMoved as LossMoved
 from .schedules import Schedule as Schedule
 from .store.read import Run as Run
 from .store.read import open_run as open_run

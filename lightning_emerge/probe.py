@@ -26,6 +26,7 @@ from lightning_emerge.engine.bank import bank_of_fit
 from lightning_emerge.engine.conductor import PAST
 from lightning_emerge.engine.endings import attend
 from lightning_emerge.engine.session import UNWRITTEN, Session, refuse_sharding
+from lightning_emerge.engine.training_loss import listen
 from lightning_emerge.records import Capture, Measurement, Record
 from lightning_emerge.records.declared import check_records
 from lightning_emerge.schedules import LogSpaced, Schedule
@@ -136,6 +137,7 @@ class Probe(Callback, ABC):
         if stage == "fit":
             refuse_sharding(kind.__name__ for kind in type(trainer.strategy).__mro__)
             attend(trainer)
+            listen(trainer, self.schedule)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # Not in setup: a module may make its layers in setup or in configure_model.

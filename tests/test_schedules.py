@@ -1,8 +1,11 @@
+from collections.abc import Sequence
+
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_emerge.schedules import AnyOf, At, Epochs, EverySteps, LogSpaced, Schedule
+from lightning_emerge.schedules import AnyOf, At, Epochs, EverySteps, LogSpaced, LossMoved, Schedule, follows_loss
 
 PROPERTY = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 
@@ -112,6 +115,103 @@ class TestAnyOf:
     def test_none_is_refused(self):
         with pytest.raises(ValueError, match=r"AnyOf: schedules .*at least one"):
             AnyOf([])
+
+
+def follow(schedule: Schedule, losses: Sequence[float]) -> list[int]:
+    """The steps that are looked at, each asked about when the loss of the one before has become known."""
+    found = [0] if schedule(0) else []
+    for step in range(1, len(losses) + 1):
+        if schedule(step):
+            found.append(step)
+        schedule.hear(step, losses[step - 1])
+    return found
+
+
+def fall(widths: Sequence[int], seed: int, noise: float = 0.05, steps: int = 300) -> np.ndarray:
+    """Losses of batches: one fall of each width (from 10% to 90% of its way), 120 steps from one to the next."""
+    ways = [1 / (1 + np.exp(-4.4 * (np.arange(steps) - 100 - 120 * k) / width)) for k, width in enumerate(widths)]
+    mean = 1.6 * (1 - sum(ways) / max(1, len(widths)))
+    return mean + noise * np.random.default_rng(seed).normal(size=steps)
+
+
+class TestLossMoved:
+    SEEDS = range(20)
+
+    @pytest.mark.parametrize("noise", [0.02, 0.05, 0.1, 0.3])
+    def test_noise_alone_has_less_than_one_look_in_a_hundred_steps(self, noise):
+        looks = [len(follow(LossMoved(), fall([], seed, noise, 100))) - 1 for seed in self.SEEDS]
+        assert max(looks) <= 2
+        assert np.mean(looks) < 1
+
+    def test_single_bad_batches_have_none(self):
+        losses = fall([], 0, 0.05)
+        losses[::25] += 3
+        assert len(follow(LossMoved(), losses)) <= 2
+        assert len(follow(LossMoved(window=1), losses)) > 20, "they would be looked at without a window"
+
+    @pytest.mark.parametrize(("width", "least"), [(20, 6), (30, 7), (100, 9)])
+    def test_one_fall_has_most_of_its_looks_within_it(self, width, least):
+        for seed in self.SEEDS:
+            looks = np.array(follow(LossMoved(), fall([width], seed, steps=400)))
+            within = np.sum(np.abs(looks - 100 - 4) <= width / 2)
+            assert least <= within <= 1 / 0.05, (seed, looks)
+            assert len(looks) <= 1.5 / 0.05
+
+    def test_two_falls_have_looks_in_each_and_few_between(self):
+        for seed in self.SEEDS:
+            looks = np.array(follow(LossMoved(), fall([20, 20], seed)))
+            for start in (100, 220):
+                assert np.sum(np.abs(looks - start - 4) <= 20) >= 4, (seed, looks)
+            assert np.sum((looks > 125) & (looks < 200)) <= 2, (seed, looks)
+
+    def test_without_noise_it_is_looked_at_after_each_share_of_the_start(self):
+        levels = [100.0] * 7 + [100 - 2.0 * k for k in range(1, 41)]
+        assert follow(LossMoved(0.05, window=1), levels) == [0, 11, 14, 17, 20, 23, 26, 29, 32, 35, 38, 41, 44, 47]
+
+    def test_a_rise_is_a_move_too(self):
+        falling = fall([30], 1)
+        assert follow(LossMoved(), 3.2 - falling) == follow(LossMoved(), falling)
+
+    def test_a_smaller_share_has_more_looks(self):
+        counts = [len(follow(LossMoved(share), fall([100], 0))) for share in (0.2, 0.05, 0.01)]
+        assert counts[0] < counts[1] < counts[2]
+
+    def test_no_look_before_the_start_is_known(self):
+        steep = [100 - 10.0 * k for k in range(20)]
+        assert follow(LossMoved(window=5), steep)[1] >= 7
+
+    def test_a_loss_that_is_not_finite_is_left_out(self):
+        losses = fall([30], 2)
+        gaps = [*losses[:90], np.nan, np.inf, -np.inf, *losses[90:]]
+        moved = [step if step <= 90 else step + 3 for step in follow(LossMoved(), losses)]
+        assert [step for step in follow(LossMoved(), gaps) if step not in range(91, 94)] == moved
+        diverged = follow(LossMoved(), [*losses[:100], *[np.nan] * 200])
+        assert max(diverged) <= 101
+
+    def test_a_loss_that_begins_at_nothing_counts_how_far_it_has_come(self):
+        looks = follow(LossMoved(window=1), [0.0, *range(1, 400)])
+        assert len(looks) < 120
+        assert looks[-1] - looks[-2] > 10
+
+    @pytest.mark.parametrize(("given", "words"), [((0,), "share.*got 0"), ((1.5,), "got 1.5"), ((0.1, 0), "window.*0")])
+    def test_out_of_range(self, given, words):
+        with pytest.raises(ValueError, match=f"LossMoved: .*{words}"):
+            LossMoved(*given)
+
+    def test_of_several_schedules_those_hear_that_follow(self):
+        losses = fall([30], 3)
+        both = LogSpaced(5) | LossMoved()
+        assert follow(both, losses) == sorted({*looks(LogSpaced(5), 301), *follow(LossMoved(), losses)})
+        assert follows_loss(both)
+        assert follows_loss(AnyOf([At([1]), both]))
+        assert not any(map(follows_loss, (LogSpaced(), At([1]) | EverySteps(2), len)))
+
+    def test_looks_are_counted_beforehand_or_estimated(self):
+        assert LogSpaced(20).count_looks(624) == len(looks(LogSpaced(20), 625))
+        assert (At([2, 700]) | EverySteps(5)).count_looks(10) == 4
+        assert LossMoved(0.1).count_looks(1000) == 21
+        assert (At([2]) | LossMoved(0.1)).count_looks(1000) == 22
+        assert LossMoved(0.1).count_looks(3) == 4
 
 
 def test_a_schedule_of_one_s_own_needs_a_call():

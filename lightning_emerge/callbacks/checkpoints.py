@@ -20,6 +20,7 @@ from lightning_emerge.engine.endings import attend, saving
 from lightning_emerge.engine.lightning_private import count_logged, restore_logged
 from lightning_emerge.engine.random_streams import random_states, restore_random_state
 from lightning_emerge.engine.run_folder import run_folder
+from lightning_emerge.engine.training_loss import TrainingLoss, listen, loss_of
 from lightning_emerge.probe import probes_of
 from lightning_emerge.schedules import LogSpaced, Schedule
 from lightning_emerge.store.places import is_url, to_local
@@ -55,6 +56,7 @@ class Checkpoints(Checkpoint):
             raise ValueError(f"Checkpoints: last_every is at least 1; got {last_every}.")
         self.schedule, self.last_every = schedule or LogSpaced(5), last_every
         self._folder = ""
+        self._loss: TrainingLoss | None = None
         self._step = -1  # the last one that was looked at
         self._last = -1  # that of `last.ckpt`
         self._kept = -1  # the last one whose weights were kept
@@ -65,11 +67,14 @@ class Checkpoints(Checkpoint):
         take_literally(trainer)
         if stage == "fit":
             attend(trainer)
+            listen(trainer, self.schedule)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._folder = f"{run_folder(trainer)}/checkpoints"  # a collective: every process asks
         batches = trainer.num_training_batches / trainer.accumulate_grad_batches
-        self._bound = self.schedule.bind(ceil(batches) if batches < inf else batches)
+        self._loss = loss_of(trainer)
+        bound = self.schedule.bind(ceil(batches) if batches < inf else batches)
+        self._bound = bound if self._loss is None else self._loss.follow(bound)
         # What a run goes on from is saved already.
         self._step = self._kept = trainer.global_step if trainer.ckpt_path else -1
         self._warned, self._last = False, -1
@@ -84,6 +89,8 @@ class Checkpoints(Checkpoint):
         step = trainer.global_step
         if step == self._step or _off(trainer):
             return
+        if self._loss is not None:
+            self._loss.advance(step)
         steps = range(self._step + 1, step + 1)
         self._step = step
         if any([0 in steps, *map(self._bound, steps)]):
@@ -165,7 +172,7 @@ class Checkpoints(Checkpoint):
         if steps > _COUNTED:
             rank_zero_info(f"Checkpoints: weights of {_mb(weights)} each, in {self._folder}")
             return
-        count = sum(step in (0, steps) or bool(self._bound(step)) for step in range(int(steps) + 1))
+        count = self._bound.count_looks(int(steps)) + sum(not self._bound(step) for step in {0, int(steps)})
         total = count * weights + 2 * whole  # the last one is written before the one before it goes
         free = free_space(self._folder)
         room = "" if free == inf else f"; {_mb(free)} are free"

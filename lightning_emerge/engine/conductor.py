@@ -21,6 +21,7 @@ from lightning_emerge.engine.left_out import leave_out, order_of, settle_layers
 from lightning_emerge.engine.looks import Found, find, find_in_bank
 from lightning_emerge.engine.members import Looker, Member, enlist, unite
 from lightning_emerge.engine.reporting import Reporter, Sinks
+from lightning_emerge.engine.training_loss import TrainingLoss
 from lightning_emerge.engine.writer import Writer
 from lightning_emerge.records import History, PastLook, StimulusBank
 
@@ -42,6 +43,7 @@ class Conductor:
         step: optimizer steps taken when it begins.
         steps_per_epoch: for schedules in epochs.
         past: what `remember` gave when the run that resumes was saved.
+        loss: for schedules that follow it, which otherwise look at step 0 and the last step.
 
     Raises:
         ValueError: if a probe's layers or schedule do not fit the run, or the module has not the method that gives the
@@ -58,11 +60,12 @@ class Conductor:
         step: int,
         steps_per_epoch: float = inf,
         past: Mapping[str, Any] | None = None,
+        loss: TrainingLoss | None = None,
     ) -> None:
         self.module, self.bank, self.device = module, bank, device_of(module)
         if bank is not None:
             bank.task.check(module)
-        self.members = [enlist(probe, probes, module, steps_per_epoch) for probe in probes]
+        self.members = [enlist(probe, probes, module, steps_per_epoch, loss) for probe in probes]
         for probe in probes:
             probe.failed_at = None
         past = past or {}

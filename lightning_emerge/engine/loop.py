@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import inf
 from typing import Any
 
+import torch
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 from torch import nn
-from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from lightning_emerge.capture import is_process_zero
+from lightning_emerge.capture.layers import device_of
 from lightning_emerge.capture.needs.base import complete
 from lightning_emerge.capture.processes import place
 from lightning_emerge.engine.conductor import PAST, Conductor
@@ -21,6 +22,8 @@ from lightning_emerge.engine.members import Looker
 from lightning_emerge.engine.opening import closed_on_error, leave_thumbnails, open_sinks
 from lightning_emerge.engine.reporting import Sinks
 from lightning_emerge.engine.session import UNWRITTEN, check_budget, refuse_sharding
+from lightning_emerge.engine.training_loss import LOSSES, TrainingLoss, name_followers
+from lightning_emerge.engine.wrapped import unwrap, unwrap_optimizer
 from lightning_emerge.records import StimulusBank
 
 STEP = "step"
@@ -67,6 +70,7 @@ class Loop:
         self._loaded: dict[str, Any] = {}
         self._left: dict[str, Any] = {}
         self._conductor: Conductor | None = None
+        self._loss: TrainingLoss | None = None
         self._hooks: list[RemovableHandle] = []
         self._kept: Optimizer | None = None
         self._said = set[str]()
@@ -99,6 +103,7 @@ class Loop:
             probe.check(self._network)  # before anything is written
         sinks = open_sinks(self.folder, self._shown, self.steps, self._network, new=not self._loaded)
         leave_thumbnails(self.folder, self._bank)
+        self._loss = TrainingLoss(device_of(self._network), self._miss_loss, self.steps, self._loaded.get(LOSSES))
         with closed_on_error(sinks):
             self._conductor = Conductor(
                 self._network,
@@ -108,6 +113,7 @@ class Loop:
                 step=self.steps,
                 steps_per_epoch=self._steps_per_epoch,
                 past=self._loaded.get(PAST),
+                loss=self._loss,
             )
         try:
             check_budget(self._conductor, place()[1])
@@ -136,19 +142,26 @@ class Loop:
             )
         self._keep(given[0])
 
-    def step(self, step: int | None = None) -> None:
+    def step(self, step: int | None = None, *, loss: torch.Tensor | float | None = None) -> None:
         """Looks with the probes that are due, if the optimizer has stepped since the last call. Call it once a batch.
 
         Args:
             step: optimizer steps taken, for a loop that counts them itself. If none are given, they are counted: of
                 the optimizers that were given to `watch`, else each call is one.
+            loss: of this process' batch, for schedules that follow it, such as `LossMoved`. A step has the mean of its
+                batches and processes. A tensor is best left on its device.
 
         Raises:
             RuntimeError: if it is called before the loop has begun, or after it has ended.
-            ValueError: if steps are taken back.
+            ValueError: if steps are taken back, or a schedule follows the loss and the first step comes without.
         """
         conductor, self._called = self._running(), True
-        self.steps = self._count(step)
+        count = self._count(step)
+        if self._loss is not None:
+            if loss is not None:
+                self._loss.add(loss)
+            self._loss.advance(count)
+        self.steps = count
         if self.steps != conductor.step:
             conductor.after_update()
             conductor.look(self.steps)
@@ -156,6 +169,11 @@ class Loop:
             conductor.drop_update()
         self._kept = None
         self._expect_batch()
+
+    def amend_loss(self, loss: float) -> None:
+        """Says what the loss of the last step was, the mean over processes, where it is known only after `step`."""
+        if self._loss is not None:
+            self._loss.amend(loss)
 
     def state_dict(self) -> dict[str, Any]:
         """Gives what a checkpoint is to keep, tensors and plain values; what was found before is on disk then.
@@ -237,7 +255,15 @@ class Loop:
         return self._conductor
 
     def _remember(self, conductor: Conductor) -> dict[str, Any]:
-        return {STEP: self.steps, PAST: conductor.remember(), UNWRITTEN: conductor.unwritten()}
+        left = {STEP: self.steps, PAST: conductor.remember(), UNWRITTEN: conductor.unwritten()}
+        return {**left, LOSSES: self._loss.state()} if self._loss is not None and self._loss.followed else left
+
+    def _miss_loss(self) -> None:
+        name = name_followers([probe.schedule for probe in self._probes])
+        raise ValueError(
+            f"{name} follows the training loss; watch.step was not told that of the first step. Call "
+            "watch.step(loss=loss) with each batch's, in every process, or give probes another schedule."
+        )
 
     def _count(self, step: int | None) -> int:
         if step is None:
@@ -283,36 +309,6 @@ class Loop:
             keep_fit(self.folder, self._network, conductor.costs, steps, place()[1], metrics)
         except (OSError, TypeError, ValueError) as error:
             rank_zero_warn(f"What the run cost was not kept in {self.folder} ({type(error).__name__}: {error}).")
-
-
-def unwrap(network: nn.Module) -> nn.Module:
-    """The network itself, of one that DDP, Fabric, Accelerate or torch.compile has wrapped."""
-    while True:
-        inner = getattr(network, "_orig_mod", None)
-        if inner is None and isinstance(network, DistributedDataParallel | DataParallel | _wrapper()):
-            inner = network.module
-        if not isinstance(inner, nn.Module):
-            return network
-        network = inner
-
-
-def _wrapper() -> type[nn.Module]:
-    from lightning.fabric.wrappers import _FabricModule  # pyright: ignore[reportPrivateUsage]
-
-    return _FabricModule
-
-
-def unwrap_optimizer(optimizer: Any) -> Optimizer:
-    """The optimizer itself, of one that Fabric or Accelerate has wrapped.
-
-    Raises:
-        ValueError: if it is none.
-    """
-    inner = getattr(optimizer, "optimizer", None)
-    found = inner if isinstance(inner, Optimizer) else optimizer
-    if not isinstance(found, Optimizer):
-        raise ValueError(f"optimizers are torch.optim.Optimizers; got a {type(optimizer).__name__}.")
-    return found
 
 
 def _trains(probe: Looker) -> bool:

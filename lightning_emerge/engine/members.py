@@ -11,6 +11,7 @@ from torch import nn
 
 from lightning_emerge.capture.needs import Need
 from lightning_emerge.capture.needs.base import complete
+from lightning_emerge.engine.training_loss import TrainingLoss
 from lightning_emerge.records import Capture, History, Measurement, Record
 from lightning_emerge.schedules import Schedule
 
@@ -94,7 +95,13 @@ class Member:
             return True
 
 
-def enlist(probe: Looker, probes: Sequence[Looker], module: nn.Module, steps_per_epoch: float) -> Member:
+def enlist(
+    probe: Looker,
+    probes: Sequence[Looker],
+    module: nn.Module,
+    steps_per_epoch: float,
+    loss: TrainingLoss | None = None,
+) -> Member:
     """Makes a probe a member of a run.
 
     Args:
@@ -102,11 +109,12 @@ def enlist(probe: Looker, probes: Sequence[Looker], module: nn.Module, steps_per
         probes: all of the run.
         module: the network.
         steps_per_epoch: for schedules in epochs.
+        loss: for schedules that follow it.
 
     Raises:
         ValueError: if its layers or schedule do not fit the run.
     """
-    schedule = _bind(probe.schedule, steps_per_epoch)
+    schedule = _bind(probe.schedule, steps_per_epoch, loss)
     return Member(probe, probe.check(module), schedule, _suffix(probe, probes), probe.describe())
 
 
@@ -116,9 +124,11 @@ def unite(members: Iterable[Member], order: Sequence[str]) -> tuple[str, ...]:
     return tuple(layer for layer in order if layer in wanted)
 
 
-def _bind(schedule: Schedule, steps_per_epoch: float) -> Schedule:
-    # Any function of the step will do as a schedule.
-    return schedule.bind(steps_per_epoch) if isinstance(schedule, Schedule) else schedule
+def _bind(schedule: Schedule, steps_per_epoch: float, loss: TrainingLoss | None) -> Schedule:
+    if not isinstance(schedule, Schedule):  # any function of the step will do
+        return schedule
+    bound = schedule.bind(steps_per_epoch)
+    return bound if loss is None else loss.follow(bound)
 
 
 def _suffix(probe: Looker, probes: Sequence[Looker]) -> str:

@@ -24,6 +24,7 @@ from lightning_emerge.engine.members import Looker
 from lightning_emerge.engine.opening import closed_on_error, leave_thumbnails, open_sinks
 from lightning_emerge.engine.reporting import Sinks
 from lightning_emerge.engine.run_folder import run_folder
+from lightning_emerge.engine.training_loss import TrainingLoss, loss_of
 from lightning_emerge.records import StimulusBank
 from lightning_emerge.schedules import Schedule
 from lightning_emerge.sinks.loggers import logger_sinks
@@ -55,7 +56,8 @@ class Session:
         self, trainer: Trainer, module: LightningModule, probes: Sequence[Looker], loaded: Mapping[str, Any]
     ) -> None:
         self._trainer, self._module, self._loaded = trainer, module, loaded
-        self._conductor = _make_conductor(trainer, module, probes, loaded.get(PAST))
+        self._loss = loss_of(trainer)
+        self._conductor = _make_conductor(trainer, module, probes, loaded.get(PAST), self._loss)
 
     def begin(self) -> None:
         """Looks before the first step, unless the run resumes from one that was looked at.
@@ -78,6 +80,8 @@ class Session:
     def look(self) -> None:
         """Looks, if a step was taken since the last look."""
         if self._trainer.global_step != self._conductor.step:
+            if self._loss is not None:
+                self._loss.advance(self._trainer.global_step)
             self._conductor.after_update()
             self._conductor.look(self._trainer.global_step)
 
@@ -153,7 +157,11 @@ def find_budget(
 
 
 def _make_conductor(
-    trainer: Trainer, module: LightningModule, probes: Sequence[Looker], past: Mapping[str, Any] | None
+    trainer: Trainer,
+    module: LightningModule,
+    probes: Sequence[Looker],
+    past: Mapping[str, Any] | None,
+    loss: TrainingLoss | None,
 ) -> Conductor:
     batches = trainer.num_training_batches / trainer.accumulate_grad_batches
     bank, sinks = find_bank(trainer, probes), _open_sinks(trainer, module)
@@ -167,6 +175,7 @@ def _make_conductor(
             step=trainer.global_step,
             steps_per_epoch=ceil(batches) if batches < float("inf") else batches,
             past=past,
+            loss=loss,
         )
 
 
@@ -221,7 +230,9 @@ def _steps(trainer: Trainer) -> int:
 
 def _count_looks(schedule: Schedule, steps: int) -> int:
     try:
-        return sum(bool(schedule(step)) for step in range(steps + 1))
+        if isinstance(schedule, Schedule):
+            return schedule.count_looks(steps)
+        return sum(bool(schedule(step)) for step in range(steps + 1))  # any function of the step will do
     except Exception:  # the look at that step will say so
         return 0
 

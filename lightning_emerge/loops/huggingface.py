@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import ceil
+from math import ceil, nan
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 
 from lightning_emerge.engine.loop import STEP, Loop
 from lightning_emerge.engine.session import refuse_sharding
+from lightning_emerge.engine.training_loss import name_followers
 from lightning_emerge.loops.parts import check_probes
 from lightning_emerge.loops.watch import watch
 from lightning_emerge.probe import Probe
@@ -55,6 +56,7 @@ class WatchCallback(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         self.close()  # an earlier training may have failed, of which callbacks are not told
+        _check_logging(args, name_followers([probe.schedule for probe in self._probes]))
         refuse_sharding(name for name in ("fsdp", "deepspeed") if getattr(args, name, None))
         self.loop = watch(
             given["model"],
@@ -71,8 +73,12 @@ class WatchCallback(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         if self.loop is not None:
-            self.loop.step(state.global_step)
+            self.loop.step(state.global_step, loss=nan)  # which the Trainer says only now
             self._look_if_last(state, control)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **given: Any) -> None:
+        if self.loop is not None and self.loop.steps == state.global_step and "loss" in (logs or {}):
+            self.loop.amend_loss(logs["loss"])
 
     def on_save(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         folder = _checkpoint(args, state.global_step)
@@ -97,6 +103,16 @@ class WatchCallback(TrainerCallback):
         """Writes what is left of a training that failed, and lets go of its model."""
         if self.loop is not None:
             self.loop.close()
+
+
+def _check_logging(args: Any, follower: str) -> None:
+    if follower and not (args.logging_strategy == "steps" and args.logging_steps == 1):
+        raise ValueError(
+            f"{follower} follows the training loss, which the Trainer says when it logs, and so at each step with "
+            "logging_strategy='steps' and logging_steps=1; got "
+            f"'{getattr(args.logging_strategy, 'value', args.logging_strategy)}' and {args.logging_steps}. Set them, "
+            "or give probes another schedule."
+        )
 
 
 def _steps_per_epoch(args: Any, batches: Any) -> float | None:

@@ -13,10 +13,10 @@ from lightning_emerge.capture import is_process_zero
 from lightning_emerge.capture.needs.base import complete
 from lightning_emerge.capture.processes import place
 from lightning_emerge.engine.conductor import Conductor
-from lightning_emerge.engine.loop import unwrap
 from lightning_emerge.engine.opening import closed_on_error
 from lightning_emerge.engine.reporting import Sinks
 from lightning_emerge.engine.session import check_budget, refuse_sharding
+from lightning_emerge.engine.wrapped import unwrap
 from lightning_emerge.loops.parts import check_probes, find_stimuli
 from lightning_emerge.probe import Probe
 from lightning_emerge.store.layout import STORE

@@ -13,10 +13,10 @@ from lightning_emerge.capture import is_process_zero
 from lightning_emerge.capture.needs.base import complete
 from lightning_emerge.engine import replay as engine
 from lightning_emerge.engine.bars import tqdm
-from lightning_emerge.engine.loop import unwrap
 from lightning_emerge.engine.opening import leave_thumbnails, open_sinks
 from lightning_emerge.engine.session import refuse_sharding
 from lightning_emerge.engine.weight_files import Checkpoints, list_checkpoints
+from lightning_emerge.engine.wrapped import unwrap
 from lightning_emerge.loops.closing import conclude
 from lightning_emerge.loops.parts import check_probes, find_stimuli, shown_in
 from lightning_emerge.probe import Probe

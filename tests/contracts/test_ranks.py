@@ -21,6 +21,7 @@ import lightning_emerge as le
 SCRIPT = Path(__file__).with_name("ranks.py")
 pytestmark = pytest.mark.timeout(600)  # the first test waits for all fits
 ENVIRONMENT = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
+PLANNED = [60 - 3.0 * step for step in range(20)]  # losses of training, in the mean over processes
 CASES: list[dict[str, Any]] = [
     *({"name": f"world_{world}", "world": world, "steps": 9, "probes": ["all"]} for world in (1, 2, 3)),
     *(
@@ -28,7 +29,7 @@ CASES: list[dict[str, Any]] = [
         for world in (1, 2)
         for name, probes in (("none", []), ("all", ["all"]), ("draws", ["DrawsOneNumber"]))
     ),
-    {"name": "raises", "world": 2, "steps": 20, "probes": ["Failing", "FilterProbe"]},
+    {"name": "raises", "world": 2, "steps": 20, "losses": PLANNED, "probes": ["Failing", "FilterProbe"]},
     {"name": "fussy", "world": 2, "steps": 20, "fussy": True, "probes": ["CategoryProbe", "FilterProbe"]},
     {"name": "strict", "world": 2, "steps": 20, "fussy": True, "probes": ["all"]},
 ]
@@ -108,6 +109,17 @@ def test_a_probe_that_fails_in_one_process_is_off_in_all_and_training_ends(folde
         assert result["off"] == {kind: step, "FilterProbe": None}
     assert any(f"{kind} failed at step {step} and is switched off" in line for line in found(folder, case, 0)["said"])
     assert np.isfinite(le.open_run(folder / case).kernels).all()
+
+
+@pytest.mark.distributed
+def test_looks_that_follow_the_loss_follow_its_mean_over_processes(folder):
+    assert [found(folder, "raises", rank)["steps"] for rank in (0, 1)] == [20, 20]
+    looks, expected = le.LossMoved(0.1, window=1), [0]
+    for step, loss in enumerate(PLANNED, 1):
+        expected += [step] if looks(step) else []
+        looks.hear(step, loss)
+    assert len(expected) > 4
+    assert le.open_run(folder / "raises").step.values.tolist() == [*expected, 20]
 
 
 @pytest.mark.distributed

@@ -121,6 +121,51 @@ def test_without_optimizers_each_call_is_a_step_and_a_loop_may_count_itself(tmp_
     assert read(tmp_path / "counted").step.values.tolist() == [0, 10, 30]
 
 
+def test_a_schedule_may_follow_the_loss_that_each_step_is_told(tmp_path):
+    planned = [9.0 - 0.25 * number for number in range(24)]
+
+    def train(watch: Any, made: Training, losses: list[float]) -> None:
+        for number, (value, batch) in enumerate(zip(losses, make_batches(len(losses)), strict=True)):
+            made.backward(batch)
+            watch.step(loss=torch.tensor(value + 4, requires_grad=True))  # the first of two batches of a step
+            made.optimizer.step()
+            watch.step(loss=value - 4 if number % 2 else torch.tensor(value - 4))
+
+    def make(name: str) -> tuple[Training, Any]:
+        made = Training()
+        follows = le.LossMoved(0.08, window=1)
+        return made, made.watch(tmp_path / name, Sizes(follows, on_error="raise"), Sizes(le.At([2]) | follows))
+
+    made, watch = make("whole")
+    with watch:
+        train(watch, made, planned)
+    looks = le.LossMoved(0.08, window=1)
+    expected = [0]
+    for step, value in enumerate(planned, 1):
+        expected += [step] if looks(step) else []
+        looks.hear(step, value)
+    assert len(expected) > 5
+    assert read(tmp_path / "whole").step.values.tolist() == sorted({*expected, 2, 24})
+
+    made, watch = make("part")
+    with suppress(KeyboardInterrupt), watch:
+        train(watch, made, planned[:14])
+        kept = watch.state_dict()
+        raise KeyboardInterrupt
+    made, watch = make("part")
+    watch.load_state_dict(kept)
+    with watch:
+        train(watch, made, planned[14:])
+    assert read(tmp_path / "part").step.values.tolist() == sorted({*expected, 2, 24})
+
+
+def test_a_loop_that_does_not_tell_its_loss_is_told_to(tmp_path):
+    made = Training()
+    watch = made.watch(tmp_path, Sizes(le.At([1]) | le.LossMoved()))
+    with pytest.raises(ValueError, match=r"LossMoved follows the training loss; .*watch.step\(loss=loss\)"), watch:
+        made.train(watch, make_batches(1))
+
+
 def test_accumulated_batches_are_one_step_whose_gradient_is_their_sum(tmp_path):
     made, norms = Training(), []
     with made.watch(tmp_path, every(le.GradientProbe)) as watch:

@@ -94,6 +94,45 @@ def test_a_training_that_was_stopped_and_resumes_has_the_records_of_one_that_was
     xr.testing.assert_identical(part, whole)
 
 
+class Lower(le.Schedule):
+    """Looks when the loss is lower than it ever was."""
+
+    def __init__(self) -> None:
+        self._heard: list[float] = []
+        self._looks = {0}
+
+    def __call__(self, step: int) -> bool:
+        return step in self._looks
+
+    def hear(self, step: int, loss: float) -> None:
+        if loss < min(self._heard, default=loss):
+            self._looks.add(step + 1)
+        self._heard.append(loss)
+
+
+def test_a_schedule_may_follow_the_loss_that_is_logged_at_each_step(tmp_path):
+    logs = {"logging_strategy": "steps", "logging_steps": 1, "learning_rate": 0.05}
+    whole = make_trainer(tmp_path / "whole", [WatchCallback([Sizes(Lower(), on_error="raise")])], **logs)
+    whole.train()
+    losses = [row["loss"] for row in whole.state.log_history if "loss" in row]
+    assert len(losses) == STEPS
+    lower = {step + 1 for step in range(2, STEPS) if losses[step - 1] < min(losses[: step - 1])}
+    assert 0 < len(lower) < STEPS - 2, "nothing to tell apart"
+    assert le.open_run(tmp_path / "whole").step.values.tolist() == sorted({0, STEPS} | lower)
+
+    stopped = WatchCallback([Sizes(Lower(), on_error="raise")])
+    with pytest.raises(KeyboardInterrupt):
+        make_trainer(tmp_path / "part", [stopped, Stop(3)], **logs).train()
+    stopped.close()
+    resumed = make_trainer(tmp_path / "part", [WatchCallback([Sizes(Lower(), on_error="raise")])], **logs)
+    resumed.train(resume_from_checkpoint=True)
+    assert le.open_run(tmp_path / "part").step.values.tolist() == sorted({0, STEPS} | lower)
+
+    with pytest.raises(ValueError, match=r"LossMoved follows .*logging_steps=1; got 'no'"):
+        make_trainer(tmp_path / "silent", [WatchCallback([Sizes(le.LossMoved())])]).train()
+    assert not (tmp_path / "silent/records.zarr").exists()
+
+
 def test_a_checkpoint_without_ours_is_resumed_at_its_step(tmp_path):
     make_trainer(tmp_path, [], max_steps=4).train()
     make_trainer(tmp_path, [WatchCallback(make_probes())]).train(resume_from_checkpoint=True)
