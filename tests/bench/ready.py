@@ -12,6 +12,7 @@ becomes the first Python program that it starts itself.
 from __future__ import annotations
 
 import atexit
+import gc
 import json
 import os
 import random
@@ -182,7 +183,10 @@ def become(words: list[str], folder: str, environment: dict[str, str]) -> None:
 if __name__ == "__main__":
     leave = atexit.register(Leave())  # the first, which is called last
     channel = socket.socket(fileno=int(sys.argv[1]))
+    gc.disable()
     load(sys.argv[2:])
+    gc.freeze()  # what is imported stays: no program looks for garbage in it, or copies its pages
+    gc.enable()
     program = serve(channel)
     with leave.noted():
         become(**program)
