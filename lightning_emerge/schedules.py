@@ -142,7 +142,7 @@ class LossMoved(Schedule):
     goes on in the direction of the one before takes the share alone; the first one, and one that turns around, also
     takes 3.5 standard errors of the noise between batches.
 
-    A fall to zero has `1 / share` looks at most, and about half of that where it takes 20 to 30 steps. They come
+    A fall to zero has about `1 / share` looks if it is slow, and half of that if it takes 20 steps. They come about
     `window / 2` steps after the move. 100 steps of nothing but noise have less than one look on average.
     There is none before step `window + 2` but step 0; join it to `LogSpaced` for those. Losses that are not finite are
     left out, so that a run that has diverged is looked at no more.

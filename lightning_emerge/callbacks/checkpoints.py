@@ -22,7 +22,7 @@ from lightning_emerge.engine.random_streams import random_states, restore_random
 from lightning_emerge.engine.run_folder import run_folder
 from lightning_emerge.engine.training_loss import TrainingLoss, listen, loss_of
 from lightning_emerge.probe import probes_of
-from lightning_emerge.schedules import LogSpaced, Schedule
+from lightning_emerge.schedules import LogSpaced, Schedule, follows_loss
 from lightning_emerge.store.places import is_url, to_local
 
 LAST = "last.ckpt"
@@ -173,11 +173,12 @@ class Checkpoints(Checkpoint):
             rank_zero_info(f"Checkpoints: weights of {_mb(weights)} each, in {self._folder}")
             return
         count = self._bound.count_looks(int(steps)) + sum(not self._bound(step) for step in {0, int(steps)})
+        count, about = min(count, int(steps) + 1), "about " if follows_loss(self.schedule) else ""
         total = count * weights + 2 * whole  # the last one is written before the one before it goes
         free = free_space(self._folder)
         room = "" if free == inf else f"; {_mb(free)} are free"
         rank_zero_info(
-            f"Checkpoints: {count} of weights, {_mb(weights)} each, and one to go on from, about {_mb(whole)}: "
+            f"Checkpoints: {about}{count} of weights, {_mb(weights)} each, and one to go on from, about {_mb(whole)}: "
             f"{_mb(total)} at most in {self._folder}{room}"
         )
         if total > free:

@@ -17,6 +17,7 @@ from lightning.pytorch.plugins import MixedPrecision
 import lightning_emerge as le
 from lightning_emerge.engine.conductor import Conductor
 from lightning_emerge.engine.reporting import Sinks
+from lightning_emerge.engine.training_loss import TrainingLoss
 
 GPU = (pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"))
 DEVICES = ["cpu", pytest.param("cuda", marks=GPU)]
@@ -71,6 +72,19 @@ def test_all_measures_are_those_of_the_cpu(device, make_data, make_model, all_pr
     )
     errors = _largest_error(_look(elsewhere, data, all_probes(le.EverySteps(1))), expected)
     assert {name: error for name, error in errors.items() if error > LIMIT} == {}
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_losses_that_schedules_follow_come_from_the_device_whole(device):
+    loss = TrainingLoss(torch.device(device), lambda: None)
+    loss.follow(le.LossMoved())
+    values = torch.linspace(3, 1, 40, device=device)
+    for step in range(1, 21):
+        loss.add(values[2 * step - 2])
+        loss.add(values[2 * step - 1])
+        values[2 * step - 2 : 2 * step] = -1  # what training does next
+        loss.advance(step)
+    torch.testing.assert_close(loss.state(), torch.linspace(3, 1, 40).reshape(20, 2).mean(dim=1))
 
 
 def test_half_precision_is_not_within_the_limit(make_data, make_model, all_probes):

@@ -309,8 +309,9 @@ def test_a_run_that_follows_its_loss_is_the_same_killed_resumed_and_replayed(giv
     assert replayed.bank_accuracy.sel(step=both).equals(whole["records"].bank_accuracy.sel(step=both))
 
 
-def test_following_changes_nothing_of_training(given, tmp_path):
+def test_following_changes_nothing_of_training_and_how_often_is_estimated(given, tmp_path, said):
     followed = fit(tmp_path / "followed", given)["end"]
+    assert any("Checkpoints: about 21 of weights" in line for line in said), said
     make_data, make_model, make_trainer = given
     alone = Sinking(make_model().network)
     make_trainer([], max_steps=20, logger=False, default_root_dir=tmp_path).fit(alone, datamodule=make_data())
