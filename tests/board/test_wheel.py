@@ -51,6 +51,7 @@ def test_the_wheel_holds_the_configurations_once(installed):
 @pytest.mark.slow
 def test_a_fit_by_name_runs_from_what_is_installed_in_an_empty_folder(installed, tmp_path):
     few = ["--trainer.max_steps", "2", "--trainer.limit_val_batches", "0", "--data.bank_exemplars", "2"]
+    few += ["--model.network.init_args.width", "2", "--model.network.init_args.head", "[8, 8]"]
     quiet = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
     command = [sys.executable, "-P", "-m", "lightning_emerge", "fit", "--config", "vgg5", *few, *quiet]
     done = run_group(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(installed)})

@@ -246,7 +246,7 @@ def test_two_processes_end_at_random_moments_and_resume_as_if_they_had_gone_on(s
 @pytest.mark.distributed
 @pytest.mark.parametrize("place", ["setup", "validation", "end", "over"])
 def test_at_other_moments_all_processes_are_gone_as_well(place, start):
-    pace = {"at": place, "seconds": 40, "limit": 3}
+    pace = {"at": place, "seconds": 40, "limit": 1}
     run = start("fit", pace=pace, **TWO, limit_train_batches=1, max_epochs=1)
     run.wait_for(place)
     assert run.end(signal.SIGTERM) == 143
@@ -257,7 +257,7 @@ def test_at_other_moments_all_processes_are_gone_as_well(place, start):
 @pytest.mark.slow
 @pytest.mark.parametrize(("signals", "status"), [(["SIGTERM"], 143), (["SIGINT", "SIGINT"], 130)])
 def test_a_step_that_never_ends_is_not_waited_for(signals, status, start):
-    run = start("fit", pace={"at": "step 3", "seconds": 1000, "limit": 3 if len(signals) == 1 else LIMIT})
+    run = start("fit", pace={"at": "step 3", "seconds": 1000, "limit": 1 if len(signals) == 1 else LIMIT})
     run.wait_for("step 3")
     began = time.monotonic()
     assert run.end(*(signal.Signals[name] for name in signals)) == status

@@ -104,23 +104,31 @@ def slurm() -> Iterator[Callable[..., str]]:
     finally:
         with suppress(AssertionError, subprocess.SubprocessError):
             run("scancel", "--user=root")
-        for name in reversed(DAEMONS):
-            _stop(home / f"{name}.pid")
+        left = [number for name in reversed(DAEMONS) if (number := _number(home / f"{name}.pid"))]
+        for kind, patience in ((signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0)):
+            end = time.monotonic() + patience
+            left = [number for number in left if _send(number, kind)]
+            while left and time.monotonic() < end:
+                time.sleep(0.1)
+                left = [number for number in left if _send(number, 0)]
         shutil.rmtree(home)
 
 
-def _stop(file: Path) -> None:
+def _number(file: Path) -> int:
+    """That of a daemon's process, or 0 if it does not say."""
     try:
-        number = int(file.read_text())
+        return int(file.read_text())
     except (OSError, ValueError):
-        return
-    for kind, patience in ((signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0)):
-        end = time.monotonic() + patience
-        with suppress(ProcessLookupError):
-            os.kill(number, kind)
-            while time.monotonic() < end:
-                os.kill(number, 0)
-                time.sleep(0.1)
+        return 0
+
+
+def _send(number: int, kind: int) -> bool:
+    """Sends a signal; says whether the process was there."""
+    try:
+        os.kill(number, kind)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def script() -> str:
