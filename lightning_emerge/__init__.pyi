@@ -10,9 +10,9 @@ from .analysis.effects import least_auc as least_auc
 from .analysis.effects import least_share as least_share
 from .analysis.embedding import embed_run as embed_run
 from .analysis.emergence_time import emergence_time as emergence_time
-from .analysis.emergence_time import lead_time as lead_time
 from .analysis.geometry import step_cka as step_cka
 from .analysis.geometry import to_rsatoolbox as to_rsatoolbox
+from .analysis.lead_time import lead_time as lead_time
 from .analysis.names import name_filters as name_filters
 from .analysis.order import compare_order as compare_order
 from .analysis.recovery import grammar_recovery as grammar_recovery

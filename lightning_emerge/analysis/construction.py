@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lightning_emerge.analysis.emergence_time import lead_time
+from lightning_emerge.analysis.lead_time import lead_time
 from lightning_emerge.analysis.order import Order, compare_order
 from lightning_emerge.analysis.timeline import Series, run_series, run_timeline
 from lightning_emerge.records.names import split_pair
@@ -16,7 +16,7 @@ from lightning_emerge.store.read import Run
 ORDER = ("part", "pair", "conjunction")
 """What theory says comes first, and what later: simple features before those that are made of them.
 
-Tokens would be last, but are read off another measure: when a probability reaches 15% of its way says nothing of when
+Tokens would be last, but are read off another measure: when a probability reaches 10% of its way says nothing of when
 an AUC does.
 """
 
@@ -27,7 +27,8 @@ def construction_order(runs: Sequence[str | Path | Run]) -> Order:
     """Compares the order in which parts, pairs and conjunctions of runs emerged with that of their making.
 
     All are told by the best single filter. Tokens, of which the network's answer is recorded, are not compared with
-    them (see `compare_order`). A pair or conjunction that one token alone has is that token by another name.
+    them (see `compare_order`). A pair or conjunction that one token alone has is that token by another name. What never
+    emerged is later than anything; what the looks do not resolve may have been first, and is left out.
 
     Args:
         runs: those in which a `PartProbe` looked, or their folders; things of one run are compared with each other
@@ -41,6 +42,8 @@ def construction_order(runs: Sequence[str | Path | Run]) -> Order:
     for run in runs:
         times: dict[str, list[float | None]] = {}
         for event in run_timeline(run):
+            if event.emergence.whether == "unresolved":
+                continue
             times.setdefault(event.group, []).append(event.emergence.step)
         found.append(times)
     return compare_order(found, ORDER)
@@ -58,7 +61,7 @@ def construction_leads(run: str | Path | Run) -> pd.DataFrame:
     Returns:
         A row for each part of each whole, and those of the couplings if a `CouplingProbe` looked: `leader`, `follower`,
         `kind` ("part", "coupling" or "grammar", of the leader), and the lead in optimizer steps with its 95% interval:
-        `steps`, `low`, `high`; above 0 if the leader was first, NaN if one of the two never emerged.
+        `steps`, `low`, `high`; above 0 if the onset of the leader was first, NaN if one of the two has not emerged.
 
     Raises:
         FileNotFoundError: if there are no records.

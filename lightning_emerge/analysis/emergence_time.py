@@ -1,284 +1,297 @@
-"""Emergence times: the step at which a series leaves its baseline for good, with a confidence interval."""
+"""What it is that a series has emerged: whether, by how much, and when. The one definition for all that tells of it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil, floor, log, sqrt
-from typing import TypeAlias
+from functools import lru_cache
+from math import ceil, floor, inf, sqrt
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from lightning_emerge.analysis.ramps import crossings, fit_ramp, null_gains
-from lightning_emerge.measures.chance import exceedance
-
-SHARE = 0.15
-"""Share of its way from baseline to final level at which a series has left its baseline.
-
-A ramp fitted to a sigmoid by least squares meets it there, so that the shape of the way matters least.
-"""
+from lightning_emerge.analysis.crossing import Gaps, Rise, fit_rise
+from lightning_emerge.analysis.fits import LEVEL, null_gains
 
 FEWEST = 8
 """Looks beside that at step 0 without which nothing can be said."""
 
-LEVEL = 3
-"""Looks that have to lie at a level, so that one look which lies apart is none; step 0 may be one of the baseline's."""
+ALPHA = 0.003
+"""How often noise without a change is said to have emerged, of the slowest noise that is thought of."""
+
+SLOWNESS = (0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 0.98)
+"""Correlations of noise with that at the look before: the least of them that is no less than that of a series."""
+
+UNKNOWN = 0.8
+"""Correlation that noise may have, unless looks are so many that they show it to be less."""
+
+Whether: TypeAlias = Literal["emerged", "never", "unresolved"]
 
 _Series: TypeAlias = npt.NDArray[np.floating]
-_RESAMPLES = 400
-_NULLS = 199
-_ALPHA = 0.005
-_MOST = 1000  # means are tested for a change, not looks, of which there are more
+_NULLS = 4999
+_SEED = 20
+_MOST = 500  # means are judged, not looks, of which there are more
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A step, and how surely it is known.
+
+    Attributes:
+        step: optimizer steps.
+        low: the look at which the 95% interval begins.
+        high: the look at which it ends.
+    """
+
+    step: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
 class Emergence:
-    """When a series left its baseline for good.
+    """Whether a series emerged, by how much, and when.
 
     Attributes:
-        step: optimizer steps; None if these looks do not show that it did.
-        low: the look at which the 95% interval begins; None with `step`.
-        high: the look at which it ends; None with `step`.
-        baseline: level before, in the unit of the series; its mean if it never left.
-        level: level after; its mean if it never left.
-        p_value: how often a series without a change would seem to change as much, 0.005 to 1.
+        whether: "emerged"; "never", if it did not change by `least`; "unresolved", if these looks cannot tell.
+        onset: when it left its baseline for good: where it has gone 10% of its way to its final level; None if it has
+            not emerged.
+        mastery: from when on it stays within 10% of its way from its final level; None if it has not emerged, or if
+            fewer than three looks lie there.
+        baseline: level before, in the unit of the series; of the first three looks if it has not emerged.
+        level: final level; of the last three looks if it has not emerged.
+        least: the least change that counts.
+        detectable: the least change that these looks would have shown, midway, in noise as large as theirs: `least` or
+            more; infinite if there are too few.
+        looks_inside: looks between 10% and 90% of the way; None if it has not emerged.
+        p_value: how often noise without a change would seem to change as much, 0.001 to 1.
     """
 
-    step: float | None
-    low: float | None
-    high: float | None
+    whether: Whether
+    onset: Moment | None
+    mastery: Moment | None
     baseline: float
     level: float
+    least: float
+    detectable: float
+    looks_inside: int | None
     p_value: float
 
+    @property
+    def change(self) -> float:
+        """From baseline to final level, below 0 for a fall."""
+        return self.level - self.baseline
 
-@dataclass(frozen=True)
-class Lead:
-    """How many optimizer steps one series left its baseline before another.
+    @property
+    def step(self) -> float | None:
+        """Of the onset."""
+        return self.onset and self.onset.step
 
-    Attributes:
-        steps: above zero if the first was first; None if one of them never left.
-        low: lower end of the 95% interval.
-        high: upper end of it.
-    """
+    @property
+    def low(self) -> float | None:
+        """Where the interval of the onset begins."""
+        return self.onset and self.onset.low
 
-    steps: float | None
-    low: float | None
-    high: float | None
+    @property
+    def high(self) -> float | None:
+        """Where the interval of the onset ends."""
+        return self.onset and self.onset.high
 
 
-def emergence_time(
-    steps: Sequence[int] | npt.ArrayLike, values: npt.ArrayLike, least: float, seed: int = 0
-) -> Emergence:
-    """Finds the step at which a series leaves its baseline for good.
+def emergence_time(steps: Sequence[int] | npt.ArrayLike, values: npt.ArrayLike, least: float) -> Emergence:
+    """Finds whether a series left its baseline for good, by how much, and when.
 
-    A baseline, a straight way up or down and a final level are fitted by least squares. The looks count as evenly
-    spaced, so a series of log-spaced looks is fitted on a logarithmic axis. It has left its baseline where it has gone
-    15% of its way: a fitted ramp meets a step, a ramp and a sigmoid there alike, though no sigmoid has a kink.
+    **Whether.** It emerged if all of these hold:
 
-    The interval is that of a moving-block bootstrap of the residuals (Künsch 1989, Annals of Statistics 17), with
-    blocks as long as their first autocorrelation asks for (Carlstein 1986, Annals of Statistics 14), widened to the
-    looks around it. How often it covers the truth of simulated series is in docs/construction.md.
+    - The final level is at least `least` from the baseline, and as far beyond the untrained network's: what is
+      significant from look to look, as the same stimuli are looked at, may be nothing that holds for others.
+    - A ramp or a monotone curve explains more of it than of 99.5% of 1,999 series of noise with an autocorrelation of
+      0.8, whatever that of its own noise seems to be: few looks cannot tell slow noise from a rise.
+    - The last three looks are nearer to the final level than to the baseline, and so many lie before the onset, the
+      one at step 0 included. The untrained network is a level of its own, which is not fitted.
 
-    A series left its baseline if all of these hold:
+    It never emerged if its last three looks and its first three differ by less than `least`, and neither the last look
+    nor step 0 lies apart. All else is not resolved by these looks.
 
-    - A ramp fits it better than any of 199 series of normal noise with the residuals' first autocorrelation.
-    - The final level is at least `least` from the baseline: what is significant from look to look, as the same stimuli
-      are looked at, may be nothing that holds for others, or too small to matter.
-    - Three looks or more lie at the final level and at the baseline, so that one which lies apart is no level.
-    - Its last tenth is nearer to the final level than to the baseline, so that a hump is not for good.
+    **By how much.** A baseline, a way and a final level are fitted by least squares. What overshoots has the level on
+    which it settles.
 
-    The untrained network is a level of its own: a look at step 0 is not fitted, as the first update may take a series
-    elsewhere once. It is one of the baseline's looks, and the final level lies at least `least` beyond it too.
+    **When.** The onset is where it has gone 10% of its way, the mastery where it comes within 10% of its final level,
+    both for good. Their 95% intervals are those of Banerjee & Wellner (2001, Annals of Statistics 29) for a curve of
+    any shape that never falls, from look to look, with allowance for the error of the levels, for noise that differs
+    from place to place and for its autocorrelation. Only the order of looks counts, however they are spaced. Nothing is
+    sampled but the noise, always the same. How often intervals cover the truth is in docs/emergence.md.
 
     Args:
         steps: step of each look, ascending.
         values: (look,) the series; looks with NaN are left out, but a series that ends with one has not left for good.
         least: the least change that counts, 0 or more, in the unit of the series; `least_share` and `least_auc` give
             it for series of stimuli.
-        seed: of the resampling.
 
     Returns:
-        Its emergence; "never" (None) is an answer, and that of any series with fewer than 8 looks beside step 0.
+        Its emergence. Of fewer than 8 looks beside step 0 nothing is resolved.
 
     Raises:
         ValueError: if steps and values differ in number, the steps do not ascend, or the least change is below 0.
     """
-    looks = _clean(steps, values)
-    at, series = looks.steps, looks.values
-    found = _leave(looks, least, seed)
-    if not found.left:
-        mean = float(series.mean()) if len(series) else float("nan")
-        return Emergence(None, None, None, mean, mean, found.p_value)
-    samples = found.sample(found.block, seed)
-    low, high = _interval(samples, found.crossing)
-    # Nothing is known between two looks.
-    where = found.crossing, np.floor(low), np.ceil(high)
-    step, low, high = (float(one) for one in _steps(at, np.array(where)))
-    return Emergence(step, low, high, found.baseline, found.level, found.p_value)
-
-
-def lead_time(
-    steps: Sequence[int] | npt.ArrayLike,
-    leader: npt.ArrayLike,
-    follower: npt.ArrayLike,
-    least: tuple[float, float],
-    seed: int = 0,
-) -> Lead:
-    """Finds how long before another a series leaves its baseline for good.
-
-    Where both have the same looks, the residuals of both are resampled in the same blocks, so that what disturbs both
-    alike at a look does not count as uncertainty of the lead. No lead is known better than the looks around both.
-
-    Args:
-        steps: step of each look, ascending.
-        leader: (look,) the series that is thought to come first; looks with NaN are left out.
-        follower: (look,) the other.
-        least: the least change that counts of the one and of the other, as for `emergence_time`.
-        seed: of the resampling.
-
-    Returns:
-        The lead, above zero if `leader` is first.
-
-    Raises:
-        ValueError: as `emergence_time`.
-    """
-    pairs = [_clean(steps, values) for values in (leader, follower)]
-    found = [_leave(looks, own, seed) for looks, own in zip(pairs, least, strict=True)]
-    if not all(one.left for one in found):
-        return Lead(None, None, None)
-    block = max(one.block for one in found)
-    (early, early_samples), (late, late_samples) = (
-        (_steps(looks.steps, np.array(one.crossing)), _steps(looks.steps, one.sample(block, seed)))
-        for looks, one in zip(pairs, found, strict=True)
+    looks = Looks.of(steps, values)
+    found = judge(looks, least)
+    if not found.emerged:
+        return _tell_no_change(looks, found, least)
+    rise, sign = found.rise, found.rise.change.sign
+    return Emergence(
+        "emerged",
+        looks.moment(rise.begun, rise.onset().ends()),
+        looks.moment(*rise.mastery()) if rise.settles else None,
+        sign * rise.baseline,
+        sign * rise.level,
+        least,
+        found.detectable,
+        looks.count_between(rise.begun, rise.done),
+        found.p_value,
     )
-    lows, highs = (
-        [float(_steps(looks.steps, end(np.array(one.crossing)))) for looks, one in zip(pairs, found, strict=True)]
-        for end in (np.floor, np.ceil)
-    )
-    low, high = _interval(late_samples - early_samples, float(late - early))
-    # Nothing is known between two looks.
-    return Lead(float(late - early), min(low, lows[1] - highs[0]), max(high, highs[1] - lows[0]))
-
-
-def _interval(samples: _Series, estimate: float) -> tuple[float, float]:
-    low, high = np.quantile(samples, [0.025, 0.975])
-    return min(float(low), estimate), max(float(high), estimate)
 
 
 @dataclass(frozen=True)
-class _Looks:
-    """Looks of a series beside that at step 0, the value there, and whether its last look has one."""
+class Looks:
+    """Looks of a series beside that at step 0, or means of neighbours if they are very many.
+
+    Attributes:
+        steps: (look,) of each look.
+        values: (mean,) of as many looks each as `group` says.
+        group: looks in a mean.
+        start: the value at step 0; None if there is none.
+        ended: whether the last look has a value.
+    """
 
     steps: _Series
     values: _Series
+    group: int
     start: float | None
     ended: bool
 
+    @staticmethod
+    def of(steps: Sequence[int] | npt.ArrayLike, values: npt.ArrayLike) -> Looks:
+        """Takes a series apart.
+
+        Raises:
+            ValueError: as `emergence_time`.
+        """
+        at: _Series = np.asarray(steps, dtype=np.float64)
+        series: _Series = np.asarray(values, dtype=np.float64)
+        if at.shape != series.shape or at.ndim != 1:
+            raise ValueError(f"A series has one value a step; got steps of shape {at.shape}, values of {series.shape}.")
+        if (np.diff(at) <= 0).any():
+            raise ValueError("The steps of a series ascend; these do not. Sort them, and keep one value of each.")
+        known = np.isfinite(series)
+        ended = bool(known[-1:].all())
+        at, series = at[known], series[known]
+        start = float(series[0]) if len(at) and at[0] == 0 else None
+        if start is not None:
+            at, series = at[1:], series[1:]
+        group = max(1, ceil(len(series) / _MOST))
+        over = len(series) % group  # what is left over is early, so that the end is whole
+        at, means = at[over:], series[over:].reshape(-1, group).mean(axis=1)
+        return Looks(at, means, group, start, ended)
+
+    def span(self, first: int, last: int) -> tuple[float, float]:
+        """The looks around gaps: nothing is known between two looks."""
+        before, after = (first - 1) * self.group, (last + 1) * self.group - 1
+        first_step = 0.0 if before < 0 and self.start is not None else float(self.steps[max(before, 0)])
+        return first_step, float(self.steps[min(after, len(self.steps) - 1)])
+
+    def moment(self, at: float, gaps: tuple[int, int]) -> Moment:
+        """A place among means, and the first and the last gap in which it may be."""
+        low, high = self.span(*gaps)
+        return Moment(min(max(self.place(at), low), high), low, high)
+
+    def place(self, at: float) -> float:
+        """The step of a place among means."""
+        middles = self.steps.reshape(-1, self.group).mean(axis=1)
+        return float(np.interp(at, np.arange(len(middles)), middles))
+
+    def count_between(self, begun: float, done: float) -> int:
+        """How many looks lie between two places."""
+        return int(np.count_nonzero((self.steps > self.place(begun)) & (self.steps < self.place(done))))
+
 
 @dataclass(frozen=True)
-class _Leaving:
-    """A series as its fit sees it."""
+class Judged:
+    """Whether a series emerged; `fitted` is its fit, None of one that is too short or constant."""
 
+    emerged: bool
     p_value: float
-    left: bool = False
-    crossing: float = 0.0
-    baseline: float = 0.0
-    level: float = 0.0
-    block: int = 1
-    fitted: _Series | None = None
-    residuals: _Series | None = None
+    detectable: float
+    fitted: Rise | None = None
 
-    def sample(self, block: int, seed: int) -> _Series:
-        """Crossings, in looks, of resamples."""
-        return crossings(self.fitted, self.residuals, block, _RESAMPLES, seed, SHARE)
+    @property
+    def rise(self) -> Rise:
+        """The fit of what emerged."""
+        assert self.fitted is not None
+        return self.fitted
+
+    def onset(self) -> Gaps:
+        """Where it left its baseline."""
+        return self.rise.onset()
 
 
-def _leave(looks: _Looks, least: float, seed: int) -> _Leaving:
+def judge(looks: Looks, least: float) -> Judged:
+    """Decides whether a series emerged.
+
+    Raises:
+        ValueError: if the least change is below 0.
+    """
     if not least >= 0:
         raise ValueError(f"The least change that counts is 0 or more, in the unit of the series; got {least}.")
-    series, start = looks.values, looks.start
-    count = len(series)
-    if count < FEWEST or np.ptp(series) <= 1e-9 * max(1e-300, float(np.abs(series).max())):
-        return _Leaving(1.0)
-    first, last, baseline, level, rest = fit_ramp(series)
-    ramp, logistic = (baseline + (level - baseline) * way for way in _ways(count, first, last))
-    # A logistic curve has the wider interval, so it is taken where both fit alike.
-    fitted = logistic if np.square(series - logistic).sum() < rest * (1 + 2 / count) else ramp
-    residuals = series - fitted
-    block = _block(residuals)
-    p_value = _change(series, seed)
-    tail = series[-max(1, count // 10) :].mean()
-    left = (
-        p_value <= _ALPHA
-        and abs(tail - level) <= abs(tail - baseline)
-        and looks.ended
-        and _is_apart(level, baseline, start, least)
-        and floor(first) + 1 + (start is not None) >= LEVEL
-        and count - ceil(last) >= LEVEL
+    series = looks.values
+    if len(series) < FEWEST:
+        return Judged(False, 1.0, inf)
+    if np.ptp(series) <= 1e-9 * max(1e-300, float(np.abs(series).max())):
+        return Judged(False, 1.0, least)
+    rise = fit_rise(series)
+    change, nulls = rise.change, _nulls(len(series), _slowness(rise))
+    beyond = (nulls >= np.array([[change.ramp], [change.monotone]])).sum(axis=1)
+    p_value = min(1.0, 2 * float(1 + beyond.min()) / (1 + _NULLS))  # the better of two
+    emerged = (
+        p_value <= ALPHA and looks.ended and change.lasts and _begins(rise, looks) and _is_apart(rise, looks, least)
     )
-    crossing = first + SHARE * (last - first)
-    spread = sqrt(count / (count - 4))  # four numbers are fitted
-    return _Leaving(p_value, bool(left), crossing, baseline, level, block, fitted, residuals * spread)
+    # A step midway in white noise explains a quarter of its square.
+    shown = 2 * rise.noise * sqrt(float(np.quantile(nulls[0], 1 - ALPHA / 2)))
+    return Judged(bool(emerged), p_value, max(least, shown), rise)
 
 
-def _is_apart(level: float, baseline: float, start: float | None, least: float) -> bool:
+@lru_cache(maxsize=64)
+def _nulls(count: int, own: float) -> _Series:
+    return null_gains(count, own, _NULLS, _SEED)
+
+
+def _slowness(rise: Rise) -> float:
+    """How slow the noise may be: four standard errors more than it seems, but then no more than is thought of."""
+    own, error = rise.autocorrelation, 1 / sqrt(len(rise.series))
+    most = max(min(own + 4 * error, UNKNOWN), own + error)
+    return next((one for one in SLOWNESS if one >= most), SLOWNESS[-1])
+
+
+def _begins(rise: Rise, looks: Looks) -> bool:
+    """Whether enough looks lie before the onset."""
+    return floor(rise.begun) + 1 + (looks.start is not None) >= LEVEL
+
+
+def _is_apart(rise: Rise, looks: Looks, least: float) -> bool:
     """Whether a final level is so far from the baseline, and as far beyond the untrained network's on that side."""
-    way = level - baseline
-    return abs(way) >= least and (start is None or (level - start) * np.sign(way) >= least)
+    return rise.way >= least and (looks.start is None or rise.level - rise.change.sign * looks.start >= least)
 
 
-def _change(series: _Series, seed: int) -> float:
-    """How often noise without a change seems to change as much as a series."""
-    group = ceil(len(series) / _MOST)
-    means = series[: len(series) // group * group].reshape(-1, group).mean(axis=1)
-    first, last, baseline, level, rest = fit_ramp(means)
-    centred = means - means.mean()
-    total = float(centred @ centred)
-    own = _neighbours(means - baseline - (level - baseline) * _ways(len(means), first, last)[0])
-    nulls = null_gains(len(means), own, _NULLS, seed)
-    gain = torch.tensor([(total - rest) / max(rest, 1e-12 * total)], dtype=torch.float64)
-    return float(exceedance(gain, torch.from_numpy(nulls)))
-
-
-def _clean(steps: Sequence[int] | npt.ArrayLike, values: npt.ArrayLike) -> _Looks:
-    at: _Series = np.asarray(steps, dtype=np.float64)
-    series: _Series = np.asarray(values, dtype=np.float64)
-    if at.shape != series.shape or at.ndim != 1:
-        raise ValueError(f"A series has one value a step; got steps of shape {at.shape}, values of {series.shape}.")
-    if (np.diff(at) <= 0).any():
-        raise ValueError("The steps of a series ascend; these do not. Sort them, and keep one value of each.")
-    known = np.isfinite(series)
-    ended = bool(known[-1:].all())
-    at, series = at[known], series[known]
-    if len(at) and at[0] == 0:
-        return _Looks(at[1:], series[1:], float(series[0]), ended)
-    return _Looks(at, series, None, ended)
-
-
-def _steps(at: _Series, looks: _Series) -> _Series:
-    return np.interp(looks, np.arange(len(at)), at).astype(np.float64)
-
-
-def _ways(count: int, first: float, last: float) -> tuple[_Series, _Series]:
-    """A ramp from 0 to 1, and the logistic curve that meets it at `SHARE` and at one minus that."""
-    along = (np.arange(count) - first) / (last - first)
-    steepness = 2 * log((1 - SHARE) / SHARE) / (1 - 2 * SHARE)
-    return np.clip(along, 0, 1), 0.5 + 0.5 * np.tanh(0.5 * steepness * (along - 0.5))
-
-
-def _block(residuals: _Series) -> int:
-    """Looks in a block: those that estimate the variance of a first-order autoregression's mean best."""
-    own, count = _neighbours(residuals), len(residuals)
-    length = ceil((2 * own / (1 - own**2)) ** (2 / 3) * count ** (1 / 3))
-    return min(max(length, 1), max(count // 4, 1))
-
-
-def _neighbours(residuals: _Series) -> float:
-    """First autocorrelation, 0 to 0.9, with about so much added as a fit takes away."""
-    power = float(residuals @ residuals)
-    own = float(residuals[1:] @ residuals[:-1]) / power if power else 0.0
-    count = len(residuals)
-    return min(max((count * own + 4) / (count - 4), 0.0), 0.9)
+def _tell_no_change(looks: Looks, found: Judged, least: float) -> Emergence:
+    series = looks.values
+    if not len(series):
+        return Emergence("unresolved", None, None, np.nan, np.nan, least, inf, None, 1.0)
+    before, after = float(series[:LEVEL].mean()), float(series[-LEVEL:].mean())
+    start = series[0] if looks.start is None else looks.start
+    # A look apart by noise is none: 1.05 is the standard deviation of a difference by its median.
+    apart = max(least, 3 * 1.05 * float(np.median(np.abs(np.diff(series))))) if len(series) > 1 else least
+    same = abs(after - before) < least and abs(series[-1] - before) < apart and abs(after - start) < apart
+    never = looks.ended and len(series) >= FEWEST and (same or float(np.ptp(series)) == 0)
+    whether = "never" if never else "unresolved"
+    return Emergence(whether, None, None, before, after, least, found.detectable, None, found.p_value)

@@ -47,7 +47,7 @@ def compare_order(runs: Sequence[Mapping[str, Sequence[float | None]]], order: S
 
     Its p-value is about the order only if times of different groups can be exchanged: if all are read off the same
     measure, and no thing is another by a second name. A probability and an AUC that come of the same responses reach
-    15% of their ways at different steps.
+    10% of their ways at different steps.
 
     Args:
         runs: for each run, group -> emergence times of its things, in steps, in the same order in each run; None is

@@ -14,7 +14,8 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from lightning_emerge.analysis.effects import LEAST, least_auc, least_change, least_share
-from lightning_emerge.analysis.emergence_time import LEVEL, SHARE, Emergence, emergence_time
+from lightning_emerge.analysis.emergence_time import Emergence, Moment, emergence_time
+from lightning_emerge.analysis.fits import LEVEL, SHARE
 from lightning_emerge.analysis.recovery import grammar_recovery, shared_steps
 from lightning_emerge.figures.timeline import Row, draw_rows
 from lightning_emerge.store.folder import Folder
@@ -22,9 +23,12 @@ from lightning_emerge.store.layout import TIMELINE as FILE
 from lightning_emerge.store.read import Run
 
 _ABOUT = (
-    "The optimizer step at which each series left its baseline for good: where it had gone "
-    f"{SHARE:.0%} of its way to its final level, with a 95% interval from look to look. It rose by `least` or more, "
-    f"from the untrained network's level too, and {LEVEL} looks lie at each level; null says that looks do not show it."
+    "Whether each series emerged: it rose by `least` or more, from the untrained network's level too, more than slow "
+    f"noise does, and {LEVEL} looks lie before and after. If so, `step` is its onset, where it had gone {SHARE:.0%} of "
+    f"its way from `baseline` to `level`, and `mastery` where it came within {SHARE:.0%} of its final level, both for "
+    "good, with 95% intervals (`low` and `high`) from look to look. `looks_inside` counts looks between the two. If "
+    "not, it is `never` that it rose so much, or `unresolved` by these looks, and midway a change of `detectable` "
+    "would have been seen."
 )
 
 _EDGES = 6
@@ -39,6 +43,11 @@ _OF_TOKENS = ("bank_accuracy", "bank_confidence", "ridge_accuracy")
 
 _WIDTH = 3.92
 """Standard errors in an interval of 95%."""
+
+_NOT = {"never": "never", "unresolved": "not resolved by these looks"}
+_COUNTED = {"emerged": "emerged", "never": "never did", "unresolved": "are not resolved by these looks"}
+_MOST_TOKENS = 20
+_TOLD = ("baseline", "level", "change", "least", "detectable", "looks_inside", "p_value")
 
 
 @dataclass(frozen=True)
@@ -66,13 +75,12 @@ class Series:
 
 @dataclass(frozen=True)
 class Event:
-    """When one of them emerged."""
+    """Whether and when one of them emerged."""
 
     group: str
     name: str
     measure: str
     unit: str
-    least: float
     emergence: Emergence
 
 
@@ -110,9 +118,9 @@ def run_series(run: str | Path | Run) -> list[Series]:
 
 
 def run_timeline(run: str | Path | Run) -> list[Event]:
-    """Finds when each token, layer, part, pair, conjunction and coupling of a run emerged.
+    """Finds whether and when each token, layer, part, pair, conjunction and coupling of a run emerged.
 
-    What falls for good has not emerged.
+    See `emergence_time`. What falls for good has not emerged.
 
     Args:
         run: the run, or its folder.
@@ -124,8 +132,35 @@ def run_timeline(run: str | Path | Run) -> list[Event]:
 
 
 def tell_time(found: Emergence) -> str:
-    """Writes the step at which something emerged, with its 95% interval in brackets."""
-    return "not seen" if found.step is None else f"{found.step:.0f} ({found.low:.0f} to {found.high:.0f})"
+    """Writes the step of an onset with its 95% interval in brackets, or why there is none."""
+    return _tell(found.onset) if found.onset else _NOT[found.whether]
+
+
+def tell_mastery(found: Emergence) -> str:
+    """Writes the step of a mastery with its 95% interval in brackets, or "-" for what has not emerged."""
+    if not found.onset:
+        return "-"
+    return _tell(found.mastery) if found.mastery else _NOT["unresolved"]
+
+
+def tell_tokens(events: Sequence[Event]) -> list[str]:
+    """Writes a line for each token that a run's timeline has, or how many there are of each kind if they are many."""
+    found = [(event.name, event.emergence) for event in events if event.group == "token"]
+    if len(found) > _MOST_TOKENS:
+        return [f"{sum(one.whether == whether for _, one in found)} {said}" for whether, said in _COUNTED.items()]
+    width = max((len(name) for name, _ in found), default=0)
+    return [f"{name:{width}} {_tell_token(one)}" for name, one in found]
+
+
+def _tell_token(found: Emergence) -> str:
+    if found.onset:
+        return f"onset {tell_time(found)}, mastery {tell_mastery(found)}"
+    said = _NOT[found.whether]
+    return said if not isfinite(found.detectable) else f"{said}; a rise of {found.detectable:.2f} would have been seen"
+
+
+def _tell(moment: Moment) -> str:
+    return f"{moment.step:.0f} ({moment.low:.0f} to {moment.high:.0f})"
 
 
 def write_timeline(folder: str | Path, events: Sequence[Event]) -> None:
@@ -146,8 +181,14 @@ def draw_timeline(run: str | Path | Run, events: Sequence[Event]) -> Figure | No
     if not events:
         return None
     last = Run.of(run).steps[-1]
-    rows = [Row(one.group, one.name, one.emergence.step, one.emergence.low, one.emergence.high) for one in events]
-    return draw_rows(rows, last)
+    return draw_rows([_drawn(one) for one in events], last)
+
+
+def _drawn(event: Event) -> Row:
+    onset, mastery = (
+        moment and (moment.step, moment.low, moment.high) for moment in (event.emergence.onset, event.emergence.mastery)
+    )
+    return Row(event.group, event.name, onset, mastery, event.emergence.whether == "never")
 
 
 def _tokens_and_layers(taken: xr.Dataset) -> Iterator[Series]:
@@ -200,20 +241,24 @@ def _grammar(run: Run) -> Iterator[Series]:
 
 
 def _event(one: Series) -> Event:
-    found = _rise(emergence_time(one.steps, one.values, one.least))
-    return Event(one.group, one.name, one.measure, one.unit, one.least, found)
+    return Event(one.group, one.name, one.measure, one.unit, _rise(emergence_time(one.steps, one.values, one.least)))
 
 
 def _rise(found: Emergence) -> Emergence:
-    return found if found.level > found.baseline else replace(found, step=None, low=None, high=None)
+    falls = found.onset is not None and found.change < 0
+    return replace(found, whether="never", onset=None, mastery=None, looks_inside=None) if falls else found
 
 
 def _row(event: Event) -> dict[str, Any]:
-    row = asdict(event)
-    emergence = row.pop("emergence")
-    return {**row, **{name: _finite(number) for name, number in emergence.items()}}
+    found = event.emergence
+    mastery = asdict(found.mastery) if found.mastery else dict.fromkeys(("step", "low", "high"))
+    numbers: dict[str, float | None] = {name: getattr(found, name) for name in ("step", "low", "high")}
+    numbers |= {"mastery" if name == "step" else f"mastery_{name}": value for name, value in mastery.items()}
+    numbers |= {name: getattr(found, name) for name in _TOLD}
+    named = {"group": event.group, "name": event.name, "measure": event.measure, "unit": event.unit}
+    return {**named, "whether": found.whether, **{name: _finite(number) for name, number in numbers.items()}}
 
 
 def _finite(number: float | None) -> float | None:
-    """JSON has no NaN."""
+    """JSON has neither NaN nor infinity."""
     return number if number is not None and isfinite(number) else None

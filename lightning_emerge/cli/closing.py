@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from lightning_emerge.analysis.embedding import last_scores
 from lightning_emerge.analysis.emergence import summarise_run
 from lightning_emerge.analysis.timeline import FILE as EMERGENCE
-from lightning_emerge.analysis.timeline import Event, draw_timeline, run_timeline, tell_time, write_timeline
+from lightning_emerge.analysis.timeline import Event, draw_timeline, run_timeline, tell_tokens, write_timeline
 from lightning_emerge.engine.bank import find_bank
 from lightning_emerge.engine.pictures import keep_picture
 from lightning_emerge.probe import probes_of
@@ -89,8 +89,8 @@ def _date(trainer: Trainer, folder: str) -> list[str]:
     if not events:
         return []
     write_timeline(folder, events)
-    times = ", ".join(f"{event.name} {tell_time(event.emergence)}" for event in events if event.group == "token")
-    said = [f"Tokens    emerged at step (95% interval): {times}"] if times else []
+    tokens = tell_tokens(events)
+    said = ["Tokens    at optimizer step (95% interval)", *(f"          {line}" for line in tokens)] if tokens else []
     return [*said, f"Emerged   {folder}/{EMERGENCE}", *_try("timeline.png", "", lambda: _draw(trainer, folder, events))]
 
 

@@ -96,7 +96,12 @@ def _has_wholes(run: Run) -> bool:
 
 
 def _order(runs: Sequence[Run]) -> str:
-    found = construction_order(runs)
+    try:
+        found = construction_order(runs)
+    except ValueError:  # its looks resolve too few
+        return (
+            "The looks do not resolve whether parts, pairs and conjunctions emerged: nothing is known of their order."
+        )
     seen = f"Of {found.things} parts, pairs and conjunctions {found.seen} were seen to emerge."
     if not found.seen:
         return f"{seen} Nothing is known of their order."

@@ -8,7 +8,8 @@ import numpy as np
 import xarray as xr
 
 from lightning_emerge.analysis.emergence import draw_emergence
-from lightning_emerge.analysis.timeline import Event, draw_timeline, run_timeline, tell_time
+from lightning_emerge.analysis.emergence_time import Emergence
+from lightning_emerge.analysis.timeline import Event, draw_timeline, run_timeline, tell_mastery, tell_time
 from lightning_emerge.figures.curves import draw_charts
 from lightning_emerge.report.content import Picture, Section, Table
 from lightning_emerge.report.overlay import (
@@ -19,14 +20,16 @@ from lightning_emerge.report.overlay import (
     tell_missing,
     tell_runs,
     to_chart,
+    write_number,
 )
 from lightning_emerge.store.read import Run
 
 _MOST_TOKENS = 32
 _TIMES = (
-    "The optimizer step at which each left its baseline for good, with its 95% interval, from look to look: where it "
-    "has gone 15% of its way to its final level. What rose by less than three standard errors over stimuli, or in "
-    "fewer than three looks, was not seen to."
+    "Onset: the optimizer step at which each left its baseline for good, where it has gone 10% of its way to its final "
+    "level. Mastery: from when on it stays within 10% of its way from there. In brackets 95% intervals, from look to "
+    "look. Never: it did not rise by as much as counts, three standard errors over stimuli and 0.1 at least. Not "
+    "resolved: it may have, and these looks cannot tell."
 )
 
 
@@ -63,6 +66,7 @@ def when_it_emerged(runs: Sequence[Run]) -> Section:
     if dated:
         section.tables.append(_emerged(dated))
     for run, events in dated if len(dated) == 1 else []:
+        section.tables.append(_by_how_much(events))
         figure = draw_timeline(run, events)
         if figure is not None:
             section.pictures.append(Picture("timeline", figure, "Emergence times with intervals, by group", _TIMES))
@@ -84,6 +88,24 @@ def _emerged(dated: Sequence[tuple[Run, Sequence[Event]]]) -> Table:
     ]
     head = ["", *(run.name for run, _ in dated), *(f"mean ± standard deviation of {name}" for name in groups)]
     return Table(_TIMES, head, rows)
+
+
+def _by_how_much(events: Sequence[Event]) -> Table:
+    """Mastery and size of what emerged, and what would have been seen of what did not."""
+    rows = [[f"{event.group} {event.name}", *_tell(event.emergence)] for event in events]
+    head = ["", "mastery", "change", "least that counts", "would have been seen", "looks inside", "p"]
+    about = (
+        "Change: from baseline to final level, in the unit of the measure. Would have been seen: the least change, "
+        "midway, in noise from look to look as large as was there. Looks inside: between 10% and 90% of the way. p: "
+        "how often slow noise without a change would seem to change as much."
+    )
+    return Table(about, head, rows)
+
+
+def _tell(found: Emergence) -> list[str]:
+    numbers = [write_number(one, 2) for one in (found.change, found.least, found.detectable)]
+    inside = "-" if found.looks_inside is None else str(found.looks_inside)
+    return [tell_mastery(found), *numbers, inside, write_number(found.p_value, 3)]
 
 
 def _steps(dated: Sequence[tuple[Run, Sequence[Event]]]) -> list[tuple[Run, dict[tuple[str, str], float | None]]]:

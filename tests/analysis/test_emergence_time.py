@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from lightning_emerge.analysis.emergence_time import SHARE, Emergence, emergence_time, lead_time
-from lightning_emerge.analysis.ramps import fit_ramp
+from lightning_emerge.analysis.emergence_time import Emergence, emergence_time
+from lightning_emerge.analysis.fits import SHARE, fit_ramp
+from lightning_emerge.analysis.lead_time import lead_time
 
 NAN = float("nan")
 LEAST = (0.1, 0.1)
@@ -35,7 +36,7 @@ def simulate(shape: str, count: int, noise: float, seed: int):
     rng = np.random.default_rng([seed, count, round(100 * noise), len(shape)])
     clean, truth = curve(shape, count, rng.uniform(0.35, 0.65) * count, rng.uniform(0.15, 0.3) * count)
     # Not from step 0, which is a level of its own.
-    return emergence_time(np.arange(count) + 1, clean + noise * rng.standard_normal(count), 0.1, seed), truth + 1
+    return emergence_time(np.arange(count) + 1, clean + noise * rng.standard_normal(count), 0.1), truth + 1
 
 
 @cache
@@ -46,7 +47,7 @@ def draws(noise: float) -> list[tuple[str, Emergence, float]]:
 @pytest.mark.parametrize("noise", [0.2, 0.3, 0.5])
 def test_the_interval_covers_the_truth_as_often_as_it_says(noise):
     found = [(one, truth) for _, one, truth in draws(noise) if one.step is not None]
-    assert len(found) / 400 > 0.99
+    assert len(found) / 400 > (0.99 if noise < 0.5 else 0.93)  # slow noise of 200 looks may be half a height
     covered = np.mean([one.low <= truth <= one.high for one, truth in found])
     assert 0.92 <= covered <= 0.98
 
@@ -59,9 +60,10 @@ def test_the_shape_of_the_way_does_not_move_the_step(shape):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize(("noise", "width"), [(0.02, 3.5), (0.1, 8)])
+@pytest.mark.parametrize(("noise", "width"), [(0.02, 6), (0.1, 18)])
 def test_little_noise_leaves_little_doubt(shape, noise, width):
-    # An interval is never narrower than the looks around it, so it may cover more than 98 of 100.
+    # An interval is never narrower than the looks around it, so it may cover more than 98 of 100. It takes no shape for
+    # granted, so that it is wider than a fitted step would have it.
     found = [simulate(shape, 200, noise, seed) for seed in range(100)]
     assert np.mean([one.low <= truth <= one.high for one, truth in found]) >= 0.92
     assert np.mean([one.high - one.low for one, _ in found]) < width
@@ -72,11 +74,11 @@ def test_little_noise_leaves_little_doubt(shape, noise, width):
 def test_a_flat_series_never_leaves(count, own):
     rng = np.random.default_rng([count, round(10 * own)])
     never = 0
-    for seed in range(400):
+    for _ in range(400):
         noise = rng.standard_normal(count + 50)
         for k in range(1, len(noise)):
             noise[k] += own * noise[k - 1]
-        never += emergence_time(np.arange(count), noise[50:], 0.1, seed).step is None
+        never += emergence_time(np.arange(count), noise[50:], 0.1).step is None
     assert never / 400 >= 0.95
 
 
@@ -149,13 +151,6 @@ def test_series_that_are_none_are_refused(steps, values, message):
         emergence_time(steps, values, 0.1)
 
 
-def test_the_same_seed_gives_the_same_interval():
-    values = curve("ramp", 60, 30, 10)[0] + 0.3 * np.random.default_rng(8).standard_normal(60)
-    assert emergence_time(np.arange(60), values, 0.1) == emergence_time(np.arange(60), values, 0.1)
-    others = {emergence_time(np.arange(60), values, 0.1, seed).low for seed in range(20)}
-    assert len(others) > 1
-
-
 @pytest.mark.parametrize("seed", range(5))
 def test_the_ramp_is_the_one_of_least_squares(seed):
     rng = np.random.default_rng(seed)
@@ -186,19 +181,20 @@ def _pair(rng: np.random.Generator, gap: float, shared: float) -> tuple[np.ndarr
 @pytest.mark.parametrize("gap", [0, 20])
 def test_a_lead_covers_the_truth(gap):
     rng = np.random.default_rng(9)
-    leads = [lead_time(np.arange(100), *_pair(rng, gap, 0.0), LEAST, seed) for seed in range(200)]
+    leads = [lead_time(np.arange(100), *_pair(rng, gap, 0.0), LEAST) for seed in range(200)]
     assert np.mean([lead.low <= gap <= lead.high for lead in leads]) >= 0.92
     assert np.mean([lead.steps for lead in leads]) == pytest.approx(gap, abs=0.5)
-    assert np.mean([lead.high - lead.low for lead in leads]) < 14
+    assert np.mean([lead.high - lead.low for lead in leads]) < 24
 
 
 def test_what_disturbs_both_alike_does_not_blur_the_lead():
-    rng = np.random.default_rng(10)
-    leads = [lead_time(np.arange(1, 101), *_pair(rng, 0, 0.3), LEAST, seed) for seed in range(50)]
-    apart = [
-        lead_time(np.arange(1, 101), _pair(rng, 0, 0.3)[0], _pair(rng, 0, 0.3)[1], LEAST, seed) for seed in range(50)
-    ]
-    assert np.mean([one.high - one.low for one in leads]) < 0.8 * np.mean([one.high - one.low for one in apart])
+    rng, at = np.random.default_rng(10), np.arange(1, 101)
+    leads = [lead_time(at, *_pair(rng, 0, 0.3), LEAST) for _ in range(50)]
+    apart = [lead_time(at, _pair(rng, 0, 0.3)[0], _pair(rng, 0, 0.3)[1], LEAST) for _ in range(50)]
+    widths = [[one.high - one.low for one in own if one.steps is not None] for own in (leads, apart)]
+    assert min(map(len, widths)) >= 45
+    assert np.mean(widths[0]) < 0.8 * np.mean(widths[1])
+    assert np.mean([one.low <= 0 <= one.high for one in leads if one.steps is not None]) >= 0.92
 
 
 def test_what_never_leaves_leads_nothing():

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from lightning_emerge.analysis.effects import least_share
-from lightning_emerge.analysis.emergence_time import SHARE, emergence_time
+from lightning_emerge.analysis.emergence_time import emergence_time
+from lightning_emerge.analysis.fits import SHARE
 from lightning_emerge.analysis.timeline import run_timeline
 from lightning_emerge.measures.geometry import deal_folds
 from lightning_emerge.measures.parts import best_filter_auc
@@ -94,24 +95,25 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_what_did_not_emerge_is_not_said_to_have(case, steps):
     found = [
-        emergence_time(steps, CASES[case](np.random.default_rng([seed, len(steps)]), len(steps)), least_share(50), seed)
+        emergence_time(steps, CASES[case](np.random.default_rng([seed, len(steps)]), len(steps)), least_share(50))
         for seed in range(200)
     ]
     assert sum(one.step is not None for one in found) <= 1  # of 200: nominal are 0.5%
 
 
-@pytest.mark.parametrize(("steps", "stimuli"), [(FEW, 50), (MANY, 50), (MANY, 250)])
-def test_what_did_emerge_is_found_where_it_did(steps, stimuli):
+@pytest.mark.parametrize(("steps", "stimuli", "least"), [(FEW, 50, 0.6), (MANY, 50, 0.95), (MANY, 250, 0.95)])
+def test_what_did_emerge_is_found_where_it_did(steps, stimuli, least):
     count, found, covered = len(steps), 0, 0
     for seed in range(200):
         rng = np.random.default_rng([seed, count, stimuli])
         middle, scale = rng.uniform(0.35, 0.65) * count, rng.uniform(0.1, 0.3) * count / 5.5
         share = 0.2 + 0.7 / (1 + np.exp(-(np.arange(count) - middle) / scale))
-        one = emergence_time(steps, rng.binomial(stimuli, share) / stimuli, least_share(stimuli), seed)
+        one = emergence_time(steps, rng.binomial(stimuli, share) / stimuli, least_share(stimuli))
         if one.step is not None:
             truth = np.interp(middle - scale * np.log((1 - SHARE) / SHARE), np.arange(count), steps)
             found, covered = found + 1, covered + (one.low <= truth <= one.high)
-    assert found / 200 >= 0.95  # of 13 looks, a way as long as a third of them may leave too few at its ends
+        assert one.whether != "never"
+    assert found / 200 >= least  # 13 looks can hardly tell it from slow noise
     assert covered / found >= 0.93
 
 

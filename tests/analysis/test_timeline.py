@@ -114,16 +114,21 @@ def test_it_is_written_as_plain_json_and_drawn(tmp_path):
     events = run_timeline(tmp_path)
     write_timeline(tmp_path, events)
     kept = json.loads((tmp_path / FILE).read_text())
-    assert "left its baseline for good" in kept["about"]
+    assert "onset" in kept["about"]
+    assert "mastery" in kept["about"]
     assert kept["events"][0]["least"] == 0.1
     assert [row["name"] for row in kept["events"]] == [event.name for event in events]
     wug = kept["events"][1]
-    assert (wug["step"], wug["low"], wug["high"]) == (None, None, None)
+    assert [wug[name] for name in ("step", "low", "high", "mastery", "looks_inside")] == [None] * 5
+    assert (wug["whether"], kept["events"][0]["whether"]) == ("never", "emerged")
+    assert kept["events"][0]["mastery_low"] <= kept["events"][0]["mastery"] <= kept["events"][0]["mastery_high"]
+    assert kept["events"][0]["change"] == pytest.approx(0.6, abs=0.03)
+    assert wug["detectable"] >= wug["least"] == 0.1
     assert kept["events"][0]["unit"] == "share"
     figure = draw_timeline(tmp_path, events)
     assert figure is not None
     texts = [text.get_text() for axes in figure.axes for text in axes.texts]
-    assert texts == ["not seen"]
+    assert texts == ["never"]
     names = [label.get_text() for axes in figure.axes for label in axes.get_yticklabels()]
     assert names == [event.name for event in events]
     lines = [line.get_xdata() for line in figure.axes[0].lines]

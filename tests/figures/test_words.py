@@ -129,7 +129,8 @@ def sheet(names: Sequence[str]) -> Figure:
 
 
 def timeline(names: Sequence[str]) -> Figure:
-    return draw_rows([*(Row(name, name, 3, 2, 4) for name in names), Row("token", names[0], None, None, None)], 10)
+    rows = [Row(name, name, (3, 2, 4), (6, 5, 7), False) for name in names]
+    return draw_rows([*rows, Row("token", names[0], None, None, False)], 10)
 
 
 def trees(names: Sequence[str]) -> Figure:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import yaml
 
-from lightning_emerge.analysis.timeline import run_timeline, tell_time
+from lightning_emerge.analysis.timeline import run_timeline, tell_mastery, tell_time
 from lightning_emerge.records import Axis, Measurement
 from lightning_emerge.report import make as module
 from lightning_emerge.report.construction import how_filters_couple
@@ -83,8 +83,11 @@ def test_what_was_planted_is_in_the_tables(make_run, tmp_path, only):
     assert found["looks"] == "14, from step 0 to 50"
     assert dict(zip(accuracy.head, accuracy.rows[0], strict=True))["bank"] == "0.900"
     assert dict(zip(accuracy.head, accuracy.rows[0], strict=True))["val/accuracy"] == "0.750"
-    times = dict(section(report, "timeline").tables[0].rows)
-    assert (times["token dax"], times["token wug"]) == ("7 (7 to 10)", "16 (15 to 20)")
+    onsets, sizes = section(report, "timeline").tables
+    times = dict(onsets.rows)
+    assert (times["token dax"], times["token wug"]) == ("7 (7 to 10)", "15 (15 to 20)")
+    dax = dict(zip(sizes.head, sizes.rows[0], strict=True))
+    assert (dax["mastery"], dax["looks inside"]) == ("10 (7 to 10)", "0")
     assert section(report, "costs").tables[0].rows[0] == ["CategoryProbe", "6", "2.00 s", "5.0%", "1.00 s"]
     versions = dict(section(report, "repeat").tables[0].rows)
     assert versions == {
@@ -327,9 +330,10 @@ def test_the_spread_of_emergence_is_that_of_the_runs(make_run, tmp_path, only):
 def test_the_page_dates_as_the_file_and_the_closing_lines_do(make_run, tmp_path, only):
     only("timeline")
     run = make_run(tmp_path / "one", steps=MANY)
-    (table,) = section(make_report([run]), "timeline").tables
+    table, sizes = section(make_report([run]), "timeline").tables
     events = run_timeline(run)
     assert [row[1] for row in table.rows] == [tell_time(event.emergence) for event in events]
+    assert [row[1] for row in sizes.rows] == [tell_mastery(event.emergence) for event in events]
     assert {event.name for event in events if event.group == "token" and event.emergence.step} == {"dax", "wug"}
 
 
