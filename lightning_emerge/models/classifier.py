@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import inf
 from typing import Any, Literal
 
 import torch
@@ -10,7 +11,7 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import nn
 from torch.nn.functional import cross_entropy
-from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
@@ -24,7 +25,8 @@ class TokenClassifier(LightningModule):
     Args:
         network: maps images (exemplar, channel, y, x) to logits (exemplar, token).
         optimizer: any optimizer; it is given the network's parameters.
-        scheduler: any learning-rate scheduler, or none for a constant rate.
+        scheduler: any learning-rate scheduler, or none for a constant rate. `OneCycleLR` is told how many optimizer
+            steps the run has if it was given neither `total_steps` nor `epochs`.
         scheduler_interval: whether the scheduler counts optimizer steps or epochs.
     """
 
@@ -111,7 +113,7 @@ class TokenClassifier(LightningModule):
         optimizer = self._optimizer(self.network.parameters())
         if self._scheduler is None:
             return optimizer
-        scheduler = self._scheduler(optimizer)
+        scheduler = self._scheduler(optimizer, **self._length())
         settings: dict[str, Any] = {"scheduler": scheduler, "interval": self._interval}
         if isinstance(scheduler, ReduceLROnPlateau):
             if self._interval == "step":
@@ -121,6 +123,25 @@ class TokenClassifier(LightningModule):
                 )
             settings["monitor"] = getattr(scheduler, "monitor", "val/loss")
         return {"optimizer": optimizer, "lr_scheduler": settings}
+
+    def _length(self) -> dict[str, int]:
+        """The argument that `OneCycleLR` lacks, if that is the scheduler and it lacks one."""
+        made = self._scheduler
+        kinds = (made, getattr(made, "func", None), *getattr(made, "args", ()))
+        given = getattr(made, "keywords", {})
+        if OneCycleLR not in kinds or given.get("total_steps") or given.get("epochs"):
+            return {}
+        steps = self.trainer.estimated_stepping_batches
+        if not 0 < steps < inf:
+            raise ValueError(
+                "OneCycleLR rises and falls over a run whose length is known; this one has no last step. Set "
+                "--trainer.max_epochs, or --model.scheduler.init_args.total_steps."
+            )
+        if self._interval != "step":
+            raise ValueError(
+                "OneCycleLR counts optimizer steps; got scheduler_interval 'epoch'. Set --model.scheduler_interval=step."
+            )
+        return {"total_steps": int(steps)}
 
     def _is_logged(self) -> bool:
         """Whether a logger is going to ask for this step, or callbacks at the end of an epoch."""

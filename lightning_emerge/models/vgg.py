@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from math import inf
 from typing import Literal
 
 import torch
@@ -37,6 +38,9 @@ class VGG(nn.Module):
         dropout: share of hidden linear units silenced in training, 0 to below 1.
         image_size: side of the images in pixels; at least 2 to the power of the number of stages.
         channels: channels of the images.
+        initial: factor of the convolutions' initial weights, above 0. With batch norm it changes no response, and a filter
+            of small weights turns further in an update: by about the rate of learning over the square of its norm.
+            Without batch norm responses shrink by it in each layer.
         channels_last: whether images pass with their channels side by side in memory, which convolutions on a CPU and
             on tensor cores are faster with. Shapes and weights are the same; outputs differ by rounding.
 
@@ -54,11 +58,14 @@ class VGG(nn.Module):
         dropout: float = 0.0,
         image_size: int = 48,
         channels: int = 3,
+        initial: float = 1.0,
         channels_last: bool = True,
     ) -> None:
         super().__init__()
         stages = _stages(plan)
         _check(tokens, stages, width, head, dropout, image_size, channels)
+        if not 0 < initial < inf:
+            raise ValueError(f"VGG: initial is a number above 0; got {initial}.")
         self.tokens, self.image_size, self.channels = tokens, image_size, channels
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.layers: list[str] = []
@@ -74,7 +81,7 @@ class VGG(nn.Module):
             self._append(f"fc{number}", _linear_block(before, units, dropout))
             before = units
         self._append(f"fc{len(head) + 1}", nn.Sequential(OrderedDict(linear=nn.Linear(before, tokens))))
-        self._initialise()
+        self._initialise(initial)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Maps images (exemplar, channel, y, x) to logits (exemplar, token)."""
@@ -87,13 +94,15 @@ class VGG(nn.Module):
         self.add_module(name, layer)
         self.layers.append(name)
 
-    def _initialise(self) -> None:
+    def _initialise(self, initial: float) -> None:
         # He et al. (2015), equation 10: keeps the scale of activations through 13 rectified layers without batch norm.
         weighted = [module for module in self.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
         for module in weighted:
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+            if isinstance(module, nn.Conv2d):
+                module.weight.data.mul_(initial)
         # As Simonyan & Zisserman, so that an untrained network is sure of no token.
         nn.init.normal_(weighted[-1].weight, std=0.01)
 

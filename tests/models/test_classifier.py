@@ -13,7 +13,7 @@ from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, recall_s
 from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.optim import SGD, Adam
-from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
+from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau, StepLR
 from torch.utils.data import DataLoader
 
 from lightning_emerge.data.synthetic import TokenDataModule
@@ -130,6 +130,29 @@ class TestOptimizers:
         trainer.fit(module, datamodule=data)
         assert trainer.lr_scheduler_configs[0].monitor == monitor
         assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.1 * 0.1**3)
+
+    def test_one_cycle_lasts_as_long_as_the_run(self, data):
+        module = TokenClassifier(vgg(), partial(SGD, lr=0.1), partial(OneCycleLR, max_lr=0.4), "step")
+        trainer = make_trainer(max_epochs=2, limit_train_batches=5)
+        trainer.fit(module, data)
+        alone = OneCycleLR(SGD(vgg().parameters(), lr=0.1), max_lr=0.4, total_steps=10)
+        assert trainer.lr_scheduler_configs[0].scheduler.total_steps == alone.total_steps
+
+    @pytest.mark.parametrize("length", [{"total_steps": 7}, {"epochs": 1, "steps_per_epoch": 7}])
+    def test_one_cycle_with_a_length_of_its_own_keeps_it(self, data, length):
+        module = TokenClassifier(vgg(), partial(SGD, lr=0.1), partial(OneCycleLR, max_lr=0.4, **length), "step")
+        trainer = make_trainer()
+        trainer.fit(module, data)
+        assert trainer.lr_scheduler_configs[0].scheduler.total_steps == 7
+
+    @pytest.mark.parametrize(
+        ("interval", "arguments", "words"),
+        [("epoch", {}, "scheduler_interval=step"), ("step", {"max_epochs": -1, "max_steps": -1}, "max_epochs")],
+    )
+    def test_one_cycle_without_an_end_or_by_epoch_is_refused(self, data, interval, arguments, words):
+        module = TokenClassifier(vgg(), partial(SGD, lr=0.1), partial(OneCycleLR, max_lr=0.4), interval)
+        with pytest.raises(ValueError, match=words):
+            make_trainer(**arguments).fit(module, data)
 
     def test_an_improvement_is_no_plateau(self, data):
         scheduler = partial(ReduceLROnPlateau, patience=0, factor=0.1, threshold=-10.0)

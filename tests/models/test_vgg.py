@@ -73,6 +73,23 @@ class TestPlans:
         ]
 
 
+class TestInitial:
+    def test_small_initial_weights_change_no_response_under_batch_norm(self):
+        found = []
+        for initial in (1.0, 0.3):
+            torch.manual_seed(0)
+            found.append(tiny(batch_norm=True, initial=initial))
+        images = torch.randn(6, 1, 8, 8)
+        for whole, small in zip(found[0].parameters(), found[1].parameters(), strict=True):
+            assert small.allclose(whole * (0.3 if whole.dim() == 4 else 1))
+        torch.testing.assert_close(found[1](images), found[0](images), rtol=1e-3, atol=1e-4)
+
+    @pytest.mark.parametrize("initial", [0.0, -1.0, float("inf"), float("nan")])
+    def test_weights_that_cannot_learn_are_refused(self, initial):
+        with pytest.raises(ValueError, match=r"initial.*above 0"):
+            tiny(initial=initial)
+
+
 class TestArguments:
     @pytest.mark.parametrize(
         ("arguments", "count"),
