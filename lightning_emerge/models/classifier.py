@@ -131,15 +131,18 @@ class TokenClassifier(LightningModule):
         given = getattr(made, "keywords", {})
         if OneCycleLR not in kinds or given.get("total_steps") or given.get("epochs"):
             return {}
-        steps = self.trainer.estimated_stepping_batches
+        if self._interval != "step":
+            raise ValueError(
+                "OneCycleLR counts optimizer steps; got scheduler_interval 'epoch'. Set --model.scheduler_interval=step."
+            )
+        try:
+            steps = self.trainer.estimated_stepping_batches
+        except RuntimeError:  # nobody trains it yet: somebody wants to know whether the arguments will do
+            return {"total_steps": 100}
         if not 0 < steps < inf:
             raise ValueError(
                 "OneCycleLR rises and falls over a run whose length is known; this one has no last step. Set "
                 "--trainer.max_epochs, or --model.scheduler.init_args.total_steps."
-            )
-        if self._interval != "step":
-            raise ValueError(
-                "OneCycleLR counts optimizer steps; got scheduler_interval 'epoch'. Set --model.scheduler_interval=step."
             )
         return {"total_steps": int(steps)}
 

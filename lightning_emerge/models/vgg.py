@@ -38,6 +38,8 @@ class VGG(nn.Module):
         dropout: share of hidden linear units silenced in training, 0 to below 1.
         image_size: side of the images in pixels; at least 2 to the power of the number of stages.
         channels: channels of the images.
+        norm_momentum: how far batch norm's running statistics follow those of each batch, above 0 to 1. What probes see is
+            worked out with these, which lag behind weights that change quickly.
         initial: factor of the convolutions' initial weights, above 0. With batch norm it changes no response, and a filter
             of small weights turns further in an update: by about the rate of learning over the square of its norm.
             Without batch norm responses shrink by it in each layer.
@@ -58,6 +60,7 @@ class VGG(nn.Module):
         dropout: float = 0.0,
         image_size: int = 48,
         channels: int = 3,
+        norm_momentum: float = 0.1,
         initial: float = 1.0,
         channels_last: bool = True,
     ) -> None:
@@ -66,6 +69,8 @@ class VGG(nn.Module):
         _check(tokens, stages, width, head, dropout, image_size, channels)
         if not 0 < initial < inf:
             raise ValueError(f"VGG: initial is a number above 0; got {initial}.")
+        if not 0 < norm_momentum <= 1:
+            raise ValueError(f"VGG: norm_momentum is above 0 and at most 1; got {norm_momentum}.")
         self.tokens, self.image_size, self.channels = tokens, image_size, channels
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.layers: list[str] = []
@@ -81,6 +86,9 @@ class VGG(nn.Module):
             self._append(f"fc{number}", _linear_block(before, units, dropout))
             before = units
         self._append(f"fc{len(head) + 1}", nn.Sequential(OrderedDict(linear=nn.Linear(before, tokens))))
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = norm_momentum
         self._initialise(initial)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:

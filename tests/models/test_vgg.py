@@ -84,6 +84,15 @@ class TestInitial:
             assert small.allclose(whole * (0.3 if whole.dim() == 4 else 1))
         torch.testing.assert_close(found[1](images), found[0](images), rtol=1e-3, atol=1e-4)
 
+    def test_running_statistics_follow_each_batch_as_far_as_they_are_told_to(self):
+        torch.manual_seed(0)
+        network, images = tiny(batch_norm=True, norm_momentum=0.5).train(), torch.randn(6, 1, 8, 8)
+        network(images)
+        seen = network.conv1_1.conv(images)
+        torch.testing.assert_close(network.conv1_1.norm.running_mean, 0.5 * seen.mean(dim=(0, 2, 3)))
+        with pytest.raises(ValueError, match=r"norm_momentum.*above 0"):
+            tiny(norm_momentum=0.0)
+
     @pytest.mark.parametrize("initial", [0.0, -1.0, float("inf"), float("nan")])
     def test_weights_that_cannot_learn_are_refused(self, initial):
         with pytest.raises(ValueError, match=r"initial.*above 0"):
