@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -50,7 +51,9 @@ def exceedance(values: Float[Tensor, " n"], null: Float[Tensor, " m"]) -> Float[
 
     Phipson & Smyth (2010), equation 2.
     """
-    below = torch.searchsorted(null.sort().values, values)
+    # NumPy sorts several times as fast on a CPU.
+    ordered = null.sort().values if null.device.type != "cpu" else torch.from_numpy(np.sort(null.numpy()))
+    below = torch.searchsorted(ordered, values)
     return wide(1 + len(null) - below) / (1 + len(null))
 
 

@@ -21,6 +21,7 @@ filters and for 128 or more that are sampled.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -140,8 +141,13 @@ def shuffle_kernels(
         generator: on the CPU, so that all devices have the same orders.
     """
     rows = weight.flatten(1).expand(samples, -1, -1)
-    order = torch.rand(rows.shape, generator=generator).argsort(dim=2).to(weight.device)
+    order = _random_orders(rows.shape, generator).to(weight.device)
     return rows.gather(2, order).view(samples, *weight.shape)
+
+
+def _random_orders(shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    """Random orders of the last axis, on the CPU, where NumPy sorts six times as fast."""
+    return torch.from_numpy(torch.rand(tuple(shape), generator=generator).numpy().argsort(axis=-1))
 
 
 def spread_stimuli(labels: Int[Tensor, " stimulus"], count: int) -> Int[Tensor, " chosen"]:
@@ -231,7 +237,7 @@ def kernel_strengths(
         nothing = torch.full_like(weight[:, :, 0, 0], torch.nan)
         return nothing, nothing[0, 0]
     norms: Tensor = wide(weight).flatten(2).norm(dim=2)
-    order = torch.rand((samples, *weight.flatten(1).shape), generator=generator).argsort(dim=2).to(weight.device)
+    order = _random_orders((samples, *weight.flatten(1).shape), generator).to(weight.device)
     weaker = norms <= norms.median(dim=1).values[:, None]
     inside = torch.ones_like(alive)
     strengths, least = _against_kernels(weight, norms, alive, inside, order)
