@@ -4,7 +4,7 @@
     make regimes ARGS="rich lazy"         # these settings alone, anew
 
 Each training is one of its own, without probes, and is looked at with the package's measures. It is written when it is
-done, so that a search which was stopped resumes where it was. It takes one minute or two on a quiet core, three quarters of an hour in all.
+done, so that a search which was stopped resumes where it was. It takes one minute or two on a quiet core, and all of them half an hour or more.
 """
 
 from __future__ import annotations
@@ -105,7 +105,14 @@ SETTINGS = {
 }
 SEEDS = {"rich": (0, 1, 2), "lazy": (0, 1, 2)}
 """Of the initial weights; 0 of any other setting."""
-CONTROLS = ("rich", "rich, 8 epochs", "- at once", "SGD 0.1 at once, He", "SGD 0.2 rising, He", "Adam 1e-3, initial 0.2")
+CONTROLS = (
+    "rich",
+    "rich, 8 epochs",
+    "- at once",
+    "SGD 0.1 at once, He",
+    "SGD 0.2 rising, He",
+    "Adam 1e-3, initial 0.2",
+)
 """Settings that are also trained on shuffled labels, with the same seeds."""
 
 
@@ -273,7 +280,8 @@ def search(chosen: Sequence[str]) -> list[Row]:
 
 def tell(rows: Sequence[Row]) -> None:
     print(
-        "\n| setting | labels | seed | accuracy | at chance | rise | turned | `conv1_1` | `conv3_3` | `conv5_3` | pairs | edges |"
+        "\n| setting | labels | seed | accuracy | at chance | rise | turned "
+        "| `conv1_1` | `conv3_3` | `conv5_3` | pairs | edges |"
     )
     print("|" + "---|" * 12)
     for row in rows:
