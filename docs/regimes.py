@@ -4,7 +4,7 @@
     make regimes ARGS="rich lazy"         # these settings alone, anew
 
 Each training is one of its own, without probes, and is looked at with the package's measures. It is written when it is
-done, so that a search which was stopped resumes where it was. It takes one minute or two on a quiet core, and all of them half an hour or more.
+done, so that a search which was stopped resumes where it was. One takes a minute or two on a quiet core.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
 import lightning_emerge as le
 from lightning_emerge.capture.convolutions import describe_convolution
@@ -136,7 +136,7 @@ def make_learner(setting: Setting, network: nn.Module, steps: int) -> tuple[torc
     )
     if not setting.rise:
         return learner, CosineAnnealingLR(learner, steps)
-    return learner, OneCycleLR(learner, rate, steps, pct_start=setting.rise, cycle_momentum=False, div_factor=1000)
+    return learner, le.RiseAndFall(learner, steps, setting.rise)
 
 
 def convolutions(network: le.VGG) -> dict[str, Tensor]:

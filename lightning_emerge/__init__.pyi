@@ -56,6 +56,7 @@ from .loops.look import look as look
 from .loops.replay import replay as replay
 from .loops.watch import watch as watch
 from .models.classifier import TokenClassifier as TokenClassifier
+from .models.rate import RiseAndFall as RiseAndFall
 from .models.vgg import VGG as VGG
 from .probe import Probe as Probe
 from .probes.ablation import AblationProbe as AblationProbe

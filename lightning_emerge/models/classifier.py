@@ -25,8 +25,8 @@ class TokenClassifier(LightningModule):
     Args:
         network: maps images (exemplar, channel, y, x) to logits (exemplar, token).
         optimizer: any optimizer; it is given the network's parameters.
-        scheduler: any learning-rate scheduler, or none for a constant rate. `OneCycleLR` is told how many optimizer
-            steps the run has if it was given neither `total_steps` nor `epochs`.
+        scheduler: any learning-rate scheduler, or none for a constant rate. `RiseAndFall` and `OneCycleLR` are told how
+            many optimizer steps the run has, if they were not.
         scheduler_interval: whether the scheduler counts optimizer steps or epochs.
     """
 
@@ -125,15 +125,17 @@ class TokenClassifier(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": settings}
 
     def _length(self) -> dict[str, int]:
-        """The argument that `OneCycleLR` lacks, if that is the scheduler and it lacks one."""
+        """The argument that a scheduler of one cycle lacks, if this is one."""
         made = self._scheduler
         kinds = (made, getattr(made, "func", None), *getattr(made, "args", ()))
-        given = getattr(made, "keywords", {})
-        if OneCycleLR not in kinds or given.get("total_steps") or given.get("epochs"):
+        given: Mapping[str, Any] = getattr(made, "keywords", {})
+        cycle = any(isinstance(kind, type) and issubclass(kind, OneCycleLR) for kind in kinds)
+        if not cycle or given.get("total_steps") or given.get("epochs"):
             return {}
         if self._interval != "step":
             raise ValueError(
-                "OneCycleLR counts optimizer steps; got scheduler_interval 'epoch'. Set --model.scheduler_interval=step."
+                "A rate that rises and falls over the run counts optimizer steps; got scheduler_interval 'epoch'. Set "
+                "--model.scheduler_interval=step."
             )
         try:
             steps = self.trainer.estimated_stepping_batches
@@ -141,7 +143,7 @@ class TokenClassifier(LightningModule):
             return {"total_steps": 100}
         if not 0 < steps < inf:
             raise ValueError(
-                "OneCycleLR rises and falls over a run whose length is known; this one has no last step. Set "
+                "A rate that rises and falls over the run has to know its length; this one has no last step. Set "
                 "--trainer.max_epochs, or --model.scheduler.init_args.total_steps."
             )
         return {"total_steps": int(steps)}

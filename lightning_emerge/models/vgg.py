@@ -38,11 +38,11 @@ class VGG(nn.Module):
         dropout: share of hidden linear units silenced in training, 0 to below 1.
         image_size: side of the images in pixels; at least 2 to the power of the number of stages.
         channels: channels of the images.
-        norm_momentum: how far batch norm's running statistics follow those of each batch, above 0 to 1. What probes see is
-            worked out with these, which lag behind weights that change quickly.
-        initial: factor of the convolutions' initial weights, above 0. With batch norm it changes no response, and a filter
-            of small weights turns further in an update: by about the rate of learning over the square of its norm.
-            Without batch norm responses shrink by it in each layer.
+        norm_momentum: how far batch norm's running statistics follow those of each batch, above 0 to 1. Probes see what
+            these make of the network, and they lag behind weights that change quickly.
+        initial: factor of the convolutions' initial weights, above 0. With batch norm it changes no response; but small
+            weights turn further in an update, by about the learning rate over the square of their norm. Without batch
+            norm responses shrink by it in each layer.
         channels_last: whether images pass with their channels side by side in memory, which convolutions on a CPU and
             on tensor cores are faster with. Shapes and weights are the same; outputs differ by rounding.
 

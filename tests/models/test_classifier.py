@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from lightning_emerge.data.synthetic import TokenDataModule
 from lightning_emerge.models.classifier import TokenClassifier
+from lightning_emerge.models.rate import RiseAndFall
 from lightning_emerge.models.vgg import VGG
 
 NAMES = ("dax", "wug", "blick", "fep", "toma")
@@ -131,12 +132,14 @@ class TestOptimizers:
         assert trainer.lr_scheduler_configs[0].monitor == monitor
         assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.1 * 0.1**3)
 
-    def test_one_cycle_lasts_as_long_as_the_run(self, data):
-        module = TokenClassifier(vgg(), partial(SGD, lr=0.1), partial(OneCycleLR, max_lr=0.4), "step")
+    @pytest.mark.parametrize(
+        "scheduler", [RiseAndFall, partial(RiseAndFall, rise=0.3), partial(OneCycleLR, max_lr=0.1)]
+    )
+    def test_one_cycle_lasts_as_long_as_the_run(self, data, scheduler):
+        module = TokenClassifier(vgg(), partial(SGD, lr=0.1), scheduler, "step")
         trainer = make_trainer(max_epochs=2, limit_train_batches=5)
         trainer.fit(module, data)
-        alone = OneCycleLR(SGD(vgg().parameters(), lr=0.1), max_lr=0.4, total_steps=10)
-        assert trainer.lr_scheduler_configs[0].scheduler.total_steps == alone.total_steps
+        assert trainer.lr_scheduler_configs[0].scheduler.total_steps == 10
 
     @pytest.mark.parametrize("length", [{"total_steps": 7}, {"epochs": 1, "steps_per_epoch": 7}])
     def test_one_cycle_with_a_length_of_its_own_keeps_it(self, data, length):
@@ -150,7 +153,7 @@ class TestOptimizers:
         [("epoch", {}, "scheduler_interval=step"), ("step", {"max_epochs": -1, "max_steps": -1}, "max_epochs")],
     )
     def test_one_cycle_without_an_end_or_by_epoch_is_refused(self, data, interval, arguments, words):
-        module = TokenClassifier(vgg(), partial(SGD, lr=0.1), partial(OneCycleLR, max_lr=0.4), interval)
+        module = TokenClassifier(vgg(), partial(SGD, lr=0.1), RiseAndFall, interval)
         with pytest.raises(ValueError, match=words):
             make_trainer(**arguments).fit(module, data)
 
