@@ -56,7 +56,7 @@ class Setting:
         nuisances: what differs from the default's.
     """
 
-    rate: float = 0.03
+    rate: float = 0.04
     rise: float = 0.5
     decay: float = 1e-3
     adam: bool = False
