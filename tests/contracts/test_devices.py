@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 
 import lightning_emerge as le
 from lightning_emerge.engine.conductor import Conductor
@@ -77,8 +77,8 @@ def _tensor(*args: Any, device: Any = None, **kwargs: Any) -> torch.Tensor:
     return Away(made) if device is not None and torch.device(device) == AWAY else made
 
 
-def _check(operation: Any, args: Any, kwargs: Any) -> None:
-    tensors = [value for value in tree_leaves((args, kwargs)) if isinstance(value, torch.Tensor)]
+def _check(operation: Any, args: Any, leaves: list[Any]) -> None:
+    tensors = [value for value in leaves if isinstance(value, torch.Tensor)]
     here = [value for value in tensors if not isinstance(value, Away)]
     assert not any(value.is_meta for value in here), f"{operation}: a pretended tensor lost its numbers"
     if len(here) in (0, len(tensors)) or operation is aten.copy_.default:
@@ -96,10 +96,11 @@ def _check(operation: Any, args: Any, kwargs: Any) -> None:
 
 
 def _run(operation: Any, args: Any, kwargs: Any) -> Any:
-    _check(operation, args, kwargs)
-    wrappers = {id(value.held): value for value in tree_leaves((args, kwargs)) if isinstance(value, Away)}
+    leaves, form = tree_flatten((args, kwargs))
+    _check(operation, args, leaves)
+    wrappers = {id(value.held): value for value in leaves if isinstance(value, Away)}
     away = bool(wrappers)
-    args, kwargs = tree_map_only(Away, lambda value: value.held, (args, kwargs))
+    args, kwargs = tree_unflatten([value.held if isinstance(value, Away) else value for value in leaves], form)
     if kwargs.get("device") is not None:
         away = torch.device(kwargs["device"]) == AWAY
         kwargs = {**kwargs, "device": torch.device("cpu")}
@@ -110,7 +111,7 @@ def _run(operation: Any, args: Any, kwargs: Any) -> Any:
     def wrap(value: torch.Tensor) -> torch.Tensor:
         return wrappers.get(id(value)) if id(value) in wrappers else Away(value) if away else value
 
-    return tree_map_only(torch.Tensor, wrap, found)
+    return wrap(found) if type(found) is torch.Tensor else tree_map_only(torch.Tensor, wrap, found)
 
 
 class _Factories(TorchDispatchMode):
