@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from io import BytesIO
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib import colormaps
+from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 
@@ -61,11 +62,25 @@ def to_pixels(figure: Figure) -> npt.NDArray[np.uint8]:
 def to_png(figure: Figure) -> bytes:
     """Draws a figure to the content of a PNG file."""
     content = BytesIO()
-    if not isinstance(figure, Frame):
-        FigureCanvasAgg(figure)
+    canvas = cast(FigureCanvasAgg, figure.canvas) if isinstance(figure, Frame) else FigureCanvasAgg(figure)
     with DRAWING:
-        figure.savefig(content, format="png")
+        canvas.print_png(content)  # `savefig` would draw it twice, the first time to lay it out
     return content.getvalue()
+
+
+def to_files(figure: Figure) -> tuple[bytes, bytes]:
+    """Draws a figure, laid out once, to the contents of a PNG file and of an SVG file that is the same each time."""
+    png, content = to_png(figure), BytesIO()
+    canvas, dpi, layout = figure.canvas, figure.dpi, figure.get_layout_engine()
+    figure.set_layout_engine("none")
+    try:
+        with DRAWING, rc_context({"svg.hashsalt": "lightning_emerge"}):
+            FigureCanvasSVG(figure).print_svg(content, metadata={"Date": None, "Creator": None})
+    finally:
+        figure.set_canvas(canvas)
+        figure.set_layout_engine(layout)
+        figure.dpi = dpi
+    return png, content.getvalue()
 
 
 def to_rgb(tiles: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -11,15 +11,12 @@ import warnings
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
-from io import BytesIO
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
-from matplotlib import rc_context
-from matplotlib.figure import Figure
 
-from lightning_emerge.figures.canvas import to_png
+from lightning_emerge.figures.canvas import to_files
 from lightning_emerge.report.content import Picture, Report
 
 PAGE, PICTURES = "report.html", "pictures"
@@ -143,21 +140,13 @@ def _draw(picture: Picture, folder: Path, room: int) -> _Shown:
     with warnings.catch_warnings():
         # Names that are too long for a small picture are drawn all the same.
         warnings.filterwarnings("ignore", "constrained_layout not applied")
-        png, svg = to_png(picture.figure), _to_svg(picture.figure)
+        png, svg = to_files(picture.figure)
     (folder / f"{picture.name}.png").write_bytes(png)
     (folder / f"{picture.name}.svg").write_bytes(svg)
     kind, content = ("svg+xml", svg) if len(svg) < len(png) else ("png", png)
     data = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
     width, height = (round(inches * 100) for inches in picture.figure.get_size_inches())
     return _Shown(picture, data if len(data) <= room else "", width, height)
-
-
-def _to_svg(figure: Figure) -> bytes:
-    content = BytesIO()
-    # Without these the same figure gives another file each time.
-    with rc_context({"svg.hashsalt": "lightning_emerge"}):
-        figure.savefig(content, format="svg", metadata={"Date": None, "Creator": None})
-    return content.getvalue()
 
 
 @cache

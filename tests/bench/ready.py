@@ -43,11 +43,16 @@ def load(modules: list[str]) -> None:
     import torch
 
     import lightning_emerge as le
+    from lightning_emerge.figures.canvas import new_figure, to_pixels
 
     for module in walk_packages(le.__path__, f"{le.__name__}."):
         if not module.name.endswith("__main__"):
             import_module(module.name)
+    import_module("scipy.cluster.hierarchy")
     le.TokenDataModule(image_size=16).images("bank", "dax", [0])  # compiles
+    figure = new_figure(3, 2)
+    figure.add_subplot(title="title")
+    to_pixels(figure)  # reads fonts
     torch.set_num_threads(1)
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from PIL import Image
 
-from lightning_emerge.figures.canvas import TOKEN_COLOURS, TOKEN_MARKERS, mosaic, new_figure, to_pixels
+from lightning_emerge.figures.canvas import TOKEN_COLOURS, TOKEN_MARKERS, mosaic, new_figure, to_files, to_pixels
 
 
 def test_pixels_are_rgb_of_the_size_that_was_asked_for():
@@ -38,6 +41,32 @@ def test_rows_of_pixels_run_downwards():
     figure.text(0.5, 0.9, "M", ha="center", color="red")
     ink = np.argwhere((to_pixels(figure) != 255).any(axis=2))
     assert ink[:, 0].max() < 50
+
+
+def labelled() -> Figure:
+    figure = new_figure(3, 2)
+    for axes in figure.subplots(1, 2):
+        axes.plot([0, 1000], [1, 0], label="a name")
+        axes.set(title="of two lines,\nand wide", xlabel="step", ylabel="share")
+        axes.legend()
+    figure.colorbar(axes.imshow([[0, 1]], aspect="auto"), ax=axes)
+    return figure
+
+
+def test_a_figure_is_laid_out_once_for_both_files_and_is_left_as_it_was(monkeypatch):
+    figure, layouts = labelled(), []
+    engine = figure.get_layout_engine()
+    execute = engine.execute
+    monkeypatch.setattr(engine, "execute", lambda laid_out: layouts.append(laid_out) or execute(laid_out))
+    png, svg = to_files(figure)
+    assert layouts == [figure]
+    assert (figure.get_layout_engine(), figure.dpi) == (engine, 100)
+    content = BytesIO()
+    labelled().savefig(content, format="png")  # which draws twice
+    ours, theirs = (np.asarray(Image.open(source)) for source in (BytesIO(png), content))
+    np.testing.assert_array_equal(ours, theirs)
+    assert b"<!-- of two lines," in svg
+    assert to_files(labelled()) == (png, svg)
 
 
 def test_pyplot_keeps_nothing():
