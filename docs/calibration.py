@@ -4,11 +4,13 @@ make calibration
 
 Each record is measured by its own probe on captures that are drawn 40 times, with nothing to find and with an effect
 whose size is known from a closed form or an independent oracle. Nothing is handed to the measure: noise, means, folds
-and thresholds are its own. The table goes into docs/probes.md.
+and thresholds are its own. The table goes into docs/probes.md, and so does one of networks that are lazy or build
+features by construction.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf, isnan, nan, sqrt
@@ -17,13 +19,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from marked import put_table
-from trials import TRIALS
+from trials import TRIALS, laziness
 from trials.common import Array, Trial
 
 import lightning_emerge as le
 
 PAGE = Path(__file__).with_name("probes.md")
 BEGIN, END = "<!-- calibration: made by `make calibration` -->", "<!-- calibration: end -->"
+REGIMES = "<!-- regimes: made by `make calibration` -->", "<!-- regimes: end -->"
 DRAWS = 40
 _ROUNDING = 1e-6
 
@@ -150,4 +153,6 @@ def _said(sample: Sample) -> str:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     write_table(calibrate())
+    put_table(PAGE, REGIMES, laziness.rows())

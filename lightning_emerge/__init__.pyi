@@ -39,6 +39,7 @@ from .capture.needs import Pairs as Pairs
 from .capture.needs import Past as Past
 from .capture.needs import Pooled as Pooled
 from .capture.needs import Rows as Rows
+from .capture.needs import Start as Start
 from .capture.needs import Sums as Sums
 from .capture.needs import TokenGradients as TokenGradients
 from .capture.needs import Training as Training
@@ -70,11 +71,13 @@ from .probes.gradient import GradientProbe as GradientProbe
 from .probes.gradient_noise import GradientNoiseProbe as GradientNoiseProbe
 from .probes.maximisation import MaximisationProbe as MaximisationProbe
 from .probes.parts import PartProbe as PartProbe
+from .probes.regime import RegimeProbe as RegimeProbe
 from .probes.similarity import SimilarityProbe as SimilarityProbe
 from .probes.token_gradient import TokenGradientProbe as TokenGradientProbe
 from .records import Axis as Axis
 from .records import Capture as Capture
 from .records import Convolution as Convolution
+from .records import FirstLook as FirstLook
 from .records import Measurement as Measurement
 from .records import OpenNetwork as OpenNetwork
 from .records import PastLook as PastLook

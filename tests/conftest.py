@@ -148,7 +148,7 @@ def all_probes() -> Callable[[le.Schedule], list[le.Probe]]:
     def make(schedule: le.Schedule) -> list[le.Probe]:
         of_loss = (le.TokenGradientProbe, le.GradientNoiseProbe, le.CurvatureProbe)
         of_layers = (le.FilterProbe, le.TopExemplarProbe, le.SimilarityProbe, le.EmbeddingProbe, le.CouplingProbe)
-        of_parts = (le.PartProbe, le.AblationProbe)
+        of_parts = (le.PartProbe, le.AblationProbe, le.RegimeProbe)
         kinds = (le.CategoryProbe, le.GradientProbe, *of_layers, *of_parts, *of_loss)
         quick = le.MaximisationProbe(schedule, filters=2, iterations=2, on_error="raise")
         return [*(kind(schedule=schedule, on_error="raise") for kind in kinds), quick]
@@ -252,8 +252,14 @@ def _made_up_records(
         *("ridge_accuracy", "nearest_mean_accuracy", "silhouette", "participation_ratio", "distance_ratio"),
         *("collapse_variability", "collapse_norms", "collapse_angles", "collapse_disagreement"),
         *("gradient_norm", "update_ratio", "start_distance", "dead_share"),
+        *("kernel_alignment", "kernel_token_alignment", "start_cka", "turned_share"),
     ):
         found[name] = (random.uniform(0.1, 1, count) + (name == "participation_ratio"), (layer,))
+    # Planted: half of the first kernel is left, and a quarter of the filters have turned, at the end.
+    found |= {
+        f"{name}_total": (1 + (end - 1) * step / RUN_STEPS[-1] if name == "kernel_alignment" else end, ())
+        for name, end in (("kernel_alignment", 0.5), ("kernel_token_alignment", 0.4), ("turned_share", 0.25))
+    }
     for name, (values, axes) in found.items():
         yield declared_records()[name].of(np.asarray(values, dtype=np.float32), *axes)
 

@@ -16,6 +16,7 @@ from trials.parts import (
     of_rival_ablation,
     of_rivals,
 )
+from trials.regime import of_informed_kernels, of_regime
 from trials.responses import (
     of_alignment,
     of_components,
@@ -51,6 +52,8 @@ TRIALS = (
     of_detectors,
     of_ablation,
     of_rival_ablation,
+    of_regime,
+    of_informed_kernels,
 )
 
 DESCRIBED = (

@@ -27,7 +27,10 @@ def summarise_run(run: str | Path | Run) -> tuple[list[str], Figure | None]:
         run = Run.of(run)
     except FileNotFoundError:
         return [], None
-    lines = [f"Records   {len(run.steps)} looks, {len(run.records.data_vars)} measures in {Path(run.folder) / STORE}"]
+    lines = [
+        f"Records   {len(run.steps)} looks, {len(run.records.data_vars)} measures in {Path(run.folder) / STORE}",
+        *_tell_regime(run),
+    ]
     curves = run.read_together(("bank_accuracy", "bank_confidence"))
     if len(curves.data_vars) < 2 or not curves.sizes["step"]:
         return lines, None
@@ -37,6 +40,14 @@ def summarise_run(run: str | Path | Run) -> tuple[list[str], Figure | None]:
     mean = known.mean() if len(known) else np.nan
     bank = f"Bank      accuracy {mean:.3f} (chance {1 / len(tokens):.3f})"
     return [*lines, bank], draw_emergence(steps, accuracy, confidence, tokens)
+
+
+def _tell_regime(run: Run) -> list[str]:
+    """How much of the first look's tangent kernel is left, if a `RegimeProbe` looked more than once."""
+    values = run.read("kernel_alignment_total")
+    if values is None or values.sizes["step"] < 2:
+        return []
+    return [f"Regime    kernel alignment with step {int(values.step[0])}: {float(values[-1]):.2f} (1 is lazy)"]
 
 
 def draw_emergence(steps: Sequence[int], accuracy: FloatArray, confidence: FloatArray, tokens: Sequence[str]) -> Figure:

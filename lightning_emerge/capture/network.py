@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage]
 
 from lightning_emerge.capture.heads import HEADS
 from lightning_emerge.capture.hooks import UNREACHED, first_tensor, hooked, with_first
@@ -84,6 +85,23 @@ class LiveNetwork:
             return found[0]
         raise ValueError(UNREACHED.format(layer))
 
+    def normalise(self, inputs: Structure, layers: Sequence[str] = ()) -> dict[str, torch.Tensor]:
+        calls = {self._call(layer): layer for layer in layers if layer not in self._refused}
+        passed: dict[str, int] = {}
+        found: dict[str, torch.Tensor] = {}
+
+        def keep(name: str, _module: nn.Module, _given: Any, output: Any) -> None:
+            passed[name] = passed.get(name, 0) + 1
+            layer, tensor = calls.get((name, passed[name])), first_tensor(output)
+            if layer is not None and tensor is not None:
+                found[layer] = self._layout(layer).take(tensor).clone()  # a later module may write over it
+
+        norms = {name: part for name, part in self._module.named_modules() if _is_averaging(part)}
+        kept = {name: self._modules[name] for name, _ in calls}
+        with torch.no_grad(), hooked(norms, _settle), hooked(kept, keep):
+            self._run(self._place(inputs))
+        return {layer: found[layer] for layer in layers if layer in found}
+
     def intervene(self, layer: str, change: Callable[[torch.Tensor], torch.Tensor], inputs: Structure) -> torch.Tensor:
         name, which = self._call(layer)
         layout, calls = self._layout(layer), count(1)
@@ -152,6 +170,19 @@ class LiveNetwork:
             self._run(inputs)
         side = min(image.shape[-2:])
         return {name: one if one and one.size < side else None for name, one in found.items()}
+
+
+def _is_averaging(module: nn.Module) -> bool:
+    return isinstance(module, _BatchNorm) and module.running_mean is not None
+
+
+def _settle(_name: str, module: Any, given: Any, _output: Any) -> Any:
+    """Gives a batch norm the statistics of what it got, and gives what it makes of that then."""
+    rows = given[0].float()
+    variance, mean = torch.var_mean(rows, dim=[axis for axis in range(rows.dim()) if axis != 1], correction=0)
+    module.running_mean.copy_(mean)
+    module.running_var.copy_(variance)
+    return module.forward(*given)
 
 
 def _tensor_of(layer: str, output: Any) -> torch.Tensor:

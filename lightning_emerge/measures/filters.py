@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import cos, radians
 
 import torch
 from jaxtyping import Float
@@ -23,6 +24,20 @@ def filter_cosines(a: Float[Tensor, "filter ..."], b: Float[Tensor, "filter ..."
     """
     sizes = filter_norms(a) * filter_norms(b)
     return torch.where(sizes > 0, ((a * b).flatten(1).sum(dim=1) / sizes).clamp(-1, 1), torch.nan)
+
+
+def turned_share(cosines: Float[Tensor, " filter"], degrees: float) -> Float[Tensor, ""]:
+    """Computes the share of filters that have turned by more than an angle.
+
+    Args:
+        cosines: of each filter's weights at two steps; those without a direction are left out.
+        degrees: of the angle, 0 to 180.
+
+    Returns:
+        0 to 1; NaN if no filter has a direction.
+    """
+    known = cosines[~cosines.isnan()]
+    return (known < cos(radians(degrees))).to(cosines.dtype).mean()  # of none it is NaN
 
 
 def stack_layers(rows: Iterable[Float[Tensor, ...]]) -> Float[Tensor, "layer filter ..."]:

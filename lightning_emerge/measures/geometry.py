@@ -95,7 +95,7 @@ def layer_geometry(features: Float[Tensor, "stimulus feature"]) -> Geometry:
     for rows in _patterns(features, means, unit):
         if not all_vary:
             rows.masked_fill_(~varied, 0)
-        _add_products(products, rows.sub_(rows.mean(dim=0)))
+        add_products(products, rows.sub_(rows.mean(dim=0)))
     products = wide(products.triu() + products.triu(1).T)
     wide_means = wide(means[:, 0])
     lengths = torch.where(varied[:, 0], 1 / wide(unit[:, 0]), wide_means * 0)
@@ -120,6 +120,13 @@ def centred_gram(squared: Float[Tensor, "*batch stimulus stimulus"]) -> Float[Te
     """
     rows = squared.mean(dim=-1, keepdim=True)
     return (rows + rows.transpose(-1, -2) - rows.mean(dim=-2, keepdim=True) - squared) / 2
+
+
+def add_products(total: Tensor, rows: Tensor) -> None:
+    """Adds rows @ rows.T to a matrix: its upper triangle and some of the lower: 5/8 of the work of all of it."""
+    step = max(32, -(-len(rows) // _BLOCKS))
+    for start in range(0, len(rows), step):
+        total[start : start + step, start:].addmm_(rows[start : start + step], rows[start:].T)
 
 
 def token_weights(labels: Int[Tensor, " stimulus"], tokens: int) -> Float[Tensor, "token stimulus"]:
@@ -150,13 +157,6 @@ def _patterns(features: Tensor, means: Tensor, gain: Tensor) -> Iterator[Tensor]
     room = features.new_empty(len(features), width)
     for chunk in torch.split(features, width, dim=1):
         yield torch.sub(chunk, means, out=room[:, : chunk.shape[1]]).mul_(gain)
-
-
-def _add_products(total: Tensor, rows: Tensor) -> None:
-    """Adds rows @ rows.T to a matrix, its upper triangle and some of the lower: 5/8 of the work of all of it."""
-    step = max(32, -(-len(rows) // _BLOCKS))
-    for start in range(0, len(rows), step):
-        total[start : start + step, start:].addmm_(rows[start : start + step], rows[start:].T)
 
 
 def _differences(values: Tensor) -> Tensor:

@@ -39,6 +39,14 @@ def eigenvectors(matrix: Float[Tensor, "n n"]) -> tuple[Float[Tensor, " n"], Flo
     return values, vectors
 
 
+def eigenvalues(matrix: Float[Tensor, "n n"]) -> Float[Tensor, " n"]:
+    """Gives the eigenvalues of a symmetric matrix, ascending; NaN if it is not finite."""
+    if not bool(matrix.isfinite().all()):
+        return torch.full_like(matrix[0], torch.nan)
+    found: Tensor = torch.linalg.eigvalsh(matrix)
+    return found
+
+
 def singular_values(matrix: Float[Tensor, "n m"]) -> Float[Tensor, " k"]:
     """Gives the singular values of a matrix, descending; NaN if it is not finite."""
     if not bool(matrix.isfinite().all()):

@@ -4,6 +4,7 @@ from lightning_emerge.records.bank import StimulusBank, check_outputs, check_pic
 from lightning_emerge.records.capture import (
     Capture,
     Convolution,
+    FirstLook,
     History,
     OpenNetwork,
     PastLook,
@@ -19,6 +20,7 @@ __all__ = [
     "Axis",
     "Capture",
     "Convolution",
+    "FirstLook",
     "FloatArray",
     "History",
     "Label",

@@ -73,6 +73,16 @@ class OpenNetwork(Protocol):
         """A layer's output (stimulus, ...) for inputs; the network is run no deeper."""
         ...
 
+    def normalise(self, inputs: Structure, layers: Sequence[str] = (), /) -> dict[str, torch.Tensor]:
+        """Gives batch norms the mean and variance of what they get for inputs, until the look is over.
+
+        Their running averages are 0 and 1 before the first step, and later lag behind the weights.
+
+        Returns:
+            The outputs (stimulus, ...) of some layers in that pass, without gradients; those that have none are absent.
+        """
+        ...
+
     def intervene(
         self, layer: str, change: Callable[[torch.Tensor], torch.Tensor], inputs: Structure, /
     ) -> torch.Tensor:
@@ -100,11 +110,13 @@ class PastLook:
         step: of that look.
         weights: layer -> tensor, its weight then.
         gradients: layer -> tensor, the training batch's gradient; empty unless the probe looks at training batches.
+        kept: name -> tensor, what the probe kept of it.
     """
 
     step: int
     weights: Mapping[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
     gradients: Mapping[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
+    kept: Mapping[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
 
     def copy(self) -> PastLook:
         """The same, with tensors of its own."""
@@ -115,10 +127,47 @@ class PastLook:
         return self._each(lambda kept: kept.to(device))
 
     def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> PastLook:
-        weights, gradients = (
-            {layer: change(kept) for layer, kept in tensors.items()} for tensors in (self.weights, self.gradients)
-        )
-        return PastLook(self.step, weights, gradients)
+        every = (self.weights, self.gradients, self.kept)
+        return PastLook(self.step, *({name: change(one) for name, one in tensors.items()} for tensors in every))
+
+
+@dataclass(frozen=True, eq=False)
+class FirstLook:
+    """What a probe's first look saw of its layers, and what the probe kept of it.
+
+    Attributes:
+        step: of that look.
+        weights: layer -> tensor, its weight then; none at that look itself, where the capture has them.
+        kept: name -> tensor, what the probe kept; `of` adds to it at that look.
+        now: whether it is this look.
+    """
+
+    step: int
+    weights: Mapping[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
+    kept: dict[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
+    now: bool = True
+
+    def of(self, name: str, now: torch.Tensor) -> torch.Tensor:
+        """Gives what had a name at the first look; at that look, what has it now, which is then kept.
+
+        Args:
+            name: of what is kept, which checkpoints hold: nothing large.
+            now: what has that name now, of the same shape at each look of a run.
+
+        Raises:
+            ValueError: if nothing of that name and shape was kept.
+        """
+        if self.now:
+            self.kept[name] = now
+        then = self.kept.get(name)
+        if then is None or then.shape != now.shape:
+            was = "nothing of that name" if then is None else f"{tuple(then.shape)}"
+            raise ValueError(
+                f"What a probe compares with its first look has one shape all through a run; {name!r} is "
+                f"{tuple(now.shape)}, and at step {self.step} there was {was}. Give the probe the settings that the "
+                "run began with."
+            )
+        return then
 
 
 @dataclass
@@ -126,7 +175,7 @@ class History:
     """What a probe's earlier looks left.
 
     Attributes:
-        first: its first look of the run, its weights alone; None before that.
+        first: its first look of the run, its weights and what it kept; None before that.
         latest: its last two looks: a run that resumes in another folder takes the last one again.
     """
 

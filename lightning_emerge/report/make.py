@@ -11,6 +11,7 @@ from lightning_emerge.report.filters import how_gradients_went, what_filters_bec
 from lightning_emerge.report.geometry import how_layers_lie, where_stimuli_lie
 from lightning_emerge.report.learning import how_it_learned, when_it_emerged
 from lightning_emerge.report.overlay import tell_runs
+from lightning_emerge.report.regime import which_regime
 from lightning_emerge.report.runs import read_runs
 from lightning_emerge.report.trained import how_to_repeat, what_it_cost, what_was_trained
 from lightning_emerge.store.read import Run
@@ -21,6 +22,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[Sequence[Run]], Section]], ...] = (
     ("timeline", "Timeline", when_it_emerged),
     ("geometry", "Geometry", how_layers_lie),
     ("embeddings", "Embeddings", where_stimuli_lie),
+    ("regime", "Regime", which_regime),
     ("filters", "Filters", what_filters_became),
     ("gradients", "Gradients", how_gradients_went),
     ("coupling", "Coupling", how_filters_couple),

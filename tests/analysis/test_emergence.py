@@ -39,6 +39,19 @@ def test_a_run_is_summed_up_and_drawn(tmp_path):
     np.testing.assert_allclose(upper["wug"].get_ydata(), [0, 0, 0, 0.5])
 
 
+@pytest.mark.parametrize(
+    ("steps", "line"), [([5, 9], ["Regime    kernel alignment with step 5: 0.25 (1 is lazy)"]), ([5], [])]
+)
+def test_what_is_left_of_the_kernel_is_summed_up(steps, line, tmp_path):
+    sink = ArraySink(tmp_path / "records.zarr", None)
+    for step, value in zip(steps, (1.0, 0.25), strict=False):
+        sink.write(step, [Measurement("kernel_alignment_total", np.array(value), (), step)])
+    sink.close()
+    lines, picture = summarise_run(tmp_path)
+    assert lines[1:] == line
+    assert picture is None
+
+
 def test_steps_at_which_the_bank_was_not_looked_at_do_not_count(tmp_path):
     gap = [NAN, NAN]
     accuracy, confidence = ([first, gap, *rest, gap] for first, *rest in (ACCURACY, CONFIDENCE))

@@ -36,6 +36,7 @@ _WHY = {
     "CouplingProbe": "Each pair of layers is measured again with its weights in many random orders.",
     "PartProbe": "Every filter is ranked for every part, pair and conjunction, and read-outs are fitted.",
     "AblationProbe": "Three layers, each part or rival of them: a pass of the bank each.",
+    "RegimeProbe": "50 stimuli pass once, and each output of 10 goes back by itself; weights are compared.",
     "CurvatureProbe": "It passes the bank there and back twice an iteration and a vector.",
     "MaximisationProbe": "It passes images there and back 64 times a layer.",
 }

@@ -29,6 +29,20 @@ class TestNetwork:
         assert all(part.training for part in network.modules())
         assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
+    def test_batch_norms_have_the_statistics_of_some_stimuli_until_it_is_closed(self):
+        network, images = make_vgg(batch_norm=True).eval(), torch.randn(30, 3, 8, 8) + 2
+        before = {name: value.clone() for name, value in network.state_dict().items()}
+        expected = network.train()(images)
+        network.eval().load_state_dict(before)
+        with open_network(network, [], {"fc1": "planted"}) as live:
+            found = live.normalise(images, ["conv1_1", "fc1", "fc2"])
+            torch.testing.assert_close(live(images), expected, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(live.respond("fc2", images[:3]), found["fc2"][:3], rtol=1e-4, atol=1e-5)
+        assert [*found] == ["conv1_1", "fc2"]
+        assert not torch.allclose(expected, network(images), atol=0.1)
+        assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+        assert count_hooks(network) == 0
+
     def test_it_can_be_differentiated_by_images_and_by_frozen_weights(self):
         network = make_vgg().requires_grad_(False)
         images = torch.randn(2, 3, 8, 8, requires_grad=True)

@@ -124,7 +124,7 @@ class Witness(Callback):
 def make_probes(names: list[str], looks: le.Schedule) -> list[le.Probe]:
     of_layers = (le.FilterProbe, le.TopExemplarProbe, le.SimilarityProbe, le.EmbeddingProbe, le.CouplingProbe)
     of_loss = (le.GradientProbe, le.TokenGradientProbe, le.GradientNoiseProbe, le.CurvatureProbe)
-    of_parts = (le.PartProbe, le.AblationProbe)
+    of_parts = (le.PartProbe, le.AblationProbe, le.RegimeProbe)
     shipped = (le.CategoryProbe, *of_layers, *of_parts, *of_loss, le.MaximisationProbe, Whole)
     kinds = {kind.__name__: kind for kind in (*shipped, DrawsOneNumber, Failing)}
     if names == ["all"]:

@@ -79,7 +79,7 @@ KINDS: dict[str, tuple[Any, Any, int, dict[str, Any]]] = {
 def _probes() -> list[le.Probe]:
     kinds = (
         *(le.CategoryProbe, le.FilterProbe, le.TopExemplarProbe, le.SimilarityProbe, le.EmbeddingProbe),
-        *(le.GradientProbe, le.TokenGradientProbe, le.GradientNoiseProbe),
+        *(le.GradientProbe, le.TokenGradientProbe, le.GradientNoiseProbe, le.RegimeProbe),
     )
     dear = [le.CurvatureProbe(1, 2, 2, schedule=AT), le.MaximisationProbe(AT, filters=2, iterations=2)]
     return [*(kind(AT) for kind in kinds), *dear]

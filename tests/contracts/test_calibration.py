@@ -7,6 +7,7 @@ import inspect
 import calibration
 import pytest
 from trials import DESCRIBED, TRIALS
+from trials.laziness import Way, train
 
 import lightning_emerge as le
 
@@ -37,6 +38,22 @@ def test_the_page_has_the_table_that_the_command_makes(found, tmp_path):
     calibration.write_table(found, page)
     names = [line.split("|")[1] for line in _table(page.read_text())]
     assert names == [line.split("|")[1] for line in _table(calibration.PAGE.read_text())]
+
+
+def test_the_kernel_of_a_lazy_network_stays_and_that_of_one_that_builds_features_goes():
+    lazy, between, rich = (train(way) for way in (Way(factor=100), Way(factor=0.3), Way(size=0.2)))
+    of_noise = train(Way(size=0.2, shuffled=True))
+    kernel = [one["kernel_alignment_total"][1] for one in (lazy, between, rich, of_noise)]
+    assert kernel[0] > 0.995
+    assert 0.95 > kernel[1] > kernel[2] + 0.1
+    assert kernel[3] == pytest.approx(kernel[2], abs=0.1)  # it turns as far by learning nothing
+    gains = [
+        after - before for before, after in (one["kernel_token_alignment_total"] for one in (lazy, rich, of_noise))
+    ]
+    assert abs(gains[0]) < 0.005
+    assert gains[1] > 0.05 > gains[2]
+    assert min(one["accuracy"][1] for one in (lazy, between, rich)) > 0.8
+    assert of_noise["accuracy"][1] < 0.6
 
 
 def test_no_record_of_any_probe_is_left_out():

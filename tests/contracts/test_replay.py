@@ -29,6 +29,7 @@ PROBES = [
     "MaximisationProbe",
     "PartProbe",
     "AblationProbe",
+    "RegimeProbe",
 ]
 CHEAP = {
     "CurvatureProbe": {"eigenvalues": 2, "iterations": 3, "vectors": 2},

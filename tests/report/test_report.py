@@ -62,7 +62,7 @@ def test_a_whole_run_has_every_section_and_only_umap_is_missing(make_run, tmp_pa
     assert pictures(report) >= {
         *("emergence", "read_outs", "rdm_0", "model_fit", "shape", "collapse", "components_0", "selective"),
         *("kernels_0_first", "kernels_0_last", "top_exemplars", "biography_0", "biography_1", "gradients"),
-        *("coupling_0", "construction_0"),
+        *("coupling_0", "construction_0", "regime"),
     }
     (sentence,) = report.missing
     assert "lightning embed" in sentence
@@ -99,6 +99,22 @@ def test_what_was_planted_is_in_the_tables(make_run, tmp_path, only):
     }
 
 
+def test_what_is_left_of_the_first_kernel_is_told_and_drawn(make_run, tmp_path, only):
+    only("regime")
+    report = make_report([make_run(tmp_path / "one"), make_run(tmp_path / "two", seed=1)])
+    said = section(report, "regime").says
+    assert len(said) == 3
+    assert "/one has an alignment of 0.50 with that at step 0" in said[0]
+    assert "from 0.40 to 0.40. 25% of the filters have turned" in said[0]
+    assert "shuffled labels" in said[-1]
+    (picture,) = section(report, "regime").pictures
+    titles = [axes.get_title() for axes in picture.figure.axes]
+    assert [title.partition(":")[0] for title in titles[::2]] == ["tangent kernel", "responses"]
+    lines = curves(report, "regime")
+    assert [*lines["all layers"][0]][-1] == 0.5
+    assert {"conv1", "conv2", "fc"} <= {*lines}
+
+
 def test_the_filter_that_was_planted_for_each_token_is_chosen(make_run, tmp_path):
     (run,) = read_runs([make_run(tmp_path / "one")])
     assert [(token, layer, number) for token, layer, number, _ in choose_filters(run)] == [
@@ -114,6 +130,7 @@ def test_the_filter_that_was_planted_for_each_token_is_chosen(make_run, tmp_path
         ("distance_ratio", "SimilarityProbe", "geometry", "rdm_0"),
         ("distances", "EmbeddingProbe", "embeddings", "components_0"),
         ("kernels", "FilterProbe", "filters", "kernels_0_first"),
+        ("kernel_alignment_total", "RegimeProbe", "regime", None),
         ("top_crop", "TopExemplarProbe", "filters", "top_exemplars"),
         ("gradient_norm", "GradientProbe", "gradients", None),
         ("coupling_edges", "CouplingProbe", "coupling", "coupling_0"),

@@ -16,6 +16,7 @@ from lightning_emerge.capture.needs.pairs import Pairs
 from lightning_emerge.capture.needs.past import Past
 from lightning_emerge.capture.needs.pooled import Pooled
 from lightning_emerge.capture.needs.rows import Rows
+from lightning_emerge.capture.needs.start import Start
 from lightning_emerge.capture.needs.sums import Sums
 from lightning_emerge.capture.needs.token_gradients import TokenGradients
 from lightning_emerge.capture.needs.training import Training
@@ -38,6 +39,7 @@ __all__ = [
     "Past",
     "Pooled",
     "Rows",
+    "Start",
     "Sums",
     "TokenGradients",
     "Training",
