@@ -35,9 +35,9 @@ def which_regime(runs: Sequence[Run]) -> Section:
     charts = [chart for name, title in _CHARTS.items() if (chart := _chart(runs, name, title, section)) is not None]
     if charts:
         caption = (
-            "Alignments are 1 if nothing but a scale differs, about 0 if two kernels or layouts of the stimuli are "
-            "unrelated, and below it by chance; the share of filters is 0 to 1. Black are all layers together; dark "
-            "are early layers, light late ones."
+            "Alignments are 1 if nothing but a scale differs, about 0 (dotted) if two kernels or layouts of the "
+            "stimuli are unrelated, and below it by chance; the share of filters is 0 to 1. Black are all layers "
+            "together; dark are early layers, light late ones."
         )
         figure = draw_charts(charts, "How far the network has gone from where it began", ordered=True)
         section.pictures.append(Picture("regime", figure, "Curves of alignment with the start over steps", caption))
@@ -73,7 +73,8 @@ def _ends(run: Run, name: str) -> tuple[tuple[int, float], tuple[int, float]] | 
 
 def _chart(runs: Sequence[Run], name: str, title: str, section: Section) -> Chart | None:
     """A curve for each layer, and one for all of them where there is such a record."""
-    chart = to_chart(read_all(runs, name, section), title)
+    zoom = name != "turned_share"  # alignments are hardly ever far below zero
+    chart = to_chart(read_all(runs, name, section), title, zoom=zoom, level=0.0 if zoom else None)
     total = to_chart(read_all(runs, f"{name}_total", section), title)
     if chart is None or total is None:
         return chart or total
