@@ -17,11 +17,11 @@ import numpy.typing as npt
 
 from lightning_emerge.analysis.fits import LEVEL, SHARE, Change, bounded_fits, find_change, fit_ramp
 
-_WORSE = 1.9
-"""Squared errors by which a curve may become worse: 2.27 for a known cut, less as the cut's own error is allowed for.
+_WORSE = 2.27
+"""Squared errors by which a curve may become worse: 95% of those that cross where the truth does stay below it."""
 
-Chosen so that intervals of simulated series cover the truth in 95% (docs/emergence.md).
-"""
+_QUIETER = 3
+"""How many times as quiet as elsewhere noise may be taken to be."""
 
 _FINEST = 1e-4
 """Share of the way below which noise counts as rounding."""
@@ -70,17 +70,18 @@ class Side:
     residuals: _Series
 
     def variances(self, way: float) -> _Series:
-        """Of each look's noise, with what neighbours share: the local one where noise is larger than elsewhere."""
+        """Of each look's noise, with what neighbours share: the local one, as far as few looks can tell it."""
         count = len(self.residuals)
-        width = max(3, count // 10) + 1
+        width = max(4, count // 6) + 1
         weights = np.maximum(0.0, width - np.abs(np.subtract.outer(np.arange(count), np.arange(count))))
         local = weights @ np.square(self.residuals) / weights.sum(axis=1) * count / (count - 4)
-        variances = np.maximum(local, _pooled(self.residuals)) * _slowness(self.residuals)
+        variances = np.maximum(local, _usual(self.residuals) / _QUIETER**2) * _slowness(self.series)
         return np.maximum(variances, (_FINEST * way) ** 2)
 
     def error(self, way: float) -> float:
         """Standard error of the level."""
-        return sqrt(self.variances(way)[0] / (floor(self.first) + 1))
+        variance = max(_usual(self.residuals) * _slowness(self.series), (_FINEST * way) ** 2)
+        return sqrt(variance / (floor(self.first) + 1))
 
     def cross(self, way: float, error: float) -> Gaps:
         """Where it leaves its baseline, with so large an error of the other level."""
@@ -134,8 +135,7 @@ class Rise:
     @property
     def autocorrelation(self) -> float:
         """Of what a monotone fit leaves, which follows a way of any shape, from look to look, 0 to 1."""
-        series = self.start.series
-        return _neighbours(series - bounded_fits(series, np.ones(len(series)), np.inf)[-1])
+        return _neighbours(self.start.series)
 
     @property
     def settles(self) -> bool:
@@ -167,7 +167,7 @@ class Rise:
         turned = self.series[min(ceil(self.change.last), len(self.series) - LEVEL) :][::-1]
         fit = bounded_fits(turned, np.ones(len(turned)), np.inf)[-1]
         freedom = max(len(turned) - 1.5 * len(np.unique(fit)), 1.0)  # Meyer & Woodroofe 2000
-        variance = float(np.square(turned - fit).sum()) / freedom * _slowness(self.start.residuals)
+        variance = float(np.square(turned - fit).sum()) / freedom * _slowness(self.start.series)
         variances = np.full(len(turned), max(variance, (_FINEST * way) ** 2))
         error = hypot((1 + SHARE) * self.end.error(way), SHARE * self.start.error(way))
         return _cross(turned, variances, self.change.settled + SHARE * way, error)
@@ -264,20 +264,24 @@ def _ways(count: int, first: float, last: float) -> tuple[_Series, _Series]:
 
 
 def _pooled(residuals: _Series) -> float:
-    """The variance of noise, in which a few looks far from all others count less."""
-    bound = 4 * 1.4826 * float(np.median(np.abs(residuals)))  # standard deviations of normal noise
-    kept = np.clip(residuals, -bound, bound)
-    return float(kept @ kept) / (len(residuals) - 4)  # four numbers are fitted
+    return float(residuals @ residuals) / (len(residuals) - 4)  # four numbers are fitted
 
 
-def _neighbours(residuals: _Series) -> float:
-    """Correlation of neighbours, 0 to 1, with about so much added as a fit takes away."""
+def _usual(residuals: _Series) -> float:
+    """The variance that noise mostly has: looks further away than normal noise ever is count as much as such noise."""
+    bound = 2.5 * 1.4826 * float(np.median(np.abs(residuals)))
+    return _pooled(np.clip(residuals, -bound, bound))
+
+
+def _neighbours(series: _Series) -> float:
+    """Correlation of neighbours in what a monotone fit leaves, 0 to 1, with about so much added as it takes away."""
+    residuals = series - bounded_fits(series, np.ones(len(series)), np.inf)[-1]
     power, count = float(residuals @ residuals), len(residuals)
     own = float(residuals[1:] @ residuals[:-1]) / power if power else 0.0
     return min(max((count * own + 4) / (count - 4), 0.0), 1.0)
 
 
-def _slowness(residuals: _Series) -> float:
+def _slowness(series: _Series) -> float:
     """How many times as large the variance of a mean is as if neighbours had nothing in common."""
-    own = min(_neighbours(residuals), 0.9)
+    own = min(_neighbours(series), 0.9)
     return (1 + own) / (1 - own)

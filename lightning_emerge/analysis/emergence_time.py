@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from lightning_emerge.analysis.crossing import Gaps, Rise, fit_rise
-from lightning_emerge.analysis.fits import LEVEL, null_gains
+from lightning_emerge.analysis.fits import LEVEL, SHARE, Change, null_gains
 
 FEWEST = 8
 """Looks beside that at step 0 without which nothing can be said."""
 
-ALPHA = 0.003
+ALPHA = 0.01
 """How often noise without a change is said to have emerged, of the slowest noise that is thought of."""
 
 SLOWNESS = (0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 0.98)
@@ -65,7 +65,7 @@ class Emergence:
         detectable: the least change that these looks would have shown, midway, in noise as large as theirs: `least` or
             more; infinite if there are too few.
         looks_inside: looks between 10% and 90% of the way; None if it has not emerged.
-        p_value: how often noise without a change would seem to change as much, 0.001 to 1.
+        p_value: how often noise without a change would seem to change as much, 0.0006 to 1.
     """
 
     whether: Whether
@@ -106,8 +106,9 @@ def emergence_time(steps: Sequence[int] | npt.ArrayLike, values: npt.ArrayLike, 
 
     - The final level is at least `least` from the baseline, and as far beyond the untrained network's: what is
       significant from look to look, as the same stimuli are looked at, may be nothing that holds for others.
-    - A ramp or a monotone curve explains more of it than of 99.5% of 1,999 series of noise with an autocorrelation of
-      0.8, whatever that of its own noise seems to be: few looks cannot tell slow noise from a rise.
+    - It changes more than 99% of 4,999 series of noise: a ramp or a monotone curve explains more of it, or its first
+      and last looks lie further apart for their own variance. The noise has an autocorrelation of 0.8, unless many
+      looks show less or what a monotone fit leaves shows more: few looks cannot tell slow noise from a rise.
     - The last three looks are nearer to the final level than to the baseline, and so many lie before the onset, the
       one at step 0 included. The untrained network is a level of its own, which is not fitted.
 
@@ -251,13 +252,13 @@ def judge(looks: Looks, least: float) -> Judged:
         return Judged(False, 1.0, least)
     rise = fit_rise(series)
     change, nulls = rise.change, _nulls(len(series), _slowness(rise))
-    beyond = (nulls >= np.array([[change.ramp], [change.monotone]])).sum(axis=1)
-    p_value = min(1.0, 2 * float(1 + beyond.min()) / (1 + _NULLS))  # the better of two
+    beyond = (nulls >= np.array([[change.ramp], [change.monotone], [change.ends]])).sum(axis=1)
+    p_value = min(1.0, 3 * float(1 + beyond.min()) / (1 + _NULLS))  # the best of three
     emerged = (
-        p_value <= ALPHA and looks.ended and change.lasts and _begins(rise, looks) and _is_apart(rise, looks, least)
+        p_value <= ALPHA and looks.ended and change.lasts and _begins(change, looks) and _is_apart(rise, looks, least)
     )
     # A step midway in white noise explains a quarter of its square.
-    shown = 2 * rise.noise * sqrt(float(np.quantile(nulls[0], 1 - ALPHA / 2)))
+    shown = 2 * rise.noise * sqrt(float(np.quantile(nulls[0], 1 - ALPHA / 3)))
     return Judged(bool(emerged), p_value, max(least, shown), rise)
 
 
@@ -273,9 +274,10 @@ def _slowness(rise: Rise) -> float:
     return next((one for one in SLOWNESS if one >= most), SLOWNESS[-1])
 
 
-def _begins(rise: Rise, looks: Looks) -> bool:
-    """Whether enough looks lie before the onset."""
-    return floor(rise.begun) + 1 + (looks.start is not None) >= LEVEL
+def _begins(change: Change, looks: Looks) -> bool:
+    """Whether enough looks lie before the onset, as for noise."""
+    begun = change.first + SHARE * (change.last - change.first)
+    return floor(begun) + 1 + (looks.start is not None) >= LEVEL
 
 
 def _is_apart(rise: Rise, looks: Looks, least: float) -> bool:

@@ -41,6 +41,8 @@ class Change(NamedTuple):
         settled: the level after a second way that is there perhaps; the final level if there is none.
         ramp: how much more a ramp explains than it leaves, as a ratio of sums of squares.
         monotone: the same of a monotone curve.
+        ends: the square of the difference of the first and the last looks, over their own variance, however noisy the
+            way between them.
         lasts: whether the last three looks lie nearer to the final level than to the baseline: their mean, and each of
             them but for noise.
         begins: whether the way begins after the second look.
@@ -55,6 +57,7 @@ class Change(NamedTuple):
     settled: float
     ramp: float
     monotone: float
+    ends: float
     lasts: bool
     begins: bool
 
@@ -223,6 +226,26 @@ def _settle(series, sums, products):
 
 
 @compiled
+def _compare_ends(series, sums, squares):
+    """The square of how far the last looks lie above the first, over their variance, for the numbers that do best."""
+    count, best = len(series), 0.0
+    sums[0] = squares[0] = 0.0
+    for k in range(count):
+        sums[k + 1], squares[k + 1] = sums[k] + series[k], squares[k] + series[k] * series[k]
+    least = 1e-9 * squares[count] / count + 1e-300
+    fewest, most = max(LEVEL, count // 8), max(LEVEL, count // 3)
+    for head in range(fewest, most + 1):
+        low = sums[head] / head
+        own = squares[head] - head * low * low
+        for tail in range(fewest, most + 1):
+            high = (sums[count] - sums[count - tail]) / tail
+            rest = own + squares[count] - squares[count - tail] - tail * high * high
+            if high > low:
+                best = max(best, (high - low) ** 2 / max(rest / (head + tail - 2), least))
+    return best
+
+
+@compiled
 def _change(series, sums, products, scratch):
     count, mean = len(series), series.mean()
     turned = series - mean  # so that sums of large numbers do not cancel
@@ -231,6 +254,7 @@ def _change(series, sums, products, scratch):
     sign = 1.0 if level >= baseline else -1.0
     turned *= sign
     level *= sign
+    ends = _compare_ends(turned, sums, products)
     settled, surely = _settle(turned[ceil(last) :], sums, products)
     again = surely >= _SURELY
     settled = settled if surely >= _PERHAPS else level
@@ -250,7 +274,7 @@ def _change(series, sums, products, scratch):
     lasts = end.mean() > middle and end.min() > middle - 2 * noise
     begins = floor(first + SHARE * (last - first)) >= 1
     mean *= sign
-    return sign, first, last, baseline + mean, level + mean, again, settled + mean, ramp, monotone, lasts, begins
+    return sign, first, last, baseline + mean, level + mean, again, settled + mean, ramp, monotone, ends, lasts, begins
 
 
 @compiled
@@ -275,7 +299,7 @@ def find_change(series: npt.NDArray[np.floating]) -> Change:
 
 @compiled
 def null_gains(count, own, samples, seed):
-    """How much a ramp and a monotone curve explain of noise that has not changed.
+    """How much noise that has not changed seems to have changed.
 
     Args:
         count: looks, four or more.
@@ -284,10 +308,10 @@ def null_gains(count, own, samples, seed):
         seed: of the noise, uint64.
 
     Returns:
-        (2, sample) ratios as `Change` has them; 0 of what does not last or does not begin, so that it is no change.
+        (3, sample) `ramp`, `monotone` and `ends` as `Change` has them; 0 of what does not last or does not begin.
     """
     sums, products, series = np.empty(count + 1), np.empty(count + 1), np.empty(count)
-    scratch, found, fresh = _scratch(count), np.zeros((2, samples)), sqrt(1 - own * own)
+    scratch, found, fresh = _scratch(count), np.zeros((3, samples)), sqrt(1 - own * own)
     start, sampled = np.uint64(seed) ^ np.uint64(0x5851F42D4C957F2D), np.uint64(0)
     for k in range(samples):
         value, scale = 0.0, 1.0
@@ -300,6 +324,6 @@ def null_gains(count, own, samples, seed):
             scale = fresh
             series[i] = value
         change = _change(series, sums, products, scratch)
-        if change[9] and change[10]:
-            found[0, k], found[1, k] = change[7], change[8]
+        if change[10] and change[11]:
+            found[0, k], found[1, k], found[2, k] = change[7], change[8], change[9]
     return found

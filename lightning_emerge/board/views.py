@@ -189,7 +189,7 @@ def _describe_measures(store: Records) -> dict[str, Any]:
 def _is_of(event: dict[str, Any], name: str, measure: dict[str, Any]) -> bool:
     axis = measure["axes"][-1]["name"] if measure["axes"] else ""
     step, group = event.get("step"), event.get("group")
-    if not isinstance(step, int | float):
+    if not isinstance(step, int | float) and event.get("whether") not in ("never", "unresolved"):
         return False
     groups = ("part", "pair", "conjunction") if axis in ("feature", "part") else (axis,)
     return axis != "" and group in groups and str(event.get("measure")).startswith(name)

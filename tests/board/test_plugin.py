@@ -352,10 +352,12 @@ def test_events_come_with_the_measures_whose_lines_they_are_of(ask, tmp_path):
         {"group": "part", "name": "disk", "measure": "part_filter_auc of conv1", "step": 4},
         {"group": "token"},
         {"group": [], "measure": {}, "step": 1},
+        {"group": "token", "name": "fep", "measure": "bank_confidence", "step": None, "whether": "unresolved"},
+        {"group": "token", "name": "toma", "measure": "bank_confidence", "step": None, "whether": ["never"]},
     ]
     (tmp_path / "runs" / RUN / "emergence.json").write_text(json.dumps({"events": rows}))
     measures = ask("run", run=RUN).json["measures"]
-    assert measures["bank_confidence"]["events"] == [0]
+    assert measures["bank_confidence"]["events"] == [0, 7]
     assert measures["ridge_accuracy"]["events"] == [2]
     assert measures["part_auc"]["events"] == [3]
     assert measures["bank_accuracy"]["events"] == measures["bank_accuracy_mean"]["events"] == []

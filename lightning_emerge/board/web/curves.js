@@ -2,6 +2,7 @@
 
 import { drawAxes, drawLines, isLit, linesOf, spanOf } from "./chart.js";
 import { clip, digits } from "./dom.js";
+import { tellEvent } from "./events.js";
 import { countOf, sizeOf } from "./runs.js";
 import { nameOf, nearest } from "./steps.js";
 
@@ -24,7 +25,7 @@ export const curvesView = {
 		const axis = measure.axes.at(-1);
 		const span = range?.map(digits).join(" to ");
 		const words = [unit, span].filter(Boolean).join(", ");
-		const bars = measure.events.length ? " A bar below says when each emerged: its mark is the step, its length the 95% interval." : "";
+		const bars = measure.events.length ? " Below, when each emerged: the full mark is its onset, the hollow one its mastery, bars are 95% intervals; dotted is not resolved, a cross never." : "";
 		return `${measure.about}${words && ` (${words})`}: ${axis ? `a line for each ${axis.name}` : "one line"}, over optimizer steps. The upright line is the step.${bars}`;
 	},
 	height: ({ measure }) => TOP + PLOT + FOOT + LANE * measure.events.length,
@@ -74,15 +75,27 @@ export function spread(labels, room, top, bottom) {
 	}
 }
 
-function drawEvent(pen, scene, { lines, toX }, event, y) {
+/** A full mark at the onset and a hollow one at the mastery, with their intervals; dots for what is not resolved, a cross for never. */
+function drawEvent(pen, scene, { lines, toX, wide }, event, y) {
 	const one = lines.find(({ name }) => name === event.name);
 	if (!one) return;
-	const low = toX(event.low ?? event.step);
-	const high = Math.max(low + 1, toX(event.high ?? scene.last));
-	pen.line([[low, y], [high, y]], { stroke: one.colour, weight: 2.5 });
-	pen.marks([[toX(event.step), y]], 3.5, one.shape, { fill: one.colour });
-	const words = `${event.name} emerged at step ${Math.round(event.step)}, between ${event.low ?? "the start"} and ${event.high ?? "the end"}`;
-	scene.hit([low - 4, y - 3.5, high - low + 8, LANE], words, one.what, () => scene.app.go(event.step));
+	const { colour: stroke, shape, what } = one;
+	const bar = (low, high, style) => pen.line([[low, y], [Math.max(low + 1, high), y]], { stroke, ...style });
+	const known = Number.isFinite(event.step);
+	let [left, right] = [LEFT, LEFT + wide];
+	if (known) {
+		[left, right] = [toX(event.low ?? event.step), toX(event.high ?? scene.last)];
+		bar(left, right, { weight: 2.5 });
+		if (event.mastery > event.step) {
+			bar(toX(event.step), toX(event.mastery), {});
+			bar(toX(event.mastery_low), toX(event.mastery_high), { weight: 2.5, alpha: 0.5 });
+			pen.marks([[toX(event.mastery), y]], 3, shape, { fill: scene.page, stroke });
+			right = toX(event.mastery_high);
+		}
+		pen.marks([[toX(event.step), y]], 3.5, shape, { fill: stroke });
+	} else if (event.whether === "never") pen.text(right, y + 4, "×", { fill: stroke, align: "center" });
+	else bar(left, right, { dash: [2, 4] });
+	scene.hit([left - 4, y - 3.5, right - left + 8, LANE], tellEvent(event), what, known && (() => scene.app.go(event.step)));
 }
 
 function near(scene, { lines, steps, toY, wide }, x, y) {

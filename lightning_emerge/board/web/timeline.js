@@ -2,6 +2,7 @@
 
 import { tokenColour, tokenShape } from "./colour.js";
 import { el, fill } from "./dom.js";
+import { tellEvent } from "./events.js";
 import { SvgPen } from "./pen.js";
 import { moved, nearest, place, ticks } from "./steps.js";
 
@@ -107,7 +108,7 @@ export class Timeline {
 			const node = pen.root.lastChild;
 			node.setAttribute("class", "event");
 			node.addEventListener("click", () => app.go(event.step));
-			app.tip.attach(node, { label: `${event.name} emerged at step ${Math.round(event.step)}`, what: { token: event.name } });
+			app.tip.attach(node, { label: tellEvent(event), what: { token: event.name } });
 		}
 		this.marks.replaceChildren(pen.root);
 	}
@@ -115,7 +116,7 @@ export class Timeline {
 	drawTokens() {
 		const { app } = this;
 		const { tokens } = app.shown[0];
-		const names = JSON.stringify([tokens, app.dark]);
+		const names = JSON.stringify([tokens, app.dark, app.shown[0].info.events]);
 		if (this.names !== names) this.tokens.replaceChildren(...tokens.map((token, k) => this.tokenButton(token, k)));
 		this.names = names;
 		[...this.tokens.children].forEach((button, k) => button.setAttribute("aria-pressed", app.store.value.token === tokens[k]));
@@ -126,6 +127,8 @@ export class Timeline {
 		const pen = new SvgPen(14, 14);
 		pen.marks([[7, 7]], 5, tokenShape(k), { fill: tokenColour(k, dark) });
 		const press = () => store.set({ token: store.value.token === token ? "" : token });
-		return tip.attach(el("button", { onclick: press }, pen.root, token), { label: `Highlight ${token}`, what: { token } });
+		const event = this.app.shown[0].info.events.find((one) => one.group === "token" && one.name === token);
+		const label = event ? `Highlight ${token}. ${tellEvent(event)}` : `Highlight ${token}`;
+		return tip.attach(el("button", { onclick: press }, pen.root, token), { label, what: { token } });
 	}
 }

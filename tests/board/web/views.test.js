@@ -7,6 +7,7 @@ import { byteValue, depthColour, palette, shownRange, tokenColour, tokenShape, v
 import { claims, endsOf, strongest } from "../../../lightning_emerge/board/web/coupling.js";
 import { spread } from "../../../lightning_emerge/board/web/curves.js";
 import { choose, clip, corner, digits, wrap } from "../../../lightning_emerge/board/web/dom.js";
+import { tellEvent } from "../../../lightning_emerge/board/web/events.js";
 import { preferred, rgb } from "../../../lightning_emerge/board/web/filters.js";
 import { inWords } from "../../../lightning_emerge/board/web/matrix.js";
 import { labelOf, rangeOf, Run } from "../../../lightning_emerge/board/web/runs.js";
@@ -171,4 +172,13 @@ test("numbers and words for people", () => {
 	assert.deepEqual(spanOf([1, NaN, 3]), [0, 3]);
 	assert.deepEqual(spanOf([2.5, 3]), [2.5, 3]);
 	assert.equal(spanOf([NaN]), null);
+});
+
+test("what is said of an event is its onset and mastery, or why there are none", () => {
+	const onset = { name: "dax", step: 131.4, low: 100, high: 133 };
+	assert.equal(tellEvent({ ...onset, whether: "emerged", mastery: 178, mastery_low: 150, mastery_high: 190 }), "dax emerged at step 131 (100 to 133), mastery 178 (150 to 190)");
+	assert.equal(tellEvent(onset), "dax emerged at step 131 (100 to 133)"); // of a run that knew no mastery
+	assert.equal(tellEvent({ name: "dax", step: 3 }), "dax emerged at step 3");
+	assert.match(tellEvent({ name: "wug", step: null, whether: "never" }), /never/);
+	assert.match(tellEvent({ name: "wug", step: null, whether: "unresolved" }), /not resolved/);
 });
