@@ -15,6 +15,8 @@ from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
+from lightning_emerge.models.rate import RiseAndFall
+
 
 class TokenClassifier(LightningModule):
     """Trains a network by cross-entropy and says how well it tells each token.
@@ -129,7 +131,7 @@ class TokenClassifier(LightningModule):
         made = self._scheduler
         kinds = (made, getattr(made, "func", None), *getattr(made, "args", ()))
         given: Mapping[str, Any] = getattr(made, "keywords", {})
-        cycle = any(isinstance(kind, type) and issubclass(kind, OneCycleLR) for kind in kinds)
+        cycle = any(isinstance(kind, type) and issubclass(kind, OneCycleLR | RiseAndFall) for kind in kinds)
         if not cycle or given.get("total_steps") or given.get("epochs"):
             return {}
         if self._interval != "step":

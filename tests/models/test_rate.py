@@ -1,7 +1,7 @@
 import pytest
 import torch
 from torch.optim import SGD
-from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from lightning_emerge.models.rate import RiseAndFall
 
@@ -19,25 +19,41 @@ def rates(scheduler, steps: int) -> list[float]:
     return found
 
 
-def test_it_is_one_cycle_up_to_the_optimizer_s_own_rate():
-    own = rates(RiseAndFall(optimizer(), 40), 39)
-    cycle = OneCycleLR(optimizer(7.0), 0.4, 40, pct_start=0.5, cycle_momentum=False, div_factor=1000)
-    assert own == pytest.approx(rates(cycle, 39))
-    assert max(own) == own[19] == pytest.approx(0.4)
-    assert own[0] == pytest.approx(0.0004)
+def test_it_rises_by_one_factor_to_the_optimizer_s_own_rate():
+    own = rates(RiseAndFall(optimizer(), 40, rise=0.25, start=1e-2), 11)
+    assert own == pytest.approx([0.4 * 10 ** (-0.2 * (10 - step)) for step in range(11)])
+
+
+def test_it_falls_as_a_cosine_does_and_stays_at_zero():
+    own = rates(RiseAndFall(optimizer(), 20, rise=0.0), 23)
+    assert own[:20] == pytest.approx(rates(CosineAnnealingLR(optimizer(), 20), 20))
+    assert own[20:] == pytest.approx([0, 0, 0], abs=1e-9)
 
 
 def test_a_rate_of_zero_stays_zero():
-    assert set(rates(RiseAndFall(optimizer(0.0), 10), 9)) == {0.0}
+    assert set(rates(RiseAndFall(optimizer(0.0), 10), 10)) == {0.0}
 
 
-def test_it_rises_for_the_share_it_is_given():
-    own = rates(RiseAndFall(optimizer(), 100, rise=0.2, start=0.5), 99)
-    assert own.index(max(own)) == 19
-    assert own[0] == pytest.approx(0.2)
+def test_a_run_that_resumes_has_the_rates_of_one_that_was_not_stopped():
+    whole = rates(RiseAndFall(optimizer(), 12), 12)
+    first = RiseAndFall(optimizer(), 12)
+    rates(first, 5)
+    second = RiseAndFall(optimizer(), 12)
+    second.load_state_dict(first.state_dict())
+    second.optimizer.load_state_dict(first.optimizer.state_dict())
+    assert rates(second, 7) == pytest.approx(whole[5:])
 
 
-@pytest.mark.parametrize(("arguments", "words"), [({"rise": 1.0}, "rise"), ({"start": 0.0}, "start"), ({}, "steps")])
-def test_what_makes_no_cycle_is_refused(arguments, words):
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"rise": 1.1}, "rise"),
+        ({"rise": float("nan")}, "rise"),
+        ({"start": 0.0}, "start"),
+        ({"total_steps": None}, "total_steps"),
+        ({"total_steps": 0}, "total_steps"),
+    ],
+)
+def test_what_makes_no_rise_and_fall_is_refused(arguments, words):
     with pytest.raises(ValueError, match=words):
-        RiseAndFall(optimizer(), **arguments)
+        RiseAndFall(optimizer(), **{"total_steps": 10, **arguments})
