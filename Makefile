@@ -9,7 +9,7 @@ VENV := .venv
 BIN  := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fit test unit lint format types layers docs pictures presets construction calibration records networks bench scale board clean
+.PHONY: help setup fit test unit lint format types layers docs pictures presets construction emergence calibration records networks bench scale board clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ presets: $(VENV)/.dev ## measure how hard the tokens are, and draw it (a quarter
 
 construction: $(VENV)/.dev ## make the tables and pictures of docs/construction.md from RUNS="NAME=DIR ..."
 	$(BIN)/python docs/construction.py $(RUNS)
+
+emergence: $(VENV)/.dev ## try what "emerged" means on simulated series, for docs/emergence.md (a minute); ARGS=--runs on short runs
+	$(BIN)/python docs/emergence.py $(ARGS)
 
 calibration: $(VENV)/.dev ## calibrate every record, and write the table in docs/probes.md (two minutes)
 	$(BIN)/python docs/calibration.py
