@@ -56,8 +56,8 @@ class Setting:
         nuisances: what differs from the default's.
     """
 
-    rate: float = 0.05
-    rise: float = 0.4
+    rate: float = 0.03
+    rise: float = 0.5
     decay: float = 1e-3
     adam: bool = False
     norm: float = 0.5

@@ -96,7 +96,7 @@ class RegimeProbe(Probe):
     lazy, and the less the more it has become another. `kernel_token_alignment_total` says whether that is for the task:
     weights that learn nothing can turn, too. The tangent kernel is that of the network's outputs, before any
     softmax, for `stimuli` of the bank, as many of each token as can be; where there are more than `outputs`, of so many
-    sums of all of them with random signs. Each takes a pass back, so that a look costs about two passes of the bank.
+    sums of all of them with random signs. Each takes a pass back, so that a look costs two to three passes of the bank.
     Batch norms have the mean and variance of 50 stimuli: by their running averages, 0 and 1 at step 0, the kernel of
     weights that stand still would change. It looks twice a decade unless told otherwise.
 
