@@ -2,7 +2,7 @@
 
 make presets
 
-Trains configs/vgg5.yaml with each preset of nuisances and each of three seeds, without probes, and draws
+Trains configs/regimes/lazy.yaml for 8 epochs with each preset of nuisances and each of three seeds, without probes, and draws
 docs/pictures/presets.png. The table it prints is the one in docs/tokens.md.
 """
 
@@ -64,6 +64,8 @@ def bag(data: le.TokenDataModule, split: str) -> np.ndarray:
 def train(folder: Path, preset: str, seed: int) -> Curve:
     """Validation accuracy over optimizer steps of one run."""
     command = [sys.executable, "-m", "lightning_emerge", "fit", "--config", "configs/vgg5.yaml"]
+    command += ["--config", "configs/regimes/lazy.yaml", "--trainer.max_epochs", "8"]
+    command += ["--model.scheduler.init_args.T_max", "8"]
     command += ["--seed_everything", str(seed), "--data.seed", str(seed), "--data.nuisances.preset", preset]
     command += ["--trainer.callbacks", "null", "--trainer.val_check_interval", "13"]
     command += ["--trainer.enable_progress_bar", "false", "--trainer.enable_checkpointing", "false"]
