@@ -64,6 +64,12 @@ calibration: $(VENV)/.dev ## calibrate every record, and write the table in docs
 records: $(VENV)/.dev ## list what probes declare to record, in docs/records.md
 	$(BIN)/python docs/declared.py
 
+story: $(VENV)/.dev ## print the tables that compare runs, from RUNS="NAME=DIR ..."
+	$(BIN)/python docs/story.py $(RUNS)
+
+regimes: $(VENV)/.dev ## search settings in which features are built, for docs/regimes.md (half an hour); ARGS names some
+	$(BIN)/python docs/regimes.py $(ARGS)
+
 networks: $(VENV)/.dev ## look at networks of many kinds, for the table in docs/networks.md (four minutes)
 	$(BIN)/python docs/networks.py
 
