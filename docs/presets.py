@@ -2,8 +2,8 @@
 
 make presets
 
-Trains configs/regimes/lazy.yaml for 8 epochs with each preset of nuisances and each of three seeds, without probes, and draws
-docs/pictures/presets.png. The table it prints is the one in docs/tokens.md.
+Trains configs/regimes/lazy.yaml for 8 epochs with each preset of nuisances and each of three seeds, without probes, and
+draws docs/pictures/presets.png. The table it prints is the one in docs/tokens.md.
 """
 
 from __future__ import annotations
