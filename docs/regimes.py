@@ -253,7 +253,7 @@ def search(chosen: Sequence[str]) -> list[Row]:
     rows = [row for row in read() if row["setting"] in SETTINGS and row["setting"] not in chosen]
     known = {(row["setting"], row["labels"] == "shuffled") for row in rows}
     for name, shuffled in jobs():
-        if (name, shuffled) in known:
+        if (name, shuffled) in known or (chosen and name not in chosen):
             continue
         found = {what: f"{value:.4g}" for what, value in train(SETTINGS[name], shuffled).items()}
         rows.append({"setting": name, "labels": "shuffled" if shuffled else "own", **found})
