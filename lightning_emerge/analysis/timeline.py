@@ -14,7 +14,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from lightning_emerge.analysis.effects import LEAST, least_auc, least_change, least_share
-from lightning_emerge.analysis.emergence_time import FEWEST, Emergence, Moment, emergence_time
+from lightning_emerge.analysis.emergence_time import Emergence, Moment, emergence_time
 from lightning_emerge.analysis.fits import LEVEL, SHARE
 from lightning_emerge.analysis.recovery import grammar_recovery, shared_steps
 from lightning_emerge.figures.timeline import Row, draw_rows
@@ -120,8 +120,7 @@ def run_series(run: str | Path | Run) -> list[Series]:
 def run_timeline(run: str | Path | Run) -> list[Event]:
     """Finds whether and when each token, layer, part, pair, conjunction and coupling of a run emerged.
 
-    See `emergence_time`. What falls for good has not emerged. Couplings, which are looked at seldom, are left out where
-    there are too few looks to date any.
+    See `emergence_time`. What falls for good has not emerged.
 
     Args:
         run: the run, or its folder.
@@ -129,7 +128,7 @@ def run_timeline(run: str | Path | Run) -> list[Event]:
     Raises:
         FileNotFoundError: if there are no records.
     """
-    return [_event(one) for one in run_series(run) if one.group != "coupling" or len(one.steps) > FEWEST]
+    return [_event(one) for one in run_series(run)]
 
 
 def tell_time(found: Emergence) -> str:

@@ -83,16 +83,6 @@ def test_the_least_rise_is_that_of_as_many_stimuli_and_edges_as_there_were(tmp_p
     assert found == pytest.approx(wanted, rel=0.01)
 
 
-def test_couplings_that_were_looked_at_at_the_ends_alone_are_not_said_to_be_unresolved(tmp_path):
-    pair = Axis("pair", ["a > b"], notes={"filters_out": [32], "filters_in": [32]})
-    sink = ArraySink(tmp_path / "records.zarr", None)
-    for step, share in ((0, 0.0), (9, 0.5)):
-        sink.write(step, [Measurement("coupling_edges", np.full((1, 2), share, np.float32), (pair, KIND), step)])
-    sink.close()
-    assert len(run_series(tmp_path)) == 1
-    assert run_timeline(tmp_path) == []
-
-
 def test_a_few_edges_by_chance_are_no_graph_and_one_that_grows_is(tmp_path):
     pair = Axis("pair", ["a > b", "b > c"], notes={"filters_out": [32, 32], "filters_in": [32, 32]})
     rng = np.random.default_rng(0)
