@@ -174,10 +174,14 @@ def write_timeline(folder: str | Path, events: Sequence[Event]) -> None:
 def draw_timeline(run: str | Path | Run, events: Sequence[Event]) -> Figure | None:
     """Draws a timeline, or None if there is nothing on it.
 
+    Couplings are looked at seldom; where these looks do not resolve any, they are left out.
+
     Args:
         run: whose last look ends the axis, or its folder.
         events: as `run_timeline` gives them.
     """
+    dated = any(one.group == "coupling" and one.emergence.whether != "unresolved" for one in events)
+    events = [one for one in events if one.group != "coupling" or dated]
     if not events:
         return None
     last = Run.of(run).steps[-1]

@@ -77,6 +77,8 @@ def _build(value: Any) -> Any:
     """What a value of a configuration stands for, with the classes that it names made."""
     if isinstance(value, dict) and "class_path" in value:
         return _class_of(value)(**_build(value.get("init_args", {})))
+    if isinstance(value, list):
+        return [_build(item) for item in value]
     return {key: _build(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 

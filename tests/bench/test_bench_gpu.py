@@ -26,13 +26,14 @@ def test_waiting_is_what_no_kernel_covers(kernels, idle, span):
 
 def test_the_probes_are_those_of_the_configurations():
     default = read_probes(DEFAULT)
-    kinds = [le.CategoryProbe, le.GradientProbe, le.FilterProbe, le.TopExemplarProbe, le.SimilarityProbe]
-    assert [type(probe) for probe in default] == [*kinds, le.EmbeddingProbe]
+    kinds = [le.CategoryProbe, le.GradientProbe, le.FilterProbe, le.CouplingProbe, le.RegimeProbe]
+    assert [type(probe) for probe in default] == [*kinds, le.TopExemplarProbe, le.SimilarityProbe, le.EmbeddingProbe]
     assert {probe.on_error for probe in default} == {"raise"}
-    assert default[3].schedule.per_decade == 4
+    assert default[5].schedule.per_decade == 2
+    assert [schedule.share for schedule in default[0].schedule.schedules[:1]] == [0.05]
     more = read_probes(DEFAULT, CONFIGS / "probes" / "gradients.yaml")
-    assert [type(probe) for probe in more[:6]] == [type(probe) for probe in default]
-    assert len(more) == 9
+    assert [type(probe) for probe in more[:8]] == [type(probe) for probe in default]
+    assert len(more) == 11
 
 
 @pytest.mark.filterwarnings("ignore:.*number of training batches.*", "ignore:GPU available but not used.*")

@@ -12,14 +12,15 @@ from lightning_emerge.store.shown import Shown, shown_of
 
 PROBES = [kind for name in le.__all__ if name.endswith("Probe") and (kind := getattr(le, name)) is not le.Probe]
 RECORDS = [record for kind in PROBES for record in kind.records]
-assert len(RECORDS) > 60
+EARLIER = [record for record in RECORDS if record not in le.RegimeProbe.records]  # whose stores have always said it
+assert len(EARLIER) > 60
 
 
 def declared(record: Record) -> Shown:
     return Shown(record.range, record.scale, record.distance)
 
 
-@pytest.mark.parametrize("record", RECORDS, ids=lambda record: f"{record.name}, {record.unit}")
+@pytest.mark.parametrize("record", EARLIER, ids=lambda record: f"{record.name}, {record.unit}")
 def test_a_store_of_an_earlier_version_shows_what_is_declared_now(record):
     assert shown_of(record.name, {"units": record.unit}) == declared(record)
     assert shown_of(f"{record.name}_2", {"units": record.unit}) == declared(record)
