@@ -47,6 +47,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     end_ready()
+    gc.unfreeze()  # or what was imported is called leaked at the end
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -111,7 +111,7 @@ _HOMELESS = """
 import os, sys
 import numpy as np
 import lightning_emerge as le
-from lightning_emerge.analysis.ramps import fit_ramp
+from lightning_emerge.analysis.fits import fit_ramp
 data = le.FolderDataModule(sys.argv[1], image_size=8, min_exemplars=2, bank_exemplars=2)
 data.setup("fit")
 fit_ramp(np.arange(9.0))
