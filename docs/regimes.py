@@ -28,14 +28,12 @@ from lightning_emerge.capture.convolutions import describe_convolution
 from lightning_emerge.data.dataset import BatchOrder
 from lightning_emerge.figures.canvas import new_figure, to_png
 from lightning_emerge.measures.coupling import KINDS, count_edges, coupling_strengths, spread_stimuli
-from lightning_emerge.measures.filters import filter_cosines
+from lightning_emerge.measures.filters import filter_cosines, turned_share
 
 TABLE = Path(__file__).parent / "regimes.csv"
 PICTURE = Path(__file__).parent / "pictures" / "regimes.png"
 BATCH, STIMULI, EVERY = 32, 50, 10
 EARLY = ("conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1", "conv3_2", "conv3_3")
-TURNED = 3**0.5 / 2
-"""Cosine of 30 degrees."""
 
 
 @dataclass(frozen=True)
@@ -201,7 +199,7 @@ def summarise(curve: Sequence[tuple[int, float, float]]) -> dict[str, float]:
 def turning(start: Mapping[str, Tensor], end: Mapping[str, Tensor]) -> dict[str, float]:
     cosines = {layer: filter_cosines(end[layer], start[layer]) for layer in start}
     early = torch.cat([cosines[layer] for layer in EARLY])
-    return {"turned": float((early < TURNED).float().mean())} | {
+    return {"turned": float(turned_share(early, 30))} | {
         f"cosine_{layer}": float(own.mean()) for layer, own in cosines.items()
     }
 
